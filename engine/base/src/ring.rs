@@ -1,0 +1,563 @@
+//! The slot ring: the memory in which a stream's datagrams live from reception until every
+//! output has read them (architecture: "the arena is the stream's ring").
+//!
+//! A slot has an absolute index that only ever grows: the protocol maps its sequence numbers
+//! onto indexes, fills slots as datagrams come (gaps repaired later), decrypts in place and
+//! delivers in order; readers name slots by index and learn when one was overwritten. Memory
+//! comes in chunks of [`CHUNK_SLOTS`] slots from a pool that the caller owns; a ring grows by
+//! [`SlotRing::add_chunk`] and otherwise reuses its oldest released chunk. Nothing here
+//! allocates per packet.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use crate::{Discard, Instant};
+
+/// Bytes of one slot. Holds an SRT payload (at most 1456) or an RTP packet of a 1500-byte MTU.
+pub const SLOT_BYTES: usize = 1536;
+/// Slots in one chunk.
+pub const CHUNK_SLOTS: usize = 32;
+/// Bytes of one chunk.
+pub const CHUNK_BYTES: usize = SLOT_BYTES * CHUNK_SLOTS;
+
+const CHUNK_SHIFT: u32 = CHUNK_SLOTS.trailing_zeros();
+const MIN_TABLE: usize = 4;
+const NO_CHUNK: u64 = u64::MAX;
+
+/// A piece of packet memory, [`CHUNK_BYTES`] long.
+pub enum Chunk {
+    /// From a pool that is never unmapped.
+    Pooled(&'static mut [u8]),
+    /// From the heap: tests and simulations.
+    Owned(Box<[u8]>),
+}
+
+impl Chunk {
+    /// A chunk from the heap.
+    pub fn owned() -> Self {
+        Chunk::Owned(vec![0; CHUNK_BYTES].into_boxed_slice())
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Chunk::Pooled(bytes) => bytes,
+            Chunk::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Chunk {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Chunk::Pooled(bytes) => bytes,
+            Chunk::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+/// What is known of a slot's content.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotMeta {
+    /// When the datagram reached the host (kernel receive timestamp where there is one).
+    pub arrival: Instant,
+    /// The protocol's timestamp: SRT's 32-bit µs, RTP's 32-bit media clock.
+    pub timestamp: u32,
+    /// Protocol flags of the packet: meaning is the protocol's (`srt` keeps word 1's top byte,
+    /// `rtp` the marker bit and payload type).
+    pub flags: u8,
+    /// Where the payload begins in the slot.
+    pub payload_offset: u16,
+    /// Where the payload ends in the slot.
+    pub payload_end: u16,
+    filled: bool,
+}
+
+impl SlotMeta {
+    /// Metadata for a slot whose payload is everything that is inserted.
+    pub const fn new(arrival: Instant, timestamp: u32, flags: u8) -> Self {
+        SlotMeta { arrival, timestamp, flags, payload_offset: 0, payload_end: 0, filled: false }
+    }
+}
+
+/// A filled slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Its metadata.
+    pub meta: &'a SlotMeta,
+}
+
+/// A byte in the ring: a slot's index and an offset into its payload.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub struct Position {
+    /// Absolute slot index.
+    pub slot: u64,
+    /// Offset into the slot's payload.
+    pub offset: u16,
+}
+
+/// A packet released in order by a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The slot that holds it.
+    pub slot: u64,
+    /// When it reached the host.
+    pub arrival: Instant,
+    /// When the protocol meant it to be released (TSBPD due time; the arrival of the packet
+    /// that made it releasable, where there is no hold).
+    pub due: Instant,
+    /// Packets that were given up between the previous delivery and this one.
+    pub lost_before: u32,
+    /// The stream's numbering starts afresh here: no continuity with what came before.
+    pub discontinuity: bool,
+}
+
+/// See the module's page.
+pub struct SlotRing {
+    chunks: Vec<Option<Chunk>>,
+    numbers: Vec<u64>,
+    meta: Vec<SlotMeta>,
+    spare: Vec<Chunk>,
+    owned: usize,
+    first: u64,
+    floor: u64,
+    end: u64,
+}
+
+impl fmt::Debug for SlotRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotRing")
+            .field("chunks", &self.owned)
+            .field("floor", &self.floor)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for SlotRing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn chunk_of(index: u64) -> u64 {
+    index >> CHUNK_SHIFT
+}
+
+impl SlotRing {
+    /// A ring without memory. Indexes start at 0.
+    pub fn new() -> Self {
+        SlotRing {
+            chunks: (0..MIN_TABLE).map(|_| None).collect(),
+            numbers: vec![NO_CHUNK; MIN_TABLE],
+            meta: vec![SlotMeta::default(); MIN_TABLE * CHUNK_SLOTS],
+            spare: Vec::new(),
+            owned: 0,
+            first: 0,
+            floor: 0,
+            end: 0,
+        }
+    }
+
+    /// A ring with `chunks` chunks from the heap: tests and simulations.
+    pub fn with_owned_chunks(chunks: usize) -> Self {
+        let mut ring = SlotRing::new();
+        for _ in 0..chunks {
+            ring.add_chunk(Chunk::owned());
+        }
+        ring
+    }
+
+    /// Gives the ring one more chunk.
+    ///
+    /// # Panics
+    /// If the chunk is shorter than [`CHUNK_BYTES`].
+    pub fn add_chunk(&mut self, chunk: Chunk) {
+        assert!(chunk.len() >= CHUNK_BYTES, "a chunk has {CHUNK_BYTES} bytes");
+        self.owned += 1;
+        self.spare.push(chunk);
+        // Twice the memory's span, so that a window with holes still has places.
+        if self.owned * 2 > self.chunks.len() {
+            self.grow_table();
+        }
+    }
+
+    /// Takes one chunk out of the ring for the pool: a spare one, or the oldest released one.
+    pub fn take_chunk(&mut self) -> Option<Chunk> {
+        if self.spare.is_empty() {
+            self.recycle_oldest();
+        }
+        let chunk = self.spare.pop()?;
+        self.owned -= 1;
+        Some(chunk)
+    }
+
+    /// Takes the ring apart.
+    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
+        self.spare.into_iter().chain(self.chunks.into_iter().flatten())
+    }
+
+    /// Slots that its memory can hold.
+    pub const fn capacity_slots(&self) -> usize {
+        self.owned * CHUNK_SLOTS
+    }
+
+    /// Slots that can still be filled before something unreleased would have to go.
+    pub fn available_slots(&self) -> usize {
+        let held = usize::try_from(self.end.saturating_sub(self.floor)).unwrap_or(usize::MAX);
+        // One chunk may be split by the floor.
+        self.capacity_slots().saturating_sub(held.saturating_add(CHUNK_SLOTS))
+    }
+
+    /// One past the highest index ever filled.
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The lowest index that is not released.
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The lowest index that may still be readable.
+    pub const fn oldest(&self) -> u64 {
+        self.first << CHUNK_SHIFT
+    }
+
+    /// Releases everything below `index`: it stays readable until its memory is needed.
+    pub fn release_before(&mut self, index: u64) {
+        self.floor = self.floor.max(index);
+    }
+
+    /// Continues at `index`, which must not be below [`SlotRing::end`]; what lies before stays
+    /// readable until overwritten. A new session of the same stream starts so.
+    pub fn continue_at(&mut self, index: u64) {
+        debug_assert!(index >= self.end);
+        self.end = self.end.max(index);
+    }
+
+    /// Copies `bytes` into slot `index`. The payload is `bytes` from `meta.payload_offset` to
+    /// `meta.payload_end` (0: to the end).
+    ///
+    /// # Errors
+    /// [`Discard::TooLong`], [`Discard::Duplicate`], [`Discard::Belated`] (released already),
+    /// [`Discard::BeyondWindow`] or [`Discard::NoBuffer`].
+    #[inline]
+    pub fn insert(&mut self, index: u64, bytes: &[u8], mut meta: SlotMeta) -> Result<(), Discard> {
+        let Ok(len) = u16::try_from(bytes.len()) else { return Err(Discard::TooLong) };
+        if bytes.len() > SLOT_BYTES || meta.payload_offset > len || meta.payload_end > len {
+            return Err(Discard::TooLong);
+        }
+        if index < self.floor {
+            return Err(Discard::Belated);
+        }
+        let at = self.place(chunk_of(index));
+        if self.numbers[at] != chunk_of(index) {
+            self.claim(chunk_of(index))?;
+        }
+        // The table may have moved nothing: claim() keeps its size.
+        let at = self.place(chunk_of(index));
+        let slot = (index as usize) & (CHUNK_SLOTS - 1);
+        let entry = &mut self.meta[at * CHUNK_SLOTS + slot];
+        if entry.filled {
+            return Err(Discard::Duplicate);
+        }
+        let Some(chunk) = self.chunks[at].as_mut() else { return Err(Discard::NoBuffer) };
+        let start = slot * SLOT_BYTES;
+        chunk[start..start + bytes.len()].copy_from_slice(bytes);
+        meta.filled = true;
+        if meta.payload_end == 0 {
+            meta.payload_end = len;
+        }
+        *entry = meta;
+        self.end = self.end.max(index + 1);
+        Ok(())
+    }
+
+    /// The content of slot `index`, unless it was never filled or is overwritten.
+    #[inline]
+    pub fn get(&self, index: u64) -> Option<Slot<'_>> {
+        let (at, slot) = self.locate(index)?;
+        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        if !meta.filled {
+            return None;
+        }
+        let start = slot * SLOT_BYTES;
+        let payload = self.chunks[at]
+            .as_ref()?
+            .get(start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end))?;
+        Some(Slot { payload, meta })
+    }
+
+    /// The whole inserted content of slot `index` up to its payload's end, header included.
+    pub fn get_packet(&self, index: u64) -> Option<&[u8]> {
+        let (at, slot) = self.locate(index)?;
+        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        if !meta.filled {
+            return None;
+        }
+        let start = slot * SLOT_BYTES;
+        self.chunks[at].as_ref()?.get(start..start + usize::from(meta.payload_end))
+    }
+
+    /// The payload of slot `index`, to be changed in place (decryption).
+    pub fn payload_mut(&mut self, index: u64) -> Option<&mut [u8]> {
+        let (at, slot) = self.locate(index)?;
+        let meta = self.meta[at * CHUNK_SLOTS + slot];
+        if !meta.filled {
+            return None;
+        }
+        let start = slot * SLOT_BYTES;
+        self.chunks[at].as_mut()?.get_mut(
+            start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end),
+        )
+    }
+
+    /// Metadata of slot `index`, if it is filled.
+    #[inline]
+    pub fn meta(&self, index: u64) -> Option<&SlotMeta> {
+        let (at, slot) = self.locate(index)?;
+        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        meta.filled.then_some(meta)
+    }
+
+    /// Whether slot `index` is filled.
+    #[inline]
+    pub fn is_filled(&self, index: u64) -> bool {
+        self.meta(index).is_some()
+    }
+
+    /// Empties slot `index`: an undecryptable packet, a payload the operator paused.
+    pub fn clear(&mut self, index: u64) {
+        if let Some((at, slot)) = self.locate(index) {
+            self.meta[at * CHUNK_SLOTS + slot] = SlotMeta::default();
+        }
+    }
+
+    #[inline]
+    fn locate(&self, index: u64) -> Option<(usize, usize)> {
+        let number = chunk_of(index);
+        let at = self.place(number);
+        (self.numbers[at] == number).then_some((at, (index as usize) & (CHUNK_SLOTS - 1)))
+    }
+
+    #[inline]
+    const fn place(&self, number: u64) -> usize {
+        (number as usize) & (self.chunks.len() - 1)
+    }
+
+    #[cold]
+    fn claim(&mut self, number: u64) -> Result<(), Discard> {
+        let span = self.chunks.len() as u64;
+        if self.owned == self.spare.len() {
+            // No chunk is in use: the window may start anywhere.
+            self.first = self.first.max(chunk_of(self.floor));
+        }
+        if number < self.first {
+            return Err(Discard::Belated);
+        }
+        while number - self.first >= span {
+            if !self.first_is_released() {
+                return Err(Discard::BeyondWindow);
+            }
+            self.free_first();
+        }
+        if self.spare.is_empty() {
+            self.recycle_oldest();
+        }
+        if number < self.first {
+            return Err(Discard::Belated);
+        }
+        let Some(chunk) = self.spare.pop() else { return Err(Discard::NoBuffer) };
+        let at = self.place(number);
+        debug_assert_eq!(self.numbers[at], NO_CHUNK);
+        self.chunks[at] = Some(chunk);
+        self.numbers[at] = number;
+        self.meta[at * CHUNK_SLOTS..(at + 1) * CHUNK_SLOTS].fill(SlotMeta::default());
+        Ok(())
+    }
+
+    const fn first_is_released(&self) -> bool {
+        (self.first + 1) << CHUNK_SHIFT <= self.floor
+    }
+
+    /// Moves `first` on by one; its chunk, if it has one, becomes spare.
+    fn free_first(&mut self) {
+        let at = self.place(self.first);
+        if self.numbers[at] == self.first {
+            self.numbers[at] = NO_CHUNK;
+            self.spare.extend(self.chunks[at].take());
+            self.first += 1;
+        } else if self.owned == self.spare.len() {
+            // Nothing in use: no need to walk chunk by chunk over a large jump.
+            self.first = chunk_of(self.floor).max(self.first + 1);
+        } else {
+            self.first += 1;
+        }
+    }
+
+    fn recycle_oldest(&mut self) {
+        while self.spare.is_empty() && self.owned > 0 && self.first_is_released() {
+            self.free_first();
+        }
+    }
+
+    fn grow_table(&mut self) {
+        let size = (self.chunks.len() * 2).max(MIN_TABLE);
+        let mut chunks: Vec<Option<Chunk>> = (0..size).map(|_| None).collect();
+        let mut numbers = vec![NO_CHUNK; size];
+        let mut meta = vec![SlotMeta::default(); size * CHUNK_SLOTS];
+        for (old, &number) in self.numbers.iter().enumerate() {
+            if number == NO_CHUNK {
+                continue;
+            }
+            let at = (number as usize) & (size - 1);
+            chunks[at] = self.chunks[old].take();
+            numbers[at] = number;
+            meta[at * CHUNK_SLOTS..(at + 1) * CHUNK_SLOTS]
+                .copy_from_slice(&self.meta[old * CHUNK_SLOTS..(old + 1) * CHUNK_SLOTS]);
+        }
+        self.chunks = chunks;
+        self.numbers = numbers;
+        self.meta = meta;
+        // `spare` may later have to take every chunk.
+        self.spare.reserve(size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(ring: &mut SlotRing, index: u64) -> Result<(), Discard> {
+        let bytes = index.to_be_bytes();
+        ring.insert(index, &bytes, SlotMeta::new(Instant::ZERO, 0, 0))
+    }
+
+    fn holds(ring: &SlotRing, index: u64) -> bool {
+        ring.get(index).is_some_and(|s| s.payload == index.to_be_bytes())
+    }
+
+    #[test]
+    fn gaps_are_filled_later_and_duplicates_are_refused() {
+        let mut ring = SlotRing::with_owned_chunks(4);
+        put(&mut ring, 0).unwrap();
+        put(&mut ring, 40).unwrap();
+        assert!(ring.get(20).is_none());
+        put(&mut ring, 20).unwrap();
+        assert_eq!(put(&mut ring, 20), Err(Discard::Duplicate));
+        assert!(holds(&ring, 0) && holds(&ring, 20) && holds(&ring, 40));
+        assert_eq!(ring.end(), 41);
+    }
+
+    #[test]
+    fn unreleased_slots_are_never_overwritten() {
+        let mut ring = SlotRing::with_owned_chunks(2);
+        for i in 0..64 {
+            put(&mut ring, i).unwrap();
+        }
+        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
+        ring.release_before(31);
+        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
+        ring.release_before(32);
+        put(&mut ring, 64).unwrap();
+        assert!(ring.get(0).is_none() && holds(&ring, 32) && holds(&ring, 64));
+        assert_eq!(put(&mut ring, 3), Err(Discard::Belated));
+    }
+
+    #[test]
+    fn released_slots_stay_readable_until_memory_is_needed() {
+        let mut ring = SlotRing::with_owned_chunks(3);
+        for i in 0..64 {
+            put(&mut ring, i).unwrap();
+        }
+        ring.release_before(64);
+        assert!(holds(&ring, 0));
+        put(&mut ring, 64).unwrap();
+        assert!(holds(&ring, 0), "a third chunk was spare");
+        put(&mut ring, 96).unwrap();
+        assert!(!holds(&ring, 0) && holds(&ring, 32));
+    }
+
+    #[test]
+    fn growing_keeps_content() {
+        let mut ring = SlotRing::with_owned_chunks(1);
+        for i in 0..32 {
+            put(&mut ring, i).unwrap();
+        }
+        for _ in 0..40 {
+            ring.add_chunk(Chunk::owned());
+        }
+        for i in 32..41 * 32 {
+            put(&mut ring, i).unwrap();
+        }
+        assert!((0..41 * 32).all(|i| holds(&ring, i)));
+        assert_eq!(put(&mut ring, 41 * 32), Err(Discard::NoBuffer));
+    }
+
+    #[test]
+    fn a_far_jump_is_bounded_work_and_beyond_the_window_while_data_waits() {
+        let mut ring = SlotRing::with_owned_chunks(4);
+        put(&mut ring, 5).unwrap();
+        assert_eq!(put(&mut ring, 1 << 40), Err(Discard::BeyondWindow));
+        ring.release_before(1 << 40);
+        put(&mut ring, 1 << 40).unwrap();
+        assert!(holds(&ring, 1 << 40));
+    }
+
+    #[test]
+    fn the_table_follows_a_model_under_random_operations() {
+        // xorshift: no dependency, the same sequence each time
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = move |n: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % n
+        };
+        let mut ring = SlotRing::with_owned_chunks(5);
+        let mut filled = std::collections::BTreeSet::new();
+        let mut floor = 0;
+        for _ in 0..100_000 {
+            if random(8) == 0 {
+                floor += random(20);
+                ring.release_before(floor);
+            }
+            let index = floor + random(200);
+            match put(&mut ring, index) {
+                Ok(()) => assert!(filled.insert(index)),
+                Err(Discard::Duplicate) => assert!(filled.contains(&index)),
+                Err(Discard::NoBuffer | Discard::BeyondWindow) => assert!(!filled.contains(&index)),
+                Err(other) => panic!("{other:?}"),
+            }
+            for &i in filled.range(floor..) {
+                assert!(holds(&ring, i), "{i} is unreleased and was filled");
+            }
+            filled = filled.split_off(&floor);
+        }
+    }
+
+    #[test]
+    fn chunks_can_be_taken_back() {
+        let mut ring = SlotRing::with_owned_chunks(2);
+        put(&mut ring, 0).unwrap();
+        assert!(ring.take_chunk().is_some());
+        assert!(ring.take_chunk().is_none(), "the other one holds unreleased data");
+        ring.release_before(32);
+        assert!(ring.take_chunk().is_some());
+        assert_eq!(ring.capacity_slots(), 0);
+        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
+    }
+}

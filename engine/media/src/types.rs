@@ -1,0 +1,187 @@
+//! The types at the room's door.
+
+use mirror_base::{Instant, Position};
+
+/// What an elementary stream is coded in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Codec {
+    /// Not known (yet).
+    #[default]
+    Unknown,
+    /// ITU-T H.264, ISO 14496-10.
+    H264,
+    /// ITU-T H.265, ISO 23008-2.
+    H265,
+    /// AOMedia AV1.
+    Av1,
+    /// ISO 21122, JPEG XS.
+    JpegXs,
+    /// ISO 11172-2 or 13818-2.
+    Mpeg2Video,
+    /// AAC in ADTS or RFC 3640.
+    Aac,
+    /// AAC in LATM/LOAS.
+    AacLatm,
+    /// AC-3.
+    Ac3,
+    /// Enhanced AC-3.
+    Eac3,
+    /// Opus.
+    Opus,
+    /// MPEG-1/2 audio.
+    MpegAudio,
+    /// SCTE 35 splice information.
+    Scte35,
+    /// SMPTE 336 KLV metadata.
+    Klv,
+}
+
+impl Codec {
+    /// The name that the API shows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Codec::Unknown => "unknown",
+            Codec::H264 => "H264",
+            Codec::H265 => "H265",
+            Codec::Av1 => "AV1",
+            Codec::JpegXs => "JPEGXS",
+            Codec::Mpeg2Video => "MPEG2",
+            Codec::Aac => "AAC",
+            Codec::AacLatm => "AAC_LATM",
+            Codec::Ac3 => "AC3",
+            Codec::Eac3 => "EAC3",
+            Codec::Opus => "OPUS",
+            Codec::MpegAudio => "MPEG_AUDIO",
+            Codec::Scte35 => "SCTE35",
+            Codec::Klv => "KLV",
+        }
+    }
+
+    /// Whether it is video.
+    pub const fn is_video(self) -> bool {
+        matches!(
+            self,
+            Codec::H264 | Codec::H265 | Codec::Av1 | Codec::JpegXs | Codec::Mpeg2Video
+        )
+    }
+
+    /// Whether it is audio.
+    pub const fn is_audio(self) -> bool {
+        matches!(
+            self,
+            Codec::Aac | Codec::AacLatm | Codec::Ac3 | Codec::Eac3 | Codec::Opus | Codec::MpegAudio
+        )
+    }
+}
+
+/// What an access unit is to its decoder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum FrameKind {
+    /// Not a video frame, or not known.
+    #[default]
+    Other,
+    /// Instantaneous decoder refresh: H.264 IDR, HEVC IDR_W_RADL or IDR_N_LP.
+    Idr,
+    /// Another random access point: HEVC CRA or BLA, H.264 recovery point with intra slices.
+    Cra,
+    /// Only intra slices, but no random access point.
+    I,
+    /// Predicted.
+    P,
+    /// Bi-predicted.
+    B,
+}
+
+impl FrameKind {
+    /// Whether decoding can start here.
+    pub const fn is_key(self) -> bool {
+        matches!(self, FrameKind::Idr | FrameKind::Cra)
+    }
+}
+
+/// One delivered packet, as the pipeline hands it to [`crate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// The slot it lies in.
+    pub slot: u64,
+    /// When it reached the host.
+    pub arrival: Instant,
+    /// Packets given up just before it.
+    pub lost_before: u32,
+    /// The numbering starts afresh here.
+    pub discontinuity: bool,
+    /// RTP: timestamp. SRT: packet timestamp (unused).
+    pub timestamp: u32,
+    /// RTP: marker bit.
+    pub marker: bool,
+    /// RTP: payload type. SRT: 0.
+    pub payload_type: u8,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// An elementary stream inside a stream, and what its bits have told so far.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Track {
+    /// PID (MPEG-TS) or SSRC (RTP).
+    pub id: u32,
+    /// MPEG-TS program number, 0 where there is none.
+    pub program: u16,
+    /// MPEG-TS stream type, 0 where there is none.
+    pub stream_type: u8,
+    /// Codec, by descriptors and bits.
+    pub codec: Codec,
+    /// Profile's name, as the standard writes it ("High", "Main 10"); empty when unknown.
+    pub profile: &'static str,
+    /// Level as the standard's `level_idc` (H.264: 40 = 4.0; HEVC: 120 = 4.0).
+    pub level: u8,
+    /// Luma samples across after cropping, 0 when unknown.
+    pub width: u32,
+    /// Luma lines after cropping, 0 when unknown.
+    pub height: u32,
+    /// Frames a second as a fraction from the bit stream's timing; (0, 0) when it says nothing.
+    pub frame_rate: (u32, u32),
+    /// Bits per luma sample.
+    pub bit_depth: u8,
+    /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format: u8,
+    /// Whether the bit stream is interlaced.
+    pub interlaced: bool,
+    /// Audio: samples a second.
+    pub sample_rate: u32,
+    /// Audio: channels.
+    pub channels: u8,
+    /// ISO 639 language of the audio or data, zeros when none.
+    pub language: [u8; 3],
+}
+
+/// One access unit: a coded picture with what belongs to it, an audio frame (or the frames of
+/// one PES packet), or a metadata unit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AccessUnit {
+    /// Index into the pipeline's tracks.
+    pub track: u16,
+    /// What it is.
+    pub kind: FrameKind,
+    /// Some of it was lost or malformed.
+    pub damaged: bool,
+    /// May be left out without harm to other units (non-reference).
+    pub discardable: bool,
+    /// Where its first byte lies.
+    pub first: Position,
+    /// One past its last byte.
+    pub end: Position,
+    /// Bytes of elementary stream.
+    pub bytes: u32,
+    /// Presentation time in 90 kHz ticks, unwrapped (RTP: the media clock scaled to 90 kHz).
+    pub pts: Option<i64>,
+    /// Decoding time likewise; absent where the source does not say.
+    pub dts: Option<i64>,
+    /// When its first datagram reached the host.
+    pub first_arrival: Instant,
+    /// When the datagram that holds its last byte reached the host.
+    pub last_arrival: Instant,
+    /// When the datagram that *completed* it reached the host: later than `last_arrival` where
+    /// only the successor shows the end (D13).
+    pub completed_by: Instant,
+}

@@ -1,0 +1,3 @@
+//! One stream end to end, still sans-IO.
+
+pub mod report;
