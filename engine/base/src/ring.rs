@@ -76,6 +76,9 @@ pub struct SlotMeta {
     /// Protocol flags of the packet: meaning is the protocol's (`srt` keeps word 1's top byte,
     /// `rtp` the marker bit and payload type).
     pub flags: u8,
+    /// How long after `arrival` the protocol took it, in µs, saturating: what the engine's
+    /// receive path added.
+    pub handled_after_us: u16,
     /// Where the payload begins in the slot.
     pub payload_offset: u16,
     /// Where the payload ends in the slot.
@@ -86,7 +89,23 @@ pub struct SlotMeta {
 impl SlotMeta {
     /// Metadata for a slot whose payload is everything that is inserted.
     pub const fn new(arrival: Instant, timestamp: u32, flags: u8) -> Self {
-        SlotMeta { arrival, timestamp, flags, payload_offset: 0, payload_end: 0, filled: false }
+        SlotMeta {
+            arrival,
+            timestamp,
+            flags,
+            handled_after_us: 0,
+            payload_offset: 0,
+            payload_end: 0,
+            filled: false,
+        }
+    }
+
+    /// Notes that the protocol takes it at `now`.
+    #[must_use]
+    pub const fn handled_at(mut self, now: Instant) -> Self {
+        let micros = now.micros_since(self.arrival);
+        self.handled_after_us = if micros > 0xFFFF { 0xFFFF } else { micros as u16 };
+        self
     }
 }
 

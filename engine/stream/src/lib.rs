@@ -1,3 +1,16 @@
-//! One stream end to end, still sans-IO.
+//! One stream end to end, still sans-IO: the slot ring that protocol and outputs share, the
+//! media pipeline behind it, status and statistics, and the latency that the engine adds.
+//!
+//! The shard owns a [`Stream`] per stream. It lends [`Stream::ring_mut`] to the session
+//! (`srt::Connection`, `rtp::Session`) while datagrams come in, and hands each packet that the
+//! session releases to [`Stream::deliver`]. What crosses to control is in [`report`].
 
+pub mod latency;
 pub mod report;
+
+mod frames;
+mod rate;
+mod stream;
+
+pub use latency::LatencyRecorder;
+pub use stream::{SessionStatistics, Stream, StreamConfig};

@@ -1,0 +1,575 @@
+//! The stream itself: ring, pipeline, status, figures.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use mirror_base::discard::DiscardCounts;
+use mirror_base::ring::{CHUNK_BYTES, CHUNK_SLOTS};
+use mirror_base::{Chunk, Delivery, Discard, Instant, SlotRing, StreamId};
+use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
+
+use crate::frames::Frames;
+use crate::latency::{ShardLatency, StreamLatency};
+use crate::rate::RateMeter;
+use crate::report::{
+    EndReason, Mode, PipelineState, Protocol, Status, StreamSnapshot, StreamStats, Transition,
+};
+
+/// Transitions kept for the operator (product contract, section 2).
+const TRANSITIONS_KEPT: usize = 32;
+
+/// What a stream is given to live on.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// Whether payload is demultiplexed and assembled. `false`: received up to the ring only.
+    pub media: bool,
+    /// Bounds of the media pipeline.
+    pub limits: Limits,
+    /// Bytes of ring beyond what the protocol holds.
+    pub ring_bytes: usize,
+    /// Bytes of ring at the most.
+    pub per_stream_bytes: usize,
+    /// Access units whose places are remembered.
+    pub max_frames: usize,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        StreamConfig {
+            media: true,
+            limits: Limits::default(),
+            ring_bytes: 4 << 20,
+            per_stream_bytes: 400 << 20,
+            max_frames: 300,
+        }
+    }
+}
+
+/// A session's own figures, handed in by the shard whenever a snapshot is due and at its end.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionStatistics {
+    /// Of an SRT connection.
+    Srt(mirror_srt::Statistics),
+    /// Of an RTP source.
+    Rtp(mirror_rtp::Statistics),
+}
+
+/// How the session's packets are timed between release and unit, for one completed unit.
+#[derive(Clone, Copy, Debug)]
+struct PendingUnit {
+    receive_us: u64,
+    late_us: u64,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct Stream {
+    id: StreamId,
+    protocol: Protocol,
+    mode: Mode,
+    peer: SocketAddr,
+    config: StreamConfig,
+    ring: SlotRing,
+    pipeline: Option<Pipeline>,
+    frames: Frames,
+    status: Status,
+    state: PipelineState,
+    previous_state: PipelineState,
+    transitions: VecDeque<Transition>,
+    created_at: Instant,
+    started_at: Instant,
+    last_packet_at: Option<Instant>,
+    last_unit_at: Option<Instant>,
+    /// Ended sessions added up, and what the pipeline counted.
+    stats: StreamStats,
+    /// The present session.
+    session: StreamStats,
+    discards: DiscardCounts,
+    rate: RateMeter,
+    latency: StreamLatency,
+    pending: Vec<PendingUnit>,
+    paused: bool,
+    /// The next packet does not continue what the pipeline saw (pause, new session).
+    broken: bool,
+    tracks_version: u32,
+    changed: bool,
+}
+
+impl Stream {
+    /// A stream whose first session is about to begin.
+    pub fn new(
+        now: Instant,
+        id: StreamId,
+        protocol: Protocol,
+        mode: Mode,
+        peer: SocketAddr,
+        config: StreamConfig,
+    ) -> Self {
+        let frames = Frames::new(config.max_frames);
+        let mut stream = Stream {
+            id,
+            protocol,
+            mode,
+            peer,
+            config,
+            ring: SlotRing::new(),
+            pipeline: None,
+            frames,
+            status: Status::Connecting,
+            state: PipelineState::Initializing,
+            previous_state: PipelineState::Initializing,
+            transitions: VecDeque::with_capacity(TRANSITIONS_KEPT),
+            created_at: now,
+            started_at: now,
+            last_packet_at: None,
+            last_unit_at: None,
+            stats: StreamStats::default(),
+            session: StreamStats::default(),
+            discards: DiscardCounts::default(),
+            rate: RateMeter::default(),
+            latency: StreamLatency::default(),
+            pending: Vec::with_capacity(64),
+            paused: false,
+            broken: false,
+            tracks_version: 0,
+            changed: false,
+        };
+        stream.transition(now, PipelineState::Connecting, "session accepted");
+        stream
+    }
+
+    /// Begins a session: the first one, or that of a returning publisher, whose packets follow
+    /// in the ring on what was there. Returns the slot index at which it begins.
+    pub fn begin_session(&mut self, now: Instant, peer: SocketAddr, format: Format) -> u64 {
+        self.peer = peer;
+        self.started_at = now;
+        self.stats.sessions += 1;
+        if self.stats.sessions > 1 {
+            self.broken = true;
+            self.transition(now, PipelineState::Connecting, "publisher returned");
+            self.status = Status::Connecting;
+        }
+        if self.config.media {
+            match (&mut self.pipeline, format) {
+                // An MPEG-TS pipeline goes on: identity of tracks is kept.
+                (Some(_), Format::MpegTs) => {}
+                (pipeline, _) => {
+                    *pipeline = Some(Pipeline::new(format, self.config.limits.clone()));
+                }
+            }
+        }
+        self.rate.reset();
+        self.rate.sample(now, self.stats.bytes_received);
+        let next = self.ring.end();
+        // Whatever the last session left undelivered will never be.
+        self.ring.release_before(next);
+        next
+    }
+
+    /// The memory that the session fills.
+    pub const fn ring_mut(&mut self) -> &mut SlotRing {
+        &mut self.ring
+    }
+
+    /// The memory that the session fills and outputs read.
+    pub const fn ring(&self) -> &SlotRing {
+        &self.ring
+    }
+
+    /// Takes one packet that the session released at `now`. Returns how many access units it
+    /// completed: when that is not 0, the caller reads its clock and calls
+    /// [`Stream::units_completed`].
+    #[inline]
+    pub fn deliver(&mut self, now: Instant, delivery: &Delivery, shard: &mut ShardLatency) -> usize {
+        if matches!(self.status, Status::Connecting | Status::Pending) {
+            self.first_packet(now);
+        }
+        let Some(slot) = self.ring.get(delivery.slot) else { return 0 };
+        let meta = *slot.meta;
+        let receive_us = u64::from(meta.handled_after_us);
+        let handled = meta.arrival.offset_micros(i64::from(meta.handled_after_us));
+        let hold_us = delivery.due.micros_since(handled);
+        self.latency.receive.record(receive_us);
+        self.latency.hold.record(hold_us);
+        shard.receive.record(receive_us);
+        shard.hold.record(hold_us);
+        self.last_packet_at = Some(now);
+        if self.paused {
+            self.discards.count(Discard::Paused);
+            return 0;
+        }
+        let Some(pipeline) = self.pipeline.as_mut() else { return 0 };
+        let broken = core::mem::take(&mut self.broken);
+        let discontinuity = delivery.discontinuity || broken;
+        pipeline.push(Packet {
+            slot: delivery.slot,
+            arrival: meta.arrival,
+            lost_before: delivery.lost_before,
+            discontinuity,
+            timestamp: meta.timestamp,
+            marker: meta.flags & 0x80 != 0,
+            payload_type: meta.flags & 0x7F,
+            payload: slot.payload,
+        });
+        if discontinuity {
+            self.frames.discontinuity();
+        }
+        let ready = handled.max(delivery.due);
+        self.drain_units(now, PendingUnit { receive_us, late_us: now.micros_since(ready) })
+    }
+
+    /// Access units of the last deliveries are complete at `now` (a fresh reading of the
+    /// clock): records what the engine added to each (D13).
+    pub fn units_completed(&mut self, released: Instant, now: Instant, shard: &mut ShardLatency) {
+        let assemble_us = now.micros_since(released);
+        for unit in self.pending.drain(..) {
+            let total_us = unit.receive_us + unit.late_us + assemble_us;
+            self.latency.assemble.record(assemble_us);
+            self.latency.total.record(total_us);
+            shard.assemble.record(assemble_us);
+            shard.total.record(total_us);
+        }
+    }
+
+    fn drain_units(&mut self, now: Instant, timing: PendingUnit) -> usize {
+        let mut completed = 0;
+        while let Some(unit) = self.pipeline.as_mut().and_then(Pipeline::poll_unit) {
+            completed += 1;
+            if self.pending.len() < self.pending.capacity() {
+                self.pending.push(timing);
+            }
+            self.take_unit(now, &unit);
+        }
+        completed
+    }
+
+    fn take_unit(&mut self, now: Instant, unit: &AccessUnit) {
+        let codec = self
+            .pipeline
+            .as_ref()
+            .and_then(|p| p.tracks().get(usize::from(unit.track)))
+            .map(|t| t.codec)
+            .unwrap_or_default();
+        let video = codec.is_video();
+        self.frames.count(unit, video, codec.is_audio(), &mut self.stats);
+        self.last_unit_at = Some(now);
+        match self.state {
+            PipelineState::Streaming if video && unit.damaged => {
+                self.transition(now, PipelineState::Recovering, "video frame damaged");
+            }
+            PipelineState::Recovering if video && unit.kind.is_key() && !unit.damaged => {
+                self.transition(now, PipelineState::Streaming, "key frame received");
+            }
+            PipelineState::Buffering if !unit.damaged => {
+                self.transition(now, PipelineState::Streaming, "first frame complete");
+            }
+            _ => {}
+        }
+    }
+
+    fn first_packet(&mut self, now: Instant) {
+        self.status = if self.paused { Status::Paused } else { Status::Active };
+        self.changed = true;
+        self.transition(now, PipelineState::Buffering, "first packet received");
+    }
+
+    /// Time passed: closes access units that wait too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(pipeline) = self.pipeline.as_mut() {
+            pipeline.handle_timeout(now);
+            self.drain_untimed(now);
+        }
+    }
+
+    /// Units that no delivery completed (timeout, end of session): counted, not timed.
+    fn drain_untimed(&mut self, now: Instant) {
+        while let Some(unit) = self.pipeline.as_mut().and_then(Pipeline::poll_unit) {
+            self.take_unit(now, &unit);
+        }
+    }
+
+    /// When [`Stream::handle_timeout`] is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pipeline.as_ref().and_then(Pipeline::poll_timeout)
+    }
+
+    /// Everything below `index` was delivered or skipped: memory may be reused.
+    #[inline]
+    pub fn release_before(&mut self, index: u64) {
+        self.ring.release_before(index);
+    }
+
+    /// Chunks that the ring should get now: it grows until it holds what the session holds
+    /// back, half as much again, and `ring_bytes` of history, within `per_stream_bytes`.
+    #[inline]
+    pub fn chunks_wanted(&self) -> usize {
+        let capacity = self.ring.capacity_slots();
+        if capacity > 0 && self.ring.available_slots() > capacity / 4 {
+            // Room for a burst; the history may still be short.
+            if capacity * CHUNK_BYTES / CHUNK_SLOTS >= self.config.ring_bytes {
+                return 0;
+            }
+        }
+        self.chunks_wanted_slow(capacity)
+    }
+
+    fn chunks_wanted_slow(&self, capacity: usize) -> usize {
+        let held = usize::try_from(self.ring.end().saturating_sub(self.ring.floor())).unwrap_or(0);
+        let history = self.config.ring_bytes.div_ceil(CHUNK_BYTES);
+        let target = history + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
+        let limit = self.config.per_stream_bytes / CHUNK_BYTES;
+        let target = target.min(limit.max(1));
+        // Grown in steps, so that a stream that is never fast never takes much.
+        let owned = capacity / CHUNK_SLOTS;
+        target.saturating_sub(owned).min(owned.max(8))
+    }
+
+    /// Gives the ring a chunk.
+    pub fn add_chunk(&mut self, chunk: Chunk) {
+        self.ring.add_chunk(chunk);
+    }
+
+    /// Takes the memory back: the stream is gone.
+    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
+        self.ring.into_chunks()
+    }
+
+    /// The session's present figures.
+    pub fn set_session_statistics(&mut self, now: Instant, statistics: &SessionStatistics) {
+        match statistics {
+            SessionStatistics::Srt(s) => fill_srt(&mut self.session, s),
+            SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, s),
+        }
+        self.rate.sample(now, self.stats.bytes_received + self.session.bytes_received);
+    }
+
+    /// The session ended. `status` is what the stream is from now on.
+    pub fn end_session(&mut self, now: Instant, reason: EndReason, status: Status) {
+        if let Some(pipeline) = self.pipeline.as_mut() {
+            pipeline.finish();
+            self.drain_untimed(now);
+        }
+        let session = core::mem::take(&mut self.session);
+        add_session(&mut self.stats, &session);
+        self.rate.reset();
+        self.status = status;
+        self.changed = true;
+        let state = match status {
+            Status::Reconnecting => PipelineState::Draining,
+            _ => PipelineState::Stopping,
+        };
+        self.transition(now, state, reason.name());
+    }
+
+    /// Sets the status: pausing, termination after the grace period, errors.
+    pub fn set_status(&mut self, now: Instant, status: Status, why: &'static str) {
+        if self.status != status {
+            self.status = status;
+            self.changed = true;
+        }
+        if matches!(status, Status::Terminated | Status::Error) {
+            self.transition(now, PipelineState::Stopping, why);
+        }
+    }
+
+    /// Drops payload from now on, or goes on.
+    pub fn set_paused(&mut self, now: Instant, paused: bool) {
+        if self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        self.broken = true;
+        let active = matches!(self.status, Status::Active | Status::Paused);
+        if active {
+            let status = if paused { Status::Paused } else { Status::Active };
+            self.set_status(now, status, "operator");
+        }
+        if !paused && self.state == PipelineState::Streaming {
+            self.transition(now, PipelineState::Recovering, "resumed by operator");
+        }
+    }
+
+    /// Counts a datagram of this stream's session that was not used.
+    pub const fn count_discard(&mut self, reason: Discard) {
+        self.discards.count(reason);
+    }
+
+    /// Whether status or tracks changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        if let Some(pipeline) = &self.pipeline
+            && pipeline.tracks_version() != self.tracks_version
+        {
+            self.tracks_version = pipeline.tracks_version();
+            self.changed = true;
+        }
+        core::mem::take(&mut self.changed)
+    }
+
+    fn transition(&mut self, now: Instant, to: PipelineState, reason: &'static str) {
+        if self.state == to {
+            return;
+        }
+        if self.transitions.len() == TRANSITIONS_KEPT {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(Transition { at: now, from: self.state, to, reason });
+        self.previous_state = self.state;
+        self.state = to;
+        self.changed = true;
+    }
+
+    /// Its identifier.
+    pub const fn id(&self) -> &StreamId {
+        &self.id
+    }
+
+    /// Its status.
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Where its present or last session comes from.
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// When the last packet was delivered.
+    pub const fn last_packet_at(&self) -> Option<Instant> {
+        self.last_packet_at
+    }
+
+    /// Whether the session has brought no complete access unit for `timeout` (product
+    /// contract, `stream.timeout`). Without a pipeline, packets count instead.
+    pub fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+        let heard = if self.config.media { self.last_unit_at } else { self.last_packet_at };
+        let since = heard.map_or(self.started_at, |at| at.max(self.started_at));
+        !self.paused && now.saturating_since(since) > timeout
+    }
+
+    /// Elementary streams.
+    pub fn tracks(&self) -> &[Track] {
+        self.pipeline.as_ref().map_or(&[], |p| p.tracks())
+    }
+
+    /// The media pipeline, for outputs that extract units.
+    pub const fn pipeline(&self) -> Option<&Pipeline> {
+        self.pipeline.as_ref()
+    }
+
+    /// The last access units by place, decoding order.
+    pub fn units(&self) -> impl DoubleEndedIterator<Item = &AccessUnit> {
+        self.frames.units()
+    }
+
+    /// Latency of this stream.
+    pub const fn latency(&self) -> &StreamLatency {
+        &self.latency
+    }
+
+    /// Latency of this stream starts afresh.
+    pub fn reset_latency(&mut self) {
+        self.latency.reset();
+    }
+
+    /// Counters and gauges now; the session's own as of the last
+    /// [`Stream::set_session_statistics`].
+    pub fn stats(&self) -> StreamStats {
+        let mut stats = self.stats.clone();
+        add_session(&mut stats, &self.session);
+        copy_gauges(&mut stats, &self.session);
+        stats.bitrate_bps = self.rate.per_second().saturating_mul(8);
+        stats.frame_rate_milli = self.frames.measured_rate_milli();
+        stats.ring_capacity_slots = self.ring.capacity_slots() as u64;
+        stats.ring_used_slots = self.ring.end().saturating_sub(self.ring.floor());
+        stats.discards.add(&self.discards);
+        if let Some(pipeline) = &self.pipeline {
+            let counters = pipeline.counters();
+            stats.ts_packets = counters.ts_packets;
+            stats.continuity_errors = counters.continuity_errors;
+            stats.frames_dropped = counters.units_dropped;
+            stats.discards.add(&counters.discards);
+        }
+        stats
+    }
+
+    /// The stream as control sees it.
+    pub fn snapshot(&self) -> StreamSnapshot {
+        StreamSnapshot {
+            stream_id: self.id.clone(),
+            protocol: self.protocol,
+            mode: self.mode,
+            peer: self.peer,
+            status: self.status,
+            state: self.state,
+            previous_state: self.previous_state,
+            transitions: self.transitions.iter().copied().collect(),
+            created_at: self.created_at,
+            started_at: self.started_at,
+            last_packet_at: self.last_packet_at,
+            tracks: self.tracks().to_vec(),
+            container: self.pipeline.as_ref().and_then(Pipeline::container),
+            stats: self.stats(),
+        }
+    }
+}
+
+fn fill_srt(to: &mut StreamStats, s: &mirror_srt::Statistics) {
+    to.packets_received = s.pkt_recv;
+    to.packets_unique = s.pkt_recv_unique;
+    to.bytes_received = s.byte_recv_unique;
+    to.packets_lost = s.pkt_rcv_loss;
+    to.packets_retransmitted = s.pkt_rcv_retrans;
+    to.packets_dropped = s.pkt_rcv_drop;
+    to.packets_belated = s.pkt_rcv_belated;
+    to.packets_duplicate = s.pkt_rcv_duplicate;
+    to.packets_undecryptable = s.pkt_rcv_undecrypt;
+    to.packets_reordered = s.pkt_rcv_reordered;
+    to.rtt_us = s.rtt_us;
+    to.rtt_variance_us = s.rtt_var_us;
+    to.acks_sent = s.pkt_sent_ack;
+    to.naks_sent = s.pkt_sent_nak;
+    to.ackacks_received = s.pkt_recv_ackack;
+    to.link_capacity_pps = s.link_capacity_pps;
+    to.packets_held = s.pkt_rcv_buf;
+    to.drift_us = s.drift_us;
+}
+
+fn fill_rtp(to: &mut StreamStats, s: &mirror_rtp::Statistics) {
+    to.packets_received = s.packets_received;
+    to.packets_unique = s.packets_unique;
+    to.bytes_received = s.payload_bytes;
+    to.packets_lost = s.packets_lost;
+    to.packets_dropped = s.packets_dropped;
+    to.packets_belated = s.packets_late;
+    to.packets_duplicate = s.packets_duplicate;
+    to.packets_reordered = s.packets_reordered;
+    to.packets_held = s.packets_held;
+    to.jitter_us = s.jitter_us;
+}
+
+fn add_session(to: &mut StreamStats, s: &StreamStats) {
+    to.packets_received += s.packets_received;
+    to.packets_unique += s.packets_unique;
+    to.bytes_received += s.bytes_received;
+    to.packets_lost += s.packets_lost;
+    to.packets_retransmitted += s.packets_retransmitted;
+    to.packets_dropped += s.packets_dropped;
+    to.packets_belated += s.packets_belated;
+    to.packets_duplicate += s.packets_duplicate;
+    to.packets_undecryptable += s.packets_undecryptable;
+    to.packets_reordered += s.packets_reordered;
+    to.acks_sent += s.acks_sent;
+    to.naks_sent += s.naks_sent;
+    to.ackacks_received += s.ackacks_received;
+}
+
+const fn copy_gauges(to: &mut StreamStats, s: &StreamStats) {
+    to.rtt_us = s.rtt_us;
+    to.rtt_variance_us = s.rtt_variance_us;
+    to.jitter_us = s.jitter_us;
+    to.link_capacity_pps = s.link_capacity_pps;
+    to.packets_held = s.packets_held;
+    to.latency_ms = s.latency_ms;
+    to.drift_us = s.drift_us;
+}
