@@ -1,1 +1,1 @@
-//! x
+//! Helpers of the tests that start processes.
