@@ -1,1 +1,3 @@
-//! x
+//! The control side of the engine.
+
+pub mod config;

@@ -1,0 +1,546 @@
+//! Configuration (product contract, section 3): `configs/default.toml`, overlaid by the
+//! operator's file, by `MIRROR_…` environment variables and by `--set key=value`, then
+//! validated into the types of this module. Every fault is told at once, each with file, line,
+//! key, value and what is allowed. The daemon calls [`Config::load`] and hands the parts to the
+//! shards and to [`crate::Control`].
+
+mod error;
+mod pinning;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod validate;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mirror_base::StreamId;
+use serde::Serialize;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use pinning::{
+    Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,
+};
+pub use value::{Cidr, IdPattern, show_duration, show_size};
+
+use error::ErrorList;
+use tree::{Origin, Table};
+use value::{ser_duration, ser_size, ser_version};
+
+/// The documented defaults, as shipped in `configs/default.toml`.
+pub const DEFAULTS: &str = include_str!("../../../../configs/default.toml");
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// Environment variables: those that begin with `MIRROR_` are looked at.
+    pub environment: Vec<(String, String)>,
+    /// `--set key=value`, in order.
+    pub set: Vec<String>,
+}
+
+impl Sources {
+    /// `file` and `set` from the command line, and this process's environment.
+    pub fn from_process(file: Option<PathBuf>, set: Vec<String>) -> Self {
+        let environment = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .filter(|(k, _)| k.starts_with("MIRROR_"))
+            .collect();
+        Sources {
+            file,
+            environment,
+            set,
+        }
+    }
+}
+
+/// A text that must not be shown: a token or a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: String) -> Self {
+        Secret(text)
+    }
+
+    /// The text, for its use.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The effective configuration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Config {
+    /// This engine's name.
+    pub instance: String,
+    /// How long draining may take.
+    #[serde(serialize_with = "ser_duration")]
+    pub shutdown_timeout: Duration,
+    /// Streams at the same time.
+    pub max_streams: usize,
+    /// `[srt]`.
+    pub srt: SrtConfig,
+    /// `[rtp]`.
+    pub rtp: RtpConfig,
+    /// `[stream]`.
+    pub stream: StreamConfig,
+    /// `[buffer]`.
+    pub buffer: BufferConfig,
+    /// `[memory]`.
+    pub memory: MemoryConfig,
+    /// `[frame]`.
+    pub frame: FrameConfig,
+    /// `[registry]`.
+    pub registry: RegistryConfig,
+    /// `[api]`.
+    pub api: ApiConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[publishers]]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publishers: Vec<PublisherRule>,
+    /// Things that are allowed but look like a mistake; for the log.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// What an SRT stream ID without `m=` means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DefaultMode {
+    /// The caller publishes.
+    Publish,
+    /// The caller wants to subscribe.
+    Request,
+}
+
+/// `[srt]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SrtConfig {
+    /// Whether SRT is served at all.
+    pub enabled: bool,
+    /// Where.
+    pub listen: SocketAddr,
+    /// Receive latency before negotiation.
+    #[serde(serialize_with = "ser_duration")]
+    pub latency: Duration,
+    /// Clamp on what a peer may demand.
+    #[serde(serialize_with = "ser_duration")]
+    pub max_latency: Duration,
+    /// Meaning of a stream ID without `m=`.
+    pub default_mode: DefaultMode,
+    /// Announced flow window, packets.
+    pub flow_window: u32,
+    /// Silence that breaks a connection.
+    #[serde(serialize_with = "ser_duration")]
+    pub peer_idle_timeout: Duration,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Least SRT version of a peer, 0x00MMmmpp.
+    #[serde(serialize_with = "ser_version")]
+    pub min_version: u32,
+    /// Handshakes admitted a second and shard.
+    pub handshakes_per_second: u32,
+    /// Streams for publishers without a stream ID.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_stream: Vec<DefaultStream>,
+}
+
+/// `[[srt.default_stream]]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct DefaultStream {
+    /// From where; anywhere when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Cidr>,
+    /// From which source port; any when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The stream.
+    #[serde(serialize_with = "ser_id")]
+    pub id: StreamId,
+}
+
+impl DefaultStream {
+    /// Whether a publisher at this address gets the stream.
+    pub fn fits(&self, ip: IpAddr, port: u16) -> bool {
+        self.source.is_none_or(|s| s.contains(ip)) && self.port.is_none_or(|p| p == port)
+    }
+}
+
+fn ser_id<S: serde::Serializer>(id: &StreamId, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(id.as_str())
+}
+
+/// What an RTP payload type carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum RtpPayload {
+    /// RFC 2250 MPEG-TS.
+    #[serde(rename = "MP2T")]
+    Mp2t,
+    /// RFC 6184.
+    H264,
+    /// RFC 7798.
+    H265,
+}
+
+/// `[rtp]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RtpConfig {
+    /// Whether RTP is served at all.
+    pub enabled: bool,
+    /// RTP port.
+    pub listen: SocketAddr,
+    /// RTCP port.
+    pub rtcp_listen: SocketAddr,
+    /// Sources at the same time.
+    pub max_sessions: usize,
+    /// Silence that ends a source.
+    #[serde(serialize_with = "ser_duration")]
+    pub session_timeout: Duration,
+    /// Reorder window, packets.
+    pub reorder_packets: u16,
+    /// How long a gap is waited for.
+    #[serde(serialize_with = "ser_duration")]
+    pub jitter_buffer: Duration,
+    /// Hints for dynamic payload types.
+    pub payload_types: BTreeMap<u8, RtpPayload>,
+}
+
+/// What becomes of a second publisher of a live id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Refused with SRT rejection 1409.
+    Refuse,
+    /// Supersedes the first.
+    Takeover,
+}
+
+/// `[stream]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamConfig {
+    /// Parse the media; false: receive only.
+    pub media: bool,
+    /// No complete frame for so long: status "error".
+    #[serde(serialize_with = "ser_duration")]
+    pub timeout: Duration,
+    /// Wait for a publisher that went.
+    #[serde(serialize_with = "ser_duration")]
+    pub reconnect_grace: Duration,
+    /// Second publisher of a live id.
+    pub on_conflict: OnConflict,
+    /// No re-admission after DELETE.
+    #[serde(serialize_with = "ser_duration")]
+    pub block_for: Duration,
+}
+
+/// `[buffer]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct BufferConfig {
+    /// Ring of each stream, bytes.
+    #[serde(serialize_with = "ser_size")]
+    pub ring_size: u64,
+    /// Streams whose memory is set aside at start-up.
+    pub pool_streams: usize,
+    /// Expected bits a second of one stream.
+    pub max_bitrate_hint: u64,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryConfig {
+    /// All packet memory, bytes.
+    #[serde(serialize_with = "ser_size")]
+    pub total: u64,
+    /// Packet memory of one stream, bytes.
+    #[serde(serialize_with = "ser_size")]
+    pub per_stream: u64,
+}
+
+/// `[frame]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrameConfig {
+    /// A unit that got no datagram for so long is closed.
+    #[serde(serialize_with = "ser_duration")]
+    pub assembly_timeout: Duration,
+    /// Largest access unit, bytes.
+    #[serde(serialize_with = "ser_size")]
+    pub max_frame_size: u64,
+}
+
+/// Which registry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// This process only.
+    Embedded,
+    /// Redis.
+    Redis,
+}
+
+/// `[registry]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegistryConfig {
+    /// Which backend.
+    pub backend: Backend,
+    /// How often records are refreshed.
+    #[serde(serialize_with = "ser_duration")]
+    pub heartbeat_interval: Duration,
+    /// A claim lives so long without being refreshed.
+    #[serde(serialize_with = "ser_duration")]
+    pub heartbeat_timeout: Duration,
+    /// A record lives so long without being refreshed.
+    #[serde(serialize_with = "ser_duration")]
+    pub ttl: Duration,
+    /// Ended streams stay visible for so long.
+    #[serde(serialize_with = "ser_duration")]
+    pub terminated_ttl: Duration,
+    /// Live streams from one source address; 0 = no limit.
+    pub max_streams_per_source: usize,
+    /// `[registry.redis]`.
+    pub redis: RedisConfig,
+}
+
+/// `[registry.redis]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RedisConfig {
+    /// Where; shown without its password.
+    #[serde(serialize_with = "ser_url")]
+    pub url: String,
+    /// Where the password was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// The password from the file.
+    #[serde(skip)]
+    pub password: Option<Secret>,
+    /// Database number; that of the URL when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub db: Option<u8>,
+    /// Before every key and channel.
+    pub prefix: String,
+    /// Connecting, handshake included.
+    #[serde(serialize_with = "ser_duration")]
+    pub connect_timeout: Duration,
+    /// Waiting for an answer.
+    #[serde(serialize_with = "ser_duration")]
+    pub read_timeout: Duration,
+    /// Sending a command.
+    #[serde(serialize_with = "ser_duration")]
+    pub write_timeout: Duration,
+}
+
+fn ser_url<S: serde::Serializer>(url: &str, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&redacted_url(url))
+}
+
+/// The URL without the password in it.
+pub(crate) fn redacted_url(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            let (head, tail) = (url.get(..scheme + 3), url.get(at..));
+            let user = url.get(scheme + 3..at).and_then(|u| u.split(':').next());
+            let (head, tail, user) = (head.unwrap_or(""), tail.unwrap_or(""), user.unwrap_or(""));
+            format!("{head}{user}:***{tail}")
+        }
+        _ => url.to_owned(),
+    }
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApiConfig {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Where the token was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The bearer token.
+    #[serde(skip)]
+    pub token: Option<Secret>,
+    /// Origins that browsers may call from.
+    pub cors: Vec<String>,
+    /// Client connections at the same time.
+    pub max_connections: usize,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Errors only.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what an operator wants to know.
+    Info,
+    /// And what a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` filters it.
+    pub const fn filter(self) -> tracing::level_filters::LevelFilter {
+        use tracing::level_filters::LevelFilter;
+        match self {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogConfig {
+    /// How much.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// `[[publishers]]`: who may publish what.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublisherRule {
+    /// Which ids.
+    pub id: IdPattern,
+    /// From where; from anywhere when empty.
+    pub sources: Vec<Cidr>,
+    /// Put on the stream's record.
+    pub tags: Vec<String>,
+}
+
+impl PublisherRule {
+    /// Whether the rule lets this publisher in.
+    pub fn admits(&self, id: &StreamId, ip: IpAddr) -> bool {
+        self.id.matches(id.as_str())
+            && (self.sources.is_empty() || self.sources.iter().any(|s| s.contains(ip)))
+    }
+}
+
+impl Config {
+    /// Reads, overlays and validates.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
+        let mut errors = ErrorList::default();
+        let mut warnings = Vec::new();
+        let mut root = tree::parse("configs/default.toml", DEFAULTS, &mut errors);
+        let sections: Vec<String> = root.keys().cloned().collect();
+        if let Some(path) = &sources.file {
+            let upper = read_file(path, &mut errors);
+            tree::overlay(&mut root, upper);
+        }
+        for (name, text) in &sources.environment {
+            let Some(key) = environment_key(name) else {
+                continue;
+            };
+            let head = key.split('.').next().unwrap_or("");
+            // An orchestrator injects variables of its own (MIRROR_INGEST_SERVICE_HOST).
+            if !sections.iter().any(|s| s == head) && head != "instance" && head != "publishers" {
+                warnings.push(format!(
+                    "environment variable {name} is no key of ours: ignored"
+                ));
+                continue;
+            }
+            set(
+                &mut root,
+                &key,
+                text,
+                Origin::Environment(Arc::from(name.as_str())),
+                &mut errors,
+            );
+        }
+        for pair in &sources.set {
+            match pair.split_once('=') {
+                Some((key, text)) => {
+                    set(
+                        &mut root,
+                        key.trim(),
+                        text,
+                        Origin::CommandLine,
+                        &mut errors,
+                    );
+                }
+                None => errors.push(ConfigError {
+                    origin: Origin::CommandLine,
+                    key: pair.clone(),
+                    value: None,
+                    message: "must have the form key=value".to_owned(),
+                }),
+            }
+        }
+        let config = validate::config(root, warnings, &mut errors);
+        errors.finish(config)
+    }
+
+    /// The effective configuration as TOML, secrets left out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).unwrap_or_else(|e| format!("# cannot be written: {e}\n"))
+    }
+
+    /// The effective configuration as JSON, secrets left out.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or(serde_json::Value::Null)
+    }
+}
+
+fn read_file(path: &Path, errors: &mut ErrorList) -> Table {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => tree::parse(&name, &text, errors),
+        Err(error) => {
+            errors.push(ConfigError {
+                origin: Origin::File(Arc::from(name.as_str()), 1),
+                key: String::new(),
+                value: None,
+                message: format!("cannot be read: {error}"),
+            });
+            Table::new()
+        }
+    }
+}
+
+fn set(root: &mut Table, key: &str, text: &str, origin: Origin, errors: &mut ErrorList) {
+    if let Err(message) = tree::set_path(root, key, text, origin.clone()) {
+        errors.push(ConfigError {
+            origin,
+            key: key.to_owned(),
+            value: Some(text.to_owned()),
+            message,
+        });
+    }
+}
+
+/// `MIRROR_SRT__LATENCY` → `srt.latency`.
+fn environment_key(name: &str) -> Option<String> {
+    let rest = name.strip_prefix("MIRROR_")?;
+    (!rest.is_empty()).then(|| rest.to_ascii_lowercase().replace("__", "."))
+}

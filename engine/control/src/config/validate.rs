@@ -1,0 +1,454 @@
+//! From the tree to [`Config`]: one function per section, ranges beside the keys, and the
+//! checks of combinations at the end. Keys of the contract that this version does not have yet
+//! are refused by name, so that none is accepted and then does nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mirror_base::StreamId;
+
+use super::error::ErrorList;
+use super::reader::{Section, text};
+use super::tree::{Origin, Table};
+use super::value::{Cidr, IdPattern, parse_version};
+use super::{
+    ApiConfig, Backend, BufferConfig, Config, DefaultMode, DefaultStream, FrameConfig, LogConfig,
+    LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig,
+    RtpConfig, RtpPayload, Secret, SrtConfig, StreamConfig,
+};
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const HOUR: u64 = 3600;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList) -> Config {
+    let mut s = Section::root(root, Origin::File("configs/default.toml".into(), 1), errors);
+    let instance = instance(&mut s);
+    let config = Config {
+        instance,
+        shutdown_timeout: s.duration("shutdown_timeout", secs(0)..=secs(600)),
+        max_streams: s.integer("max_streams", 1..=100_000) as usize,
+        srt: s.section("srt", srt),
+        rtp: s.section("rtp", rtp),
+        stream: s.section("stream", stream),
+        buffer: s.section("buffer", buffer),
+        memory: s.section("memory", memory),
+        frame: s.section("frame", frame),
+        registry: s.section("registry", registry),
+        api: s.section("api", api),
+        log: s.section("log", log),
+        publishers: s.tables("publishers", publisher),
+        warnings,
+    };
+    s.finish(&["backpressure", "gop", "sync", "outputs"]);
+    config
+}
+
+fn instance(s: &mut Section<'_>) -> String {
+    let Some((name, node)) = s.optional_string("instance") else {
+        return host_name();
+    };
+    let ok = !name.is_empty()
+        && name.len() <= 128
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if !ok {
+        s.fault(
+            "instance",
+            &node,
+            "must be 1 to 128 letters, digits, '.', '_' or '-'",
+        );
+    }
+    name
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(128)
+        .collect();
+    if name.is_empty() {
+        "mirror".to_owned()
+    } else {
+        name
+    }
+}
+
+fn srt(s: &mut Section<'_>) -> SrtConfig {
+    let max_latency_at = s.peek("max_latency");
+    let config = SrtConfig {
+        enabled: s.boolean("enabled"),
+        listen: s.address("listen"),
+        latency: s.duration("latency", ms(20)..=secs(8)),
+        max_latency: s.duration("max_latency", ms(20)..=secs(8)),
+        default_mode: s
+            .choice(
+                "default_mode",
+                &[
+                    ("publish", DefaultMode::Publish),
+                    ("request", DefaultMode::Request),
+                ],
+            )
+            .unwrap_or(DefaultMode::Publish),
+        flow_window: s.integer("flow_window", 32..=262_144) as u32,
+        peer_idle_timeout: s.duration("peer_idle_timeout", secs(1)..=secs(60)),
+        max_connections: s.integer("max_connections", 1..=100_000) as usize,
+        min_version: s
+            .parsed(
+                "min_version",
+                "must be a version such as \"1.3.0\"",
+                parse_version,
+            )
+            .unwrap_or_default(),
+        handshakes_per_second: s.integer("handshakes_per_second", 1..=100_000) as u32,
+        default_stream: s.tables("default_stream", default_stream),
+    };
+    if let Some(node) = max_latency_at.filter(|_| config.max_latency < config.latency) {
+        s.fault("max_latency", &node, "must not be less than srt.latency");
+    }
+    s.finish(&[
+        "max_bandwidth",
+        "input_bandwidth",
+        "payload_size",
+        "encryption",
+        "callers",
+    ]);
+    config
+}
+
+fn default_stream(s: &mut Section<'_>) -> Option<DefaultStream> {
+    let source = s.peek("source").and_then(|_| {
+        s.parsed(
+            "source",
+            "must be a range of addresses such as \"192.0.2.0/24\"",
+            Cidr::parse,
+        )
+    });
+    let port = s.optional_integer("port", 1..=65_535).map(|p| p as u16);
+    let id = s.parsed(
+        "id",
+        "must be a stream id: [A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
+        |t| StreamId::new(t).ok(),
+    );
+    s.finish(&[]);
+    Some(DefaultStream {
+        source,
+        port,
+        id: id?,
+    })
+}
+
+fn rtp(s: &mut Section<'_>) -> RtpConfig {
+    let rtcp_at = s.peek("rtcp_listen");
+    let config = RtpConfig {
+        enabled: s.boolean("enabled"),
+        listen: s.address("listen"),
+        rtcp_listen: s.address("rtcp_listen"),
+        max_sessions: s.integer("max_sessions", 1..=100_000) as usize,
+        session_timeout: s.duration("session_timeout", secs(1)..=secs(600)),
+        reorder_packets: s.integer("reorder_packets", 1..=10_000) as u16,
+        jitter_buffer: s.duration("jitter_buffer", secs(0)..=secs(5)),
+        payload_types: s.section("payload_types", payload_types),
+    };
+    let same = config.listen == config.rtcp_listen && config.listen.port() != 0;
+    if let Some(node) = rtcp_at.filter(|_| same && config.enabled) {
+        s.fault("rtcp_listen", &node, "must not be the same as rtp.listen");
+    }
+    s.finish(&["receive_buffer", "sessions"]);
+    config
+}
+
+fn payload_types(s: &mut Section<'_>) -> BTreeMap<u8, RtpPayload> {
+    let mut types = BTreeMap::new();
+    for (key, node) in s.drain() {
+        let Some(number) = key.parse::<u8>().ok().filter(|n| *n < 128) else {
+            s.fault(&key, &node, "the key must be a payload type from 0 to 127");
+            continue;
+        };
+        match text(&node.value).map(|t| t.to_ascii_uppercase()).as_deref() {
+            Some("MP2T") => types.insert(number, RtpPayload::Mp2t),
+            Some("H264") => types.insert(number, RtpPayload::H264),
+            Some("H265" | "HEVC") => types.insert(number, RtpPayload::H265),
+            _ => {
+                s.fault(&key, &node, "must be one of \"MP2T\", \"H264\", \"H265\"");
+                None
+            }
+        };
+    }
+    types
+}
+
+fn stream(s: &mut Section<'_>) -> StreamConfig {
+    let config = StreamConfig {
+        media: s.boolean("media"),
+        timeout: s.duration("timeout", secs(1)..=secs(HOUR)),
+        reconnect_grace: s.duration("reconnect_grace", secs(0)..=secs(600)),
+        on_conflict: s
+            .choice(
+                "on_conflict",
+                &[
+                    ("refuse", OnConflict::Refuse),
+                    ("takeover", OnConflict::Takeover),
+                ],
+            )
+            .unwrap_or(OnConflict::Refuse),
+        block_for: s.duration("block_for", secs(0)..=secs(24 * HOUR)),
+    };
+    s.finish(&["circuit_breaker"]);
+    config
+}
+
+fn buffer(s: &mut Section<'_>) -> BufferConfig {
+    let config = BufferConfig {
+        ring_size: s.size("ring_size", 64 * KIB..=GIB),
+        pool_streams: s.integer("pool_streams", 1..=10_000) as usize,
+        max_bitrate_hint: s.integer("max_bitrate_hint", 1_000_000..=10_000_000_000),
+    };
+    s.finish(&[]);
+    config
+}
+
+fn memory(s: &mut Section<'_>) -> MemoryConfig {
+    let per_stream_at = s.peek("per_stream");
+    let config = MemoryConfig {
+        total: s.size("total", 16 * MIB..=16 << 40),
+        per_stream: s.size("per_stream", MIB..=16 << 40),
+    };
+    if let Some(node) = per_stream_at.filter(|_| config.per_stream > config.total) {
+        s.fault("per_stream", &node, "must not be more than memory.total");
+    }
+    s.finish(&[]);
+    config
+}
+
+fn frame(s: &mut Section<'_>) -> FrameConfig {
+    let config = FrameConfig {
+        assembly_timeout: s.duration("assembly_timeout", ms(10)..=secs(10)),
+        max_frame_size: s.size("max_frame_size", 64 * KIB..=256 * MIB),
+    };
+    s.finish(&[]);
+    config
+}
+
+fn registry(s: &mut Section<'_>) -> RegistryConfig {
+    let timeout_at = s.peek("heartbeat_timeout");
+    let ttl_at = s.peek("ttl");
+    let config = RegistryConfig {
+        backend: s
+            .choice(
+                "backend",
+                &[("embedded", Backend::Embedded), ("redis", Backend::Redis)],
+            )
+            .unwrap_or(Backend::Embedded),
+        heartbeat_interval: s.duration("heartbeat_interval", ms(100)..=secs(600)),
+        heartbeat_timeout: s.duration("heartbeat_timeout", ms(200)..=secs(HOUR)),
+        ttl: s.duration("ttl", ms(200)..=secs(24 * HOUR)),
+        terminated_ttl: s.duration("terminated_ttl", secs(0)..=secs(24 * HOUR)),
+        max_streams_per_source: s.integer("max_streams_per_source", 0..=100_000) as usize,
+        redis: s.section("redis", redis),
+    };
+    let beat = config.heartbeat_interval;
+    if let Some(node) = timeout_at.filter(|_| config.heartbeat_timeout <= beat) {
+        s.fault(
+            "heartbeat_timeout",
+            &node,
+            "must be more than registry.heartbeat_interval",
+        );
+    }
+    if let Some(node) = ttl_at.filter(|_| config.ttl < beat) {
+        s.fault(
+            "ttl",
+            &node,
+            "must not be less than registry.heartbeat_interval",
+        );
+    }
+    s.finish(&[
+        "cleanup_interval",
+        "event_buffer",
+        "event_retention",
+        "leader_lease",
+        "query_timeout",
+        "batch_size",
+    ]);
+    config
+}
+
+fn redis(s: &mut Section<'_>) -> RedisConfig {
+    let url_at = s.peek("url");
+    let url = s.string("url");
+    if let Some(node) = url_at {
+        if url.starts_with("rediss://") {
+            s.fault(
+                "url",
+                &node,
+                "rediss:// (TLS) is not available yet in this version",
+            );
+        } else if redis::parse_redis_url(&url).is_none_or(|u| u.scheme() != "redis") {
+            s.fault(
+                "url",
+                &node,
+                "must be a URL such as \"redis://127.0.0.1:6379\"",
+            );
+        }
+    }
+    let (password_file, password) = secret_file(s, "password_file");
+    let limits = ms(10)..=secs(60);
+    let config = RedisConfig {
+        url,
+        password_file,
+        password,
+        db: s.optional_integer("db", 0..=15).map(|n| n as u8),
+        prefix: s
+            .parsed(
+                "prefix",
+                "must be 1 to 64 printable characters without spaces",
+                |t| {
+                    let ok = (1..=64).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
+                    ok.then(|| t.to_owned())
+                },
+            )
+            .unwrap_or_default(),
+        connect_timeout: s.duration("connect_timeout", limits.clone()),
+        read_timeout: s.duration("read_timeout", limits.clone()),
+        write_timeout: s.duration("write_timeout", limits),
+    };
+    s.finish(&[]);
+    config
+}
+
+/// A file whose first line is a secret.
+fn secret_file(s: &mut Section<'_>, key: &'static str) -> (Option<PathBuf>, Option<Secret>) {
+    let Some((path, node)) = s.optional_string(key) else {
+        return (None, None);
+    };
+    let path = PathBuf::from(path);
+    let secret = match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let line = text.lines().next().unwrap_or("").trim().to_owned();
+            if line.is_empty() || !line.bytes().all(|b| b.is_ascii_graphic()) {
+                s.fault(
+                    key,
+                    &node,
+                    "the first line of the file must be the secret, in printable ASCII",
+                );
+                None
+            } else {
+                Some(Secret::new(line))
+            }
+        }
+        Err(error) => {
+            s.fault(key, &node, format!("cannot be read: {error}"));
+            None
+        }
+    };
+    (Some(path), secret)
+}
+
+fn api(s: &mut Section<'_>) -> ApiConfig {
+    let listen_at = s.peek("listen");
+    let listen = s.address("listen");
+    let (token_file, token) = secret_file(s, "token_file");
+    let config = ApiConfig {
+        listen,
+        cors: s.list(
+            "cors",
+            "must be an origin such as \"https://ops.example\", or \"*\"",
+            |v| {
+                let t = text(v)?;
+                let ok = t == "*"
+                    || ((t.starts_with("http://") || t.starts_with("https://"))
+                        && t.bytes().all(|b| b.is_ascii_graphic()));
+                ok.then(|| t.to_owned())
+            },
+        ),
+        max_connections: s.integer("max_connections", 8..=4096) as usize,
+        token_file,
+        token,
+    };
+    if let Some(node) = listen_at.filter(|_| exposed(listen) && config.token_file.is_none()) {
+        s.fault(
+            "listen",
+            &node,
+            "an address that is not loopback needs api.token_file",
+        );
+    }
+    s.finish(&[]);
+    config
+}
+
+/// Whether others than this host can reach the address.
+fn exposed(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+fn log(s: &mut Section<'_>) -> LogConfig {
+    let config = LogConfig {
+        level: s
+            .choice(
+                "level",
+                &[
+                    ("error", LogLevel::Error),
+                    ("warn", LogLevel::Warn),
+                    ("info", LogLevel::Info),
+                    ("debug", LogLevel::Debug),
+                    ("trace", LogLevel::Trace),
+                ],
+            )
+            .unwrap_or(LogLevel::Info),
+        format: s
+            .choice(
+                "format",
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            )
+            .unwrap_or(LogFormat::Text),
+    };
+    s.finish(&[]);
+    config
+}
+
+fn publisher(s: &mut Section<'_>) -> Option<PublisherRule> {
+    let id = s.parsed(
+        "id",
+        "must be a pattern of stream ids such as \"live/*\"",
+        IdPattern::parse,
+    );
+    let sources = s.list(
+        "sources",
+        "must be a range of addresses such as \"10.0.0.0/8\"",
+        |v| Cidr::parse(text(v)?),
+    );
+    let tags = s.list("tags", "must be a tag of 1 to 64 characters", |v| {
+        text(v)
+            .filter(|t| (1..=64).contains(&t.len()))
+            .map(str::to_owned)
+    });
+    s.finish(&["passphrase", "user", "token", "max_bitrate"]);
+    Some(PublisherRule {
+        id: id?,
+        sources,
+        tags,
+    })
+}
