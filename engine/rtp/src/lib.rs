@@ -1,8 +1,29 @@
-//! RTP and RTCP, sans-IO: RFC 3550.
+//! RTP and RTCP, sans-IO: RFC 3550 (header, source validation, reordering, loss and jitter,
+//! RTCP), RFC 5761 (both on one port).
+//!
+//! The shard parses a datagram's [`Header`], looks the SSRC up and hands the datagram to its
+//! [`Session`], which copies it into the stream's slot ring and releases the packets in order.
+//! After each call that changes something, drain `poll_delivery` and `poll_event`, then ask
+//! `poll_timeout`.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
+)]
 
 // DOOR: signatures other rooms are written against.
 
-use mirror_base::{Delivery, Discard, Instant, SlotRing};
+mod header;
+mod jitter;
+mod report;
+pub mod rtcp;
+mod session;
+
+pub use header::{Header, is_rtcp};
+pub use report::Reporting;
+pub use session::{SenderReport, Session};
+
+use core::time::Duration;
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -10,38 +31,34 @@ pub struct Config {
     /// Reorder window in packets.
     pub reorder_packets: u16,
     /// How long a gap is waited for.
-    pub jitter_buffer: core::time::Duration,
+    pub jitter_buffer: Duration,
     /// The session ends when nothing is heard for so long.
-    pub session_timeout: core::time::Duration,
+    pub session_timeout: Duration,
     /// RTP clock rate in Hz, for jitter (90 000 until the payload says otherwise).
     pub clock_rate: u32,
 }
 
-/// A validated RTP header (RFC 3550, 5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub marker: bool,
-    pub payload_type: u8,
-    pub sequence: u16,
-    pub timestamp: u32,
-    pub ssrc: u32,
-    /// Offset of the payload.
-    pub payload_offset: u16,
-    /// End of the payload (padding cut).
-    pub payload_end: u16,
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            reorder_packets: 100,
+            jitter_buffer: Duration::from_millis(50),
+            session_timeout: Duration::from_secs(10),
+            clock_rate: 90_000,
+        }
+    }
 }
-
-impl Header {
-    /// Checks and parses.
-    pub fn parse(datagram: &[u8]) -> Result<Header, Discard> { let _ = datagram; todo!() }
-}
-
-/// Whether a datagram on an RTP port is RTCP (RFC 5761: second byte 192–223).
-pub fn is_rtcp(datagram: &[u8]) -> bool { datagram.get(1).is_some_and(|b| (192..=223).contains(b)) }
 
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseReason { Bye, Timeout, Local }
+pub enum CloseReason {
+    /// The sender said so (RTCP BYE).
+    Bye,
+    /// Nothing was heard for [`Config::session_timeout`].
+    Timeout,
+    /// [`Session::close`].
+    Local,
+}
 
 /// What happened to a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,57 +71,40 @@ pub enum Event {
     Closed(CloseReason),
 }
 
-/// Figures of a session.
+/// Figures of a session. All counters only grow, but for the gauges `packets_held`, `jitter`
+/// and `jitter_us`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
+    /// Packets that were accepted, duplicates and late ones included.
     pub packets_received: u64,
+    /// Packets that were kept, each sequence number once.
     pub packets_unique: u64,
+    /// Payload bytes of the unique packets.
     pub payload_bytes: u64,
-    /// Gaps seen, before any repair by reordering.
+    /// Gaps seen, before any repair by reordering, in packets.
     pub packets_lost: u64,
     /// Never came in time.
     pub packets_dropped: u64,
+    /// Came again.
     pub packets_duplicate: u64,
+    /// Came in time, but after a successor.
     pub packets_reordered: u64,
+    /// Came after their gap was given up.
     pub packets_late: u64,
+    /// Held now, waiting behind a gap.
     pub packets_held: u64,
+    /// Rejected: on probation, or far from the expected numbering (RFC 3550, A.1).
+    pub packets_rejected: u64,
     /// RFC 3550 A.8, in clock units.
     pub jitter: u32,
+    /// The same in microseconds.
     pub jitter_us: u32,
+    /// Sender reports.
     pub sender_reports: u64,
+    /// Compound RTCP packets that named this source.
+    pub rtcp_received: u64,
+    /// Compound RTCP packets that were sent for this source.
+    pub rtcp_sent: u64,
+    /// Times the sender restarted its numbering.
     pub restarts: u64,
-}
-
-/// One RTP source (SSRC).
-#[derive(Debug)]
-pub struct Session { _p: () }
-
-impl Session {
-    /// Slot indexes begin at `next_index`.
-    pub fn new(now: Instant, ssrc: u32, config: &Config, next_index: u64) -> Self { let _ = (now, ssrc, config, next_index); todo!() }
-    /// An RTP datagram whose header is `header`. The whole datagram goes into a slot: meta
-    /// `timestamp` = RTP timestamp, `flags` = byte 1 (marker and payload type).
-    pub fn handle_rtp(&mut self, now: Instant, arrival: Instant, header: &Header, datagram: &[u8], ring: &mut SlotRing) -> Result<(), Discard> { let _ = (now, arrival, header, datagram, ring); todo!() }
-    /// A compound RTCP datagram that names this source.
-    pub fn handle_rtcp(&mut self, now: Instant, arrival: Instant, datagram: &[u8]) -> Result<(), Discard> { let _ = (now, arrival, datagram); todo!() }
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Instant) { let _ = now; todo!() }
-    /// The next packet in order, or after its gap was given up.
-    pub fn poll_delivery(&mut self, now: Instant, ring: &SlotRing) -> Option<Delivery> { let _ = (now, ring); todo!() }
-    /// What happened.
-    pub fn poll_event(&mut self) -> Option<Event> { todo!() }
-    /// When `handle_timeout` or a delivery is due next.
-    pub fn poll_timeout(&self) -> Option<Instant> { todo!() }
-    /// Ends it.
-    pub fn close(&mut self, now: Instant) { let _ = now; todo!() }
-    /// Closed and nothing left to deliver.
-    pub fn is_drained(&self) -> bool { todo!() }
-    /// Everything before it is delivered or given up.
-    pub fn delivery_index(&self) -> u64 { todo!() }
-    /// The SSRC.
-    pub fn ssrc(&self) -> u32 { todo!() }
-    /// The clock rate, once the payload is known.
-    pub fn set_clock_rate(&mut self, hz: u32) { let _ = hz; todo!() }
-    /// Figures.
-    pub fn statistics(&self) -> Statistics { todo!() }
 }
