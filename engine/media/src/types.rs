@@ -169,6 +169,8 @@ pub struct AccessUnit {
     pub discardable: bool,
     /// Where its first byte lies.
     pub first: Position,
+    /// MPEG-TS: how far into its TS packet `first` lies; 0 elsewhere.
+    pub lead: u8,
     /// One past its last byte.
     pub end: Position,
     /// Bytes of elementary stream.

@@ -1,0 +1,56 @@
+//! The elementary streams' own syntax: bit reader, H.264, HEVC and audio headers (reference:
+//! ISO 14496-10, ISO 23008-2). Everything here reads bounded heads of untrusted data and
+//! returns `None` where they break the syntax. Called by [`crate::assembler`] and the
+//! MPEG-TS demultiplexer.
+
+pub mod audio;
+pub mod bits;
+pub mod h264;
+pub mod h265;
+
+/// What a sequence parameter set tells of the video.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VideoInfo {
+    /// Profile's name as the standard writes it.
+    pub profile: &'static str,
+    /// `level_idc` (`general_level_idc` for HEVC).
+    pub level: u8,
+    /// Luma samples across, after cropping.
+    pub width: u32,
+    /// Luma lines, after cropping.
+    pub height: u32,
+    /// Frames a second as a reduced fraction; (0, 0) when the stream does not say.
+    pub frame_rate: (u32, u32),
+    /// Bits per luma sample.
+    pub bit_depth: u8,
+    /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format: u8,
+    /// Fields, or frames that may be coded as fields.
+    pub interlaced: bool,
+}
+
+/// The coding type of a slice, or the largest of a picture's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SliceKind {
+    /// Intra only.
+    I,
+    /// Predicted from one list.
+    P,
+    /// Predicted from two lists.
+    B,
+}
+
+/// A rate as a reduced fraction, (0, 0) if it makes no sense.
+pub(crate) fn rate(numerator: u64, denominator: u64) -> (u32, u32) {
+    let (mut a, mut b) = (numerator, denominator);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    if a == 0 || numerator == 0 || denominator == 0 {
+        return (0, 0);
+    }
+    match (u32::try_from(numerator / a), u32::try_from(denominator / a)) {
+        (Ok(n), Ok(d)) => (n, d),
+        _ => (0, 0),
+    }
+}
