@@ -1,0 +1,125 @@
+//! The seam below the loop (D1): what a shard needs of the thing that moves datagrams. The
+//! io_uring reactor implements it in production, a virtual network in the tests; nothing above
+//! it knows which.
+
+use core::net::{IpAddr, SocketAddr};
+use mirror_base::Instant;
+use mirror_uring::{Datagram, Reactor, ReactorCounters};
+
+/// A clock that can be read while the driver is busy handing datagrams over.
+pub trait Clock {
+    /// The engine's monotonic time.
+    fn now(&self) -> Instant;
+}
+
+/// What is known of one socket.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketFacts {
+    /// Bound to.
+    pub local: SocketAddr,
+    /// Receive buffer granted, bytes.
+    pub receive_buffer: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Bytes received.
+    pub bytes: u64,
+    /// Datagrams that the kernel dropped for lack of buffer.
+    pub kernel_drops: u64,
+}
+
+/// Moves datagrams between the sockets of one shard and its loop.
+pub trait Driver {
+    /// Its clock.
+    type Clock: Clock;
+    /// A handle on its clock.
+    fn clock(&self) -> Self::Clock;
+    /// Hands over everything that has arrived; returns the number of datagrams.
+    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize;
+    /// Whether somebody woke this shard since the last call.
+    fn take_woken(&mut self) -> bool;
+    /// Queues one datagram, to leave from `local` where that is known.
+    fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]);
+    /// Sends what is queued.
+    fn flush(&mut self);
+    /// Blocks until something arrives, somebody wakes the shard, or `until`.
+    fn wait(&mut self, until: Instant);
+    /// Figures.
+    fn counters(&self) -> ReactorCounters;
+    /// Number of its sockets.
+    fn sockets(&self) -> usize;
+    /// Facts of socket `index`.
+    fn socket(&self, index: usize) -> SocketFacts;
+    /// CPU time of the shard's thread so far, ns.
+    fn cpu_ns(&self) -> u64;
+}
+
+/// `CLOCK_MONOTONIC`, as the reactor reads it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MonotonicClock;
+
+impl Clock for MonotonicClock {
+    #[inline]
+    fn now(&self) -> Instant {
+        nanos_of(rustix::time::ClockId::Monotonic)
+    }
+}
+
+fn nanos_of(clock: rustix::time::ClockId) -> Instant {
+    let time = rustix::time::clock_gettime(clock);
+    Instant::from_nanos(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
+impl Driver for Reactor {
+    type Clock = MonotonicClock;
+
+    fn clock(&self) -> MonotonicClock {
+        MonotonicClock
+    }
+
+    #[inline]
+    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+        Reactor::reap(self, handle)
+    }
+
+    fn take_woken(&mut self) -> bool {
+        Reactor::take_woken(self)
+    }
+
+    #[inline]
+    fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
+        Reactor::send(self, socket, peer, local, bytes);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        Reactor::flush(self);
+    }
+
+    fn wait(&mut self, until: Instant) {
+        Reactor::wait(self, until);
+    }
+
+    fn counters(&self) -> ReactorCounters {
+        Reactor::counters(self)
+    }
+
+    fn sockets(&self) -> usize {
+        Reactor::sockets(self).len()
+    }
+
+    fn socket(&self, index: usize) -> SocketFacts {
+        let socket = &Reactor::sockets(self)[index];
+        let counters = self.socket_counters(index);
+        SocketFacts {
+            local: socket.local_addr(),
+            receive_buffer: socket.granted_receive_buffer() as u64,
+            datagrams: counters.datagrams,
+            bytes: counters.bytes,
+            kernel_drops: counters.kernel_drops,
+        }
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        nanos_of(rustix::time::ClockId::ThreadCPUTime).as_nanos()
+    }
+}
