@@ -52,6 +52,16 @@ impl<T> Arena<T> {
         Ok(Key { index, generation: 0 })
     }
 
+    /// The key that the next value will get; `None` when the arena is full.
+    pub(crate) fn next_key(&self) -> Option<Key> {
+        if self.len >= self.capacity {
+            return None;
+        }
+        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        Some(Key { index, generation })
+    }
+
     /// Takes the value of `key` out.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
@@ -123,7 +133,10 @@ mod tests {
         assert_eq!(arena.insert("c"), Err("c"));
         assert_eq!(arena.remove(a), Some("a"));
         assert_eq!(arena.remove(a), None);
+        let next = arena.next_key();
         let c = arena.insert("c").unwrap();
+        assert_eq!(next, Some(c));
+        assert_eq!(arena.next_key(), None);
         assert_eq!(c.index(), a.index());
         assert!(arena.get(a).is_none() && arena.get_mut(a).is_none());
         assert_eq!((arena.get(c), arena.get(b)), (Some(&"c"), Some(&"b")));

@@ -1,0 +1,148 @@
+//! SSRCs that sent one plausible RTP packet: not yet sessions. Random datagrams on the RTP port
+//! look like a new SSRC each, so a source costs nothing but a place in this fixed table until a
+//! second packet of it continues the first (RFC 3550, A.1, asks for no less). The table is
+//! direct-mapped: churn overwrites the oldest use of a place, work and memory are bounded.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use mirror_base::Instant;
+use mirror_rtp::Header;
+
+const PLACES: usize = 512;
+/// A second packet may be so far ahead of the first: reordering and a little loss.
+const MAX_AHEAD: u16 = 64;
+/// A candidate's first packet counts for so long.
+const LIFETIME: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+struct Candidate {
+    ssrc: u32,
+    peer: SocketAddr,
+    sequence: u16,
+    arrival: Instant,
+    /// Refused by the directory: left alone until then.
+    refused_until: Instant,
+    datagram: Vec<u8>,
+}
+
+/// The first packet of a source that has proved itself with a second one.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) arrival: Instant,
+    pub(crate) datagram: Vec<u8>,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    places: Vec<Option<Candidate>>,
+}
+
+const fn place(ssrc: u32) -> usize {
+    (ssrc.wrapping_mul(0x9E37_79B1) >> 16) as usize % PLACES
+}
+
+impl Candidates {
+    pub(crate) fn new() -> Self {
+        Candidates { places: (0..PLACES).map(|_| None).collect() }
+    }
+
+    /// A packet of an unknown source. `Some` when it continues the one that was kept.
+    pub(crate) fn offer(
+        &mut self,
+        arrival: Instant,
+        peer: SocketAddr,
+        header: &Header,
+        datagram: &[u8],
+    ) -> Option<First> {
+        let entry = &mut self.places[place(header.ssrc)];
+        let Some(known) = entry else {
+            *entry = Some(Candidate {
+                ssrc: header.ssrc,
+                peer,
+                sequence: header.sequence,
+                arrival,
+                refused_until: Instant::ZERO,
+                datagram: datagram.to_vec(),
+            });
+            return None;
+        };
+        let same = known.ssrc == header.ssrc && known.peer == peer;
+        if same && arrival < known.refused_until {
+            return None;
+        }
+        let ahead = header.sequence.wrapping_sub(known.sequence);
+        let fresh = arrival.saturating_since(known.arrival) < LIFETIME;
+        if same && fresh && (1..=MAX_AHEAD).contains(&ahead) {
+            known.sequence = header.sequence;
+            let first = First { arrival: known.arrival, datagram: core::mem::take(&mut known.datagram) };
+            known.arrival = arrival;
+            known.datagram.extend_from_slice(datagram);
+            return Some(first);
+        }
+        // Somebody else's place is taken over, its buffer with it.
+        known.ssrc = header.ssrc;
+        known.peer = peer;
+        known.sequence = header.sequence;
+        known.arrival = arrival;
+        known.refused_until = Instant::ZERO;
+        known.datagram.clear();
+        known.datagram.extend_from_slice(datagram);
+        None
+    }
+
+    /// `ssrc` became a session.
+    pub(crate) fn forget(&mut self, ssrc: u32) {
+        let entry = &mut self.places[place(ssrc)];
+        if entry.as_ref().is_some_and(|c| c.ssrc == ssrc) {
+            *entry = None;
+        }
+    }
+
+    /// `ssrc` may not become a session before `until`.
+    pub(crate) fn refuse(&mut self, ssrc: u32, until: Instant) {
+        if let Some(c) = &mut self.places[place(ssrc)]
+            && c.ssrc == ssrc
+        {
+            c.refused_until = until;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(ssrc: u32, sequence: u16) -> Header {
+        Header { marker: false, payload_type: 96, sequence, timestamp: 0, ssrc, payload_offset: 12, payload_end: 20 }
+    }
+
+    fn peer() -> SocketAddr {
+        "192.0.2.1:5000".parse().unwrap()
+    }
+
+    #[test]
+    fn a_second_packet_that_continues_brings_back_the_first() {
+        let mut c = Candidates::new();
+        let at = Instant::from_millis(10);
+        assert!(c.offer(at, peer(), &header(7, 65_535), b"one").is_none());
+        let first = c.offer(at, peer(), &header(7, 0), b"two").unwrap();
+        assert_eq!(first.datagram, b"one");
+    }
+
+    #[test]
+    fn unrelated_sequences_other_peers_and_old_packets_prove_nothing() {
+        let mut c = Candidates::new();
+        let at = Instant::from_millis(10);
+        let other: SocketAddr = "192.0.2.2:5000".parse().unwrap();
+        assert!(c.offer(at, peer(), &header(7, 1), b"x").is_none());
+        assert!(c.offer(at, peer(), &header(7, 1), b"x").is_none(), "a duplicate");
+        assert!(c.offer(at, peer(), &header(7, 900), b"x").is_none(), "a jump");
+        assert!(c.offer(at, other, &header(7, 901), b"x").is_none(), "another peer");
+        assert!(c.offer(Instant::from_millis(5_000), other, &header(7, 902), b"x").is_none(), "too old");
+        assert!(c.offer(Instant::from_millis(5_001), other, &header(7, 903), b"x").is_some());
+        c.refuse(7, Instant::from_millis(6_000));
+        assert!(c.offer(Instant::from_millis(5_002), other, &header(7, 904), b"x").is_none(), "refused");
+    }
+}

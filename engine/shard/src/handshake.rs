@@ -1,0 +1,439 @@
+//! SRT handshakes (design, section 3): from a conclusion to the shard that owns its stream, to
+//! control for authorisation, and back to an accepted connection or a rejection.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use mirror_base::{Discard, Instant, StreamId};
+use mirror_media::Format;
+use mirror_srt::{Connection, ConnectRequest, HandshakeAction, RejectionCode, StreamIdFields};
+use mirror_stream::report::{EndReason, Event, Mode, Protocol, PublishRequest, Reservation};
+use mirror_uring::Datagram;
+
+use crate::arena::Key;
+use crate::driver::{Clock, Driver};
+use crate::mailbox::{Conclusion, Mail};
+use crate::session::{Proto, RequestKey, Session};
+use crate::shard::{Core, Map};
+
+/// A session that was silent for so long gives way to a newcomer with the same credentials
+/// (product contract, section 2).
+pub(crate) const SUPERSEDE_AFTER: Duration = Duration::from_millis(500);
+/// Half-open handshakes of one shard.
+const MAX_PENDING: usize = 1024;
+/// How long a handshake waits for control; libsrt's callers give up after as long.
+const PENDING_LIFETIME: Duration = Duration::from_secs(3);
+/// Bytes of the SRT stream ID that are shown.
+const SHOWN_STREAM_ID: usize = 512;
+
+/// Spec section 8: the listener is closing.
+const CLOSE: RejectionCode = RejectionCode(7);
+/// The stream ID is missing or no identifier.
+const BAD_REQUEST: RejectionCode = RejectionCode(1400);
+/// No room: streams, connections or packet memory.
+const OVERLOAD: RejectionCode = RejectionCode(1402);
+/// Terminated by the operator and still blocked.
+const FORBIDDEN: RejectionCode = RejectionCode(1403);
+/// Neither `publish` nor a default of it.
+const BAD_MODE: RejectionCode = RejectionCode(1405);
+/// The stream is live already.
+const CONFLICT: RejectionCode = RejectionCode(1409);
+
+/// A token bucket: so many a second, a second's worth at once.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    per_second: u32,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Rate {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+        Rate { per_second, tokens: f64::from(per_second), at: now }
+    }
+
+    /// Takes a token, if there is one.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let rate = f64::from(self.per_second);
+        let gained = now.saturating_since(self.at).as_secs_f64() * rate;
+        self.tokens = (self.tokens + gained).min(rate);
+        self.at = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+/// A conclusion that waits for control's answer.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    conclusion: Conclusion,
+    expires: Instant,
+}
+
+/// Half-open handshakes by ticket.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    by_ticket: Map<u64, Waiting>,
+    tickets: Map<RequestKey, u64>,
+    next_ticket: u64,
+}
+
+impl Pending {
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.by_ticket.len()
+    }
+
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_ticket.is_empty()
+    }
+
+    fn insert(&mut self, conclusion: Conclusion, expires: Instant) -> u64 {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.tickets.insert(conclusion.request.key(), ticket);
+        self.by_ticket.insert(ticket, Waiting { conclusion, expires });
+        ticket
+    }
+
+    fn take(&mut self, ticket: u64) -> Option<Conclusion> {
+        let waiting = self.by_ticket.remove(&ticket)?;
+        self.tickets.remove(&waiting.conclusion.request.key());
+        Some(waiting.conclusion)
+    }
+
+    fn wants(&self, stream_id: &StreamId) -> bool {
+        self.by_ticket.values().any(|w| w.conclusion.stream_id == *stream_id)
+    }
+
+    fn expired(&self, now: Instant) -> Vec<u64> {
+        self.by_ticket.iter().filter(|(_, w)| w.expires <= now).map(|(&ticket, _)| ticket).collect()
+    }
+
+    fn tickets(&self) -> Vec<u64> {
+        self.by_ticket.keys().copied().collect()
+    }
+}
+
+impl<C: Clock> Core<C> {
+    /// A datagram with destination socket ID 0.
+    pub(crate) fn handshake(&mut self, datagram: &Datagram<'_>) {
+        let now = self.now;
+        // The handshaker is cheap, but a spoofed flood must not buy replies without end.
+        if !self.inductions.take(now) {
+            return self.discard(Discard::HandshakeLimit);
+        }
+        let Some(handshaker) = self.handshaker.as_mut() else {
+            return self.discard(Discard::UnknownSession);
+        };
+        let action = handshaker.handle_datagram(
+            datagram.arrival,
+            datagram.peer,
+            datagram.payload,
+            &mut self.scratch,
+        );
+        match action {
+            Ok(HandshakeAction::Reply(len)) => {
+                self.counters.inductions += 1;
+                let len = len.min(self.scratch.len());
+                self.outbox.push(datagram.socket, datagram.peer, datagram.local, &self.scratch[..len]);
+            }
+            Ok(HandshakeAction::Conclude(request)) => {
+                if self.conclusions.take(now) {
+                    self.conclude(request, datagram.socket, datagram.local);
+                } else {
+                    self.discard(Discard::HandshakeLimit);
+                }
+            }
+            Err(reason) => self.discard(reason),
+        }
+    }
+
+    /// A good conclusion: finds the shard that owns its stream.
+    fn conclude(&mut self, request: Box<ConnectRequest>, socket: usize, local: Option<IpAddr>) {
+        if self.draining.is_some() {
+            return self.reject(&request, socket, local, CLOSE);
+        }
+        let wish = match self.wish(&request) {
+            Ok(wish) => wish,
+            Err(code) => return self.reject(&request, socket, local, code),
+        };
+        let (stream_id, user, tags) = wish;
+        match self.directory.reserve(self.now, &stream_id, self.id) {
+            Reservation::Owner(owner) => {
+                let conclusion = Conclusion { request, stream_id, user, tags, socket, local };
+                if owner == self.id {
+                    return self.conclude_here(conclusion);
+                }
+                match self.mailboxes.post(owner, Mail::Conclusion(Box::new(conclusion))) {
+                    Ok(()) => self.counters.handshakes_forwarded += 1,
+                    // The peer repeats its conclusion; by then there is room, or it gives up.
+                    Err(_) => self.discard(Discard::HandshakeLimit),
+                }
+            }
+            Reservation::Full => self.reject(&request, socket, local, OVERLOAD),
+            Reservation::Blocked => self.reject(&request, socket, local, FORBIDDEN),
+        }
+    }
+
+    /// What the stream ID asks for (product contract, section 2; spec section 19).
+    #[expect(clippy::type_complexity, reason = "the three parts go different ways at once")]
+    fn wish(
+        &self,
+        request: &ConnectRequest,
+    ) -> Result<(StreamId, Option<String>, Vec<String>), RejectionCode> {
+        let Some(raw) = request.srt_stream_id.as_deref().filter(|raw| !raw.is_empty()) else {
+            let peer = request.peer;
+            let id = self.directory.default_stream(peer.ip(), peer.port()).ok_or(BAD_REQUEST)?;
+            return Ok((id, None, Vec::new()));
+        };
+        let fields = StreamIdFields::parse(raw);
+        let default_publish = self.config.srt.as_ref().is_some_and(|s| s.default_publish);
+        match fields.mode.as_deref() {
+            Some("publish") => {}
+            None if default_publish => {}
+            // "request", "bidirectional", anything else: nothing that this engine does.
+            _ => return Err(BAD_MODE),
+        }
+        let id = StreamId::new(&fields.resource).map_err(|_| BAD_REQUEST)?;
+        let tags = fields.others.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Ok((id, fields.user, tags))
+    }
+
+    fn reject(
+        &mut self,
+        request: &ConnectRequest,
+        socket: usize,
+        local: Option<IpAddr>,
+        code: RejectionCode,
+    ) {
+        self.counters.rejected += 1;
+        let len = request.reject(self.now, code, &mut self.scratch).min(self.scratch.len());
+        self.outbox.push(socket, request.peer, local, &self.scratch[..len]);
+    }
+
+    /// A conclusion for a stream of this shard.
+    pub(crate) fn conclude_here(&mut self, conclusion: Conclusion) {
+        let key = conclusion.request.key();
+        if let Some(&session) = self.by_request.get(&key) {
+            return self.repeat_conclusion(session);
+        }
+        if self.pending.tickets.contains_key(&key) {
+            return self.discard(Discard::HandshakePending);
+        }
+        if let Err(code) = self.may_publish(&conclusion) {
+            return self.refuse(&conclusion, code);
+        }
+        if self.pending.len() >= MAX_PENDING {
+            return self.discard(Discard::HandshakeLimit);
+        }
+        let request = self.publish_request(&conclusion);
+        let ticket = self.pending.insert(conclusion, self.now + PENDING_LIFETIME);
+        let event = Event::Authorise { shard: self.id, ticket, request };
+        if !self.events.must(event)
+            && let Some(conclusion) = self.pending.take(ticket)
+        {
+            self.refuse(&conclusion, OVERLOAD);
+        }
+    }
+
+    fn repeat_conclusion(&mut self, session: Key) {
+        let now = self.now;
+        if let Some(Session { proto: Proto::Srt(connection), .. }) = self.sessions.get_mut(session) {
+            connection.handle_repeated_conclusion(now);
+            self.touch(session);
+        }
+    }
+
+    /// Whether the stream may have this publisher: room, and no conflict.
+    fn may_publish(&self, conclusion: &Conclusion) -> Result<(), RejectionCode> {
+        if self.draining.is_some() {
+            return Err(CLOSE);
+        }
+        let limit = self.config.srt.as_ref().map_or(0, |s| s.max_connections as usize);
+        let live = self.by_id.get(&conclusion.stream_id).and_then(|&key| self.streams.get(key));
+        let session = live.and_then(|entry| entry.session).and_then(|key| self.sessions.get(key));
+        let Some(session) = session else {
+            return if self.by_request.len() < limit { Ok(()) } else { Err(OVERLOAD) };
+        };
+        let silent = session.silence(self.now) >= SUPERSEDE_AFTER;
+        let same_credentials = live.is_some_and(|entry| entry.request.user == conclusion.user);
+        // A session that is over and only delivers what it holds does not stand in the way.
+        let over = session.end.is_some();
+        if over || self.config.takeover || (silent && same_credentials) {
+            Ok(())
+        } else {
+            Err(CONFLICT)
+        }
+    }
+
+    /// Rejects, and gives the reservation back unless something else of this shard needs it.
+    fn refuse(&mut self, conclusion: &Conclusion, code: RejectionCode) {
+        self.reject(&conclusion.request, conclusion.socket, conclusion.local, code);
+        let id = &conclusion.stream_id;
+        if !self.by_id.contains_key(id) && !self.pending.wants(id) {
+            self.directory.release(id, self.id);
+        }
+    }
+
+    fn publish_request(&self, conclusion: &Conclusion) -> PublishRequest {
+        let request = &conclusion.request;
+        let latency = self.config.srt.as_ref().map_or(Duration::ZERO, |s| {
+            request.negotiated_latency(&s.connection)
+        });
+        PublishRequest {
+            stream_id: conclusion.stream_id.clone(),
+            protocol: Protocol::Srt,
+            mode: Mode::Listener,
+            peer: request.peer,
+            srt_stream_id: printable(request.srt_stream_id.as_deref().unwrap_or_default()),
+            user: conclusion.user.clone(),
+            tags: conclusion.tags.clone(),
+            peer_version: request.version,
+            latency,
+        }
+    }
+
+    /// Control's answer.
+    pub(crate) fn authorised<D: Driver>(
+        &mut self,
+        ticket: u64,
+        decision: Result<(), u32>,
+        driver: &mut D,
+    ) {
+        // Late answers name a ticket that has expired: the peer has given up.
+        let Some(conclusion) = self.pending.take(ticket) else { return };
+        // Another publisher may have been faster while this one waited.
+        let decision =
+            decision.map_err(RejectionCode).and_then(|()| self.may_publish(&conclusion));
+        let accepted = decision.and_then(|()| self.accept(&conclusion, driver));
+        if let Err(code) = accepted {
+            self.refuse(&conclusion, code);
+        }
+    }
+
+    fn accept<D: Driver>(
+        &mut self,
+        conclusion: &Conclusion,
+        driver: &mut D,
+    ) -> Result<(), RejectionCode> {
+        let now = self.now;
+        let config = self.config.clone();
+        let srt = config.srt.as_ref().ok_or(OVERLOAD)?;
+        let publish = self.publish_request(conclusion);
+        if let Some(&stream) = self.by_id.get(&conclusion.stream_id) {
+            self.supersede(stream, driver);
+        }
+        // Looked up again: what was there may have ended for good just now.
+        let resumed = self.by_id.contains_key(&conclusion.stream_id);
+        let stream = self.open_stream(publish.clone(), true).ok_or(OVERLOAD)?;
+        let entry = self.streams.get_mut(stream).ok_or(OVERLOAD)?;
+        let next_index = entry.stream.ring().end();
+        let Some(place) = self.sessions.next_key() else {
+            self.abandon_stream(stream, resumed);
+            return Err(OVERLOAD);
+        };
+        let socket_id = self.ids.issue(place.index());
+        let request = &conclusion.request;
+        let connection =
+            Connection::accept(now, request, socket_id, &srt.connection, next_index);
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(code) => {
+                self.abandon_stream(stream, resumed);
+                return Err(code);
+            }
+        };
+        let session = Session {
+            proto: Proto::Srt(Box::new(connection)),
+            stream,
+            socket_id,
+            peer: request.peer,
+            socket: conclusion.socket,
+            local: conclusion.local,
+            last_heard: now,
+            touched: false,
+            request: Some(request.key()),
+            ssrc: None,
+            end: None,
+            failed: false,
+            #[cfg(test)]
+            poisoned: false,
+        };
+        let Ok(key) = self.sessions.insert(session) else {
+            self.abandon_stream(stream, resumed);
+            return Err(OVERLOAD);
+        };
+        self.by_request.insert(request.key(), key);
+        self.begin_session(stream, key, &publish, Format::MpegTs, resumed);
+        self.counters.accepted += 1;
+        Ok(())
+    }
+
+    /// A newcomer takes the place of the session that `stream` has, if any.
+    fn supersede<D: Driver>(&mut self, stream: Key, driver: &mut D) {
+        let Some(old) = self.streams.get(stream).and_then(|entry| entry.session) else { return };
+        self.close_now(old, EndReason::TakenOver, driver);
+    }
+
+    /// Handshakes that control did not answer in time: forgotten, the peer gave up as well.
+    pub(crate) fn expire_pending(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        for ticket in self.pending.expired(self.now) {
+            if let Some(conclusion) = self.pending.take(ticket) {
+                self.refuse(&conclusion, OVERLOAD);
+            }
+        }
+    }
+
+    /// The engine stops: everybody who waits is told.
+    pub(crate) fn refuse_pending(&mut self) {
+        for ticket in self.pending.tickets() {
+            if let Some(conclusion) = self.pending.take(ticket) {
+                self.refuse(&conclusion, CLOSE);
+            }
+        }
+    }
+}
+
+/// The stream ID as people may see it.
+fn printable(raw: &[u8]) -> String {
+    let text = String::from_utf8_lossy(raw);
+    let mut shown = String::with_capacity(text.len().min(SHOWN_STREAM_ID));
+    for c in text.chars() {
+        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        if shown.len() + c.len_utf8() > SHOWN_STREAM_ID {
+            break;
+        }
+        shown.push(c);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_allows_a_seconds_worth_at_once_and_then_its_pace() {
+        let mut rate = Rate::new(10, Instant::ZERO);
+        let burst = (0..50).filter(|_| rate.take(Instant::ZERO)).count();
+        assert_eq!(burst, 10);
+        let later = (0..50).filter(|_| rate.take(Instant::from_millis(500))).count();
+        assert_eq!(later, 5);
+    }
+
+    #[test]
+    fn shown_stream_ids_are_printable_and_short() {
+        assert_eq!(printable(b"live/cam1"), "live/cam1");
+        assert_eq!(printable(b"a\nb\x1b[31m"), "a\u{FFFD}b\u{FFFD}[31m");
+        assert!(printable(&[b'x'; 2000]).len() <= SHOWN_STREAM_ID);
+        assert!(printable(&[0xFF; 2000]).len() <= SHOWN_STREAM_ID);
+    }
+}

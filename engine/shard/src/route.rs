@@ -1,0 +1,218 @@
+//! From a datagram to its session (design, section 2, steps 2 and 3): the hot path.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mirror_base::Discard;
+use mirror_rtp::Header;
+use mirror_uring::Datagram;
+
+use crate::arena::Key;
+use crate::driver::{Clock, Driver};
+use crate::session::{Proto, Session, serve};
+use crate::shard::{Core, Role};
+use crate::streams::StreamEntry;
+use mirror_uring::ChunkPool;
+
+/// Below so many free slots a ring gets memory before the next packet, not after the turn.
+const LOW_SLOTS: usize = 32;
+
+impl<C: Clock> Core<C> {
+    /// Takes one datagram.
+    #[inline]
+    pub(crate) fn handle(&mut self, datagram: &Datagram<'_>) {
+        self.age_clock();
+        if datagram.truncated {
+            return self.discard(Discard::TooLong);
+        }
+        match self.roles.get(datagram.socket) {
+            Some(Role::Srt) => self.handle_srt(datagram),
+            Some(Role::Rtp) => self.handle_rtp(datagram),
+            Some(Role::Rtcp) => self.handle_rtcp(datagram),
+            None => self.discard(Discard::UnknownSession),
+        }
+    }
+
+    #[inline]
+    fn handle_srt(&mut self, datagram: &Datagram<'_>) {
+        // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
+        let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
+            return self.discard(Discard::Runt);
+        };
+        let id = u32::from_be_bytes([a, b, c, d]);
+        if id == 0 {
+            return self.handshake(datagram);
+        }
+        let Some(index) = self.ids.locate(id) else { return self.foreign() };
+        let Some((key, session)) = self.sessions.at_mut(index) else {
+            return self.discard(Discard::UnknownSession);
+        };
+        if session.socket_id != id {
+            return self.discard(Discard::UnknownSession);
+        }
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return self.discard(Discard::UnknownSession);
+        };
+        if session.peer != datagram.peer {
+            return entry.stream.count_discard(Discard::ForeignSource);
+        }
+        let Proto::Srt(connection) = &mut session.proto else {
+            return self.discard(Discard::UnknownSession);
+        };
+        ensure_room(entry, &mut self.pool);
+        let now = self.now;
+        session.last_heard = now;
+        let list = !core::mem::replace(&mut session.touched, true);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            connection.handle_datagram(now, datagram.arrival, datagram.payload, entry.stream.ring_mut())
+        }));
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => entry.stream.count_discard(reason),
+            Err(_) => return self.session_panicked(key),
+        }
+        if list {
+            self.list_touched(key);
+        }
+    }
+
+    #[cold]
+    fn foreign(&mut self) {
+        self.counters.foreign_datagrams += 1;
+        self.discard(Discard::ForeignShard);
+    }
+
+    #[inline]
+    fn handle_rtp(&mut self, datagram: &Datagram<'_>) {
+        if mirror_rtp::is_rtcp(datagram.payload) {
+            return self.handle_rtcp(datagram);
+        }
+        let header = match Header::parse(datagram.payload) {
+            Ok(header) => header,
+            Err(reason) => return self.discard(reason),
+        };
+        match self.by_ssrc.get(&header.ssrc) {
+            Some(&key) => self.rtp_packet(key, &header, datagram),
+            None => self.unknown_source(&header, datagram),
+        }
+    }
+
+    /// A packet of a source that has a session.
+    #[inline]
+    pub(crate) fn rtp_packet(&mut self, key: Key, header: &Header, datagram: &Datagram<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return self.discards.count(Discard::UnknownSession);
+        };
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return self.discards.count(Discard::UnknownSession);
+        };
+        let now = self.now;
+        if session.peer != datagram.peer && !session.may_move_to(datagram.peer, now) {
+            return entry.stream.count_discard(Discard::ForeignSource);
+        }
+        let Proto::Rtp(source) = &mut session.proto else {
+            return self.discards.count(Discard::UnknownSession);
+        };
+        ensure_room(entry, &mut self.pool);
+        let list = !core::mem::replace(&mut session.touched, true);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            source.handle_rtp(now, datagram.arrival, header, datagram.payload, entry.stream.ring_mut())
+        }));
+        match outcome {
+            Ok(Ok(())) => {
+                session.last_heard = now;
+                if session.peer != datagram.peer {
+                    session.peer = datagram.peer;
+                }
+            }
+            Ok(Err(reason)) => entry.stream.count_discard(reason),
+            Err(_) => return self.session_panicked(key),
+        }
+        if list {
+            self.list_touched(key);
+        }
+    }
+
+    fn handle_rtcp(&mut self, datagram: &Datagram<'_>) {
+        // RFC 3550, 6.4.1: every compound begins with a report, whose second word is the
+        // sender's SSRC.
+        let Some(&[a, b, c, d]) = datagram.payload.get(4..8) else {
+            return self.discard(Discard::Runt);
+        };
+        let Some(&key) = self.by_ssrc.get(&u32::from_be_bytes([a, b, c, d])) else {
+            return self.discard(Discard::UnknownSession);
+        };
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(entry) = self.streams.get_mut(session.stream) else { return };
+        // RTCP comes from a port of its own; the host must be the source's.
+        if session.peer.ip() != datagram.peer.ip() {
+            return entry.stream.count_discard(Discard::ForeignSource);
+        }
+        let Proto::Rtp(source) = &mut session.proto else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            source.handle_rtcp(now, datagram.arrival, datagram.payload)
+        }));
+        match outcome {
+            Ok(Ok(())) => self.touch(key),
+            Ok(Err(reason)) => entry.stream.count_discard(reason),
+            Err(_) => self.session_panicked(key),
+        }
+    }
+
+    /// Lets time pass for the session of `key`: what it delivers goes to its stream, what it
+    /// wants to send to the driver.
+    pub(crate) fn serve_one<D: Driver>(&mut self, key: Key, driver: &mut D) {
+        let Core { sessions, streams, clock, latency, scratch, pool, now, .. } = self;
+        let Some(session) = sessions.get_mut(key) else { return };
+        session.touched = false;
+        let Some(entry) = streams.get_mut(session.stream) else { return };
+        let (socket, peer, local) = (session.socket, session.peer, session.local);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            serve(session, &mut entry.stream, *now, clock, latency, scratch, &mut |bytes| {
+                driver.send(socket, peer, local, bytes);
+            })
+        }));
+        let Ok(served) = outcome else { return self.session_panicked(key) };
+        let wanted = entry.stream.chunks_wanted();
+        if wanted > 0 {
+            entry.grow(wanted, pool);
+        }
+        let changed = served.changed && entry.announced;
+        let stream = session.stream;
+        if served.more {
+            self.touch(key);
+        }
+        self.arm(key, served.next);
+        if served.validated {
+            self.announce(stream);
+        }
+        if changed {
+            self.report_change(stream);
+        }
+        if served.drained {
+            self.end_session(key);
+        }
+    }
+}
+
+/// Gives a ring that is about to run full memory at once.
+#[inline]
+fn ensure_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
+    if entry.stream.ring().available_slots() < LOW_SLOTS {
+        make_room(entry, pool);
+    }
+}
+
+#[cold]
+fn make_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
+    let wanted = entry.stream.chunks_wanted();
+    entry.grow(wanted, pool);
+}
+
+impl Session {
+    /// Whether packets of this SSRC from another address are the same source: its host sends
+    /// from a new port after it had fallen silent (an encoder that was restarted).
+    fn may_move_to(&self, peer: core::net::SocketAddr, now: mirror_base::Instant) -> bool {
+        self.peer.ip() == peer.ip() && self.silence(now) >= crate::handshake::SUPERSEDE_AFTER
+    }
+}

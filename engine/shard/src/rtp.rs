@@ -1,0 +1,178 @@
+//! RTP sources without configuration: a source that has shown two packets gets a session, and
+//! a validated session (RFC 3550, A.1) becomes a stream. Both steps are bounded.
+
+use core::time::Duration;
+
+use mirror_base::{Discard, StreamId};
+use mirror_media::Format;
+use mirror_rtp::Header;
+use mirror_stream::report::{EndReason, Mode, Protocol, PublishRequest, Reservation};
+use mirror_uring::Datagram;
+
+use crate::arena::Key;
+use crate::driver::Clock;
+use crate::session::{Proto, Session};
+use crate::shard::Core;
+
+/// Sessions on probation at the same time.
+const MAX_UNPROVEN: usize = 32;
+/// How long a session may stay on probation.
+const PROBATION: Duration = Duration::from_secs(2);
+/// A source that was refused is not looked at again for so long.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// RFC 3551: MP2T.
+const PAYLOAD_TYPE_MP2T: u8 = 33;
+
+impl<C: Clock> Core<C> {
+    /// A packet of a source that has no session.
+    #[cold]
+    pub(crate) fn unknown_source(&mut self, header: &Header, datagram: &Datagram<'_>) {
+        let first =
+            self.candidates.offer(datagram.arrival, datagram.peer, header, datagram.payload);
+        let Some(first) = first else { return self.discard(Discard::RtpProbation) };
+        let key = match self.open_source(header, datagram) {
+            Ok(key) => key,
+            Err(reason) => {
+                self.candidates.refuse(header.ssrc, datagram.arrival + REFUSED_FOR);
+                return self.discard(reason);
+            }
+        };
+        self.candidates.forget(header.ssrc);
+        if let Ok(first_header) = Header::parse(&first.datagram) {
+            let earlier = Datagram {
+                socket: datagram.socket,
+                peer: datagram.peer,
+                local: datagram.local,
+                arrival: first.arrival,
+                payload: &first.datagram,
+                truncated: false,
+            };
+            self.rtp_packet(key, &first_header, &earlier);
+        }
+        self.rtp_packet(key, header, datagram);
+    }
+
+    fn open_source(&mut self, header: &Header, datagram: &Datagram<'_>) -> Result<Key, Discard> {
+        if self.draining.is_some() {
+            return Err(Discard::Closed);
+        }
+        let config = self.config.clone();
+        let Some(rtp) = config.rtp.as_ref() else { return Err(Discard::UnknownSession) };
+        if self.by_ssrc.len() >= rtp.max_sessions as usize && !self.evict_unproven() {
+            return Err(Discard::SessionLimit);
+        }
+        let stream_id = StreamId::for_ssrc(header.ssrc);
+        // The kernel steers by SSRC: the packets come here whatever the directory would like.
+        match self.directory.reserve(self.now, &stream_id, self.id) {
+            Reservation::Owner(_) => {}
+            Reservation::Full => return Err(Discard::SessionLimit),
+            Reservation::Blocked => return Err(Discard::Closed),
+        }
+        let request = PublishRequest {
+            stream_id: stream_id.clone(),
+            protocol: Protocol::Rtp,
+            mode: Mode::Listener,
+            peer: datagram.peer,
+            srt_stream_id: String::new(),
+            user: None,
+            tags: Vec::new(),
+            peer_version: 0,
+            latency: Duration::ZERO,
+        };
+        let resumed = self.by_id.contains_key(&stream_id);
+        let Some(stream) = self.open_stream(request.clone(), false) else {
+            self.directory.release(&stream_id, self.id);
+            return Err(Discard::SessionLimit);
+        };
+        let key = self.insert_source(header, datagram, stream, rtp, &request, resumed);
+        match key {
+            Some(key) => Ok(key),
+            None => {
+                self.abandon_stream(stream, resumed);
+                Err(Discard::SessionLimit)
+            }
+        }
+    }
+
+    fn insert_source(
+        &mut self,
+        header: &Header,
+        datagram: &Datagram<'_>,
+        stream: Key,
+        rtp: &crate::config::RtpConfig,
+        request: &PublishRequest,
+        resumed: bool,
+    ) -> Option<Key> {
+        let hint = rtp.payload_types.get(usize::from(header.payload_type)).copied().flatten();
+        let is_ts = header.payload_type == PAYLOAD_TYPE_MP2T || hint.is_some_and(|h| h.mp2t);
+        let clock_rate = match hint {
+            Some(hint) if !is_ts => hint.clock_rate,
+            _ => 90_000,
+        };
+        let codec = hint.filter(|_| !is_ts).map(|h| h.codec);
+        let next_index = self.streams.get(stream)?.stream.ring().end();
+        let mut options = rtp.session.clone();
+        options.clock_rate = clock_rate;
+        let source = mirror_rtp::Session::new(self.now, header.ssrc, &options, next_index);
+        let session = Session {
+            proto: Proto::Rtp(Box::new(source)),
+            stream,
+            socket_id: 0,
+            peer: datagram.peer,
+            socket: datagram.socket,
+            local: datagram.local,
+            last_heard: self.now,
+            touched: false,
+            request: None,
+            ssrc: Some(header.ssrc),
+            end: None,
+            failed: false,
+            #[cfg(test)]
+            poisoned: false,
+        };
+        let key = self.sessions.insert(session).ok()?;
+        self.by_ssrc.insert(header.ssrc, key);
+        let format = Format::Rtp { codec, clock_rate, ssrc: header.ssrc };
+        self.begin_session(stream, key, request, format, resumed);
+        if self.unproven.len() >= MAX_UNPROVEN {
+            self.evict_unproven();
+        }
+        self.unproven.push_back(key);
+        Some(key)
+    }
+
+    /// Whether the session of `key` is still on probation.
+    fn is_unproven(&self, key: Key) -> bool {
+        let session = self.sessions.get(key);
+        let entry = session.and_then(|session| self.streams.get(session.stream));
+        entry.is_some_and(|entry| !entry.announced)
+    }
+
+    /// Ends the oldest session on probation; `false` when there is none.
+    fn evict_unproven(&mut self) -> bool {
+        while let Some(key) = self.unproven.pop_front() {
+            if self.is_unproven(key) {
+                self.end_session(key);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends sessions that stay on probation for too long.
+    pub(crate) fn expire_unproven(&mut self) {
+        let mut kept = core::mem::take(&mut self.unproven);
+        kept.retain(|&key| {
+            if !self.is_unproven(key) {
+                return false;
+            }
+            let silent = self.sessions.get(key).is_some_and(|s| s.silence(self.now) >= PROBATION);
+            if silent && let Some(session) = self.sessions.get_mut(key) {
+                session.end = Some(EndReason::Refused);
+                self.end_session(key);
+            }
+            !silent
+        });
+        self.unproven = kept;
+    }
+}

@@ -1,0 +1,234 @@
+//! One session of a shard: a protocol's state machine with the addresses it lives on, and the
+//! one place where its code runs behind `catch_unwind` when time passes ([`serve`]).
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use mirror_base::{Instant, PacketSequenceNumber};
+use mirror_stream::latency::ShardLatency;
+use mirror_stream::report::EndReason;
+use mirror_stream::{SessionStatistics, Stream};
+
+use crate::arena::Key;
+use crate::driver::Clock;
+
+/// Packets that one session may release in one go: what is left comes next turn, after the
+/// others had theirs.
+const DELIVERIES_AT_ONCE: usize = 4096;
+/// Datagrams that one session may send in one go.
+const TRANSMITS_AT_ONCE: usize = 256;
+
+/// Identifies a conclusion and its repeats (spec section 5.5).
+pub(crate) type RequestKey = (SocketAddr, u32, PacketSequenceNumber);
+
+/// The protocol's state machine.
+#[derive(Debug)]
+pub(crate) enum Proto {
+    /// An SRT peer.
+    Srt(Box<mirror_srt::Connection>),
+    /// An RTP source.
+    Rtp(Box<mirror_rtp::Session>),
+}
+
+impl Proto {
+    /// When it wants to be called again.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Proto::Srt(connection) => connection.poll_timeout(),
+            Proto::Rtp(session) => session.poll_timeout(),
+        }
+    }
+
+    /// Ends it; the peer is told.
+    pub(crate) fn close(&mut self, now: Instant) {
+        match self {
+            Proto::Srt(connection) => connection.close(now),
+            Proto::Rtp(session) => session.close(now),
+        }
+    }
+
+    /// Its figures.
+    pub(crate) fn statistics(&self) -> SessionStatistics {
+        match self {
+            Proto::Srt(connection) => SessionStatistics::Srt(connection.statistics()),
+            Proto::Rtp(session) => SessionStatistics::Rtp(session.statistics()),
+        }
+    }
+
+    /// Negotiated latency; zero where there is none.
+    pub(crate) fn latency(&self) -> Duration {
+        match self {
+            Proto::Srt(connection) => connection.latency(),
+            Proto::Rtp(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) proto: Proto,
+    /// The stream that it brings.
+    pub(crate) stream: Key,
+    /// SRT socket ID; 0 for RTP.
+    pub(crate) socket_id: u32,
+    /// The peer.
+    pub(crate) peer: SocketAddr,
+    /// The socket it lives on.
+    pub(crate) socket: usize,
+    /// Our address that the peer uses.
+    pub(crate) local: Option<IpAddr>,
+    /// When the peer was last heard.
+    pub(crate) last_heard: Instant,
+    /// It is in this turn's list of sessions to serve.
+    pub(crate) touched: bool,
+    /// SRT: the conclusion that it came from.
+    pub(crate) request: Option<RequestKey>,
+    /// RTP: its SSRC.
+    pub(crate) ssrc: Option<u32>,
+    /// It is over, for this reason, as soon as everything held is delivered.
+    pub(crate) end: Option<EndReason>,
+    /// The stream has a fault of its own: it will not be waited for.
+    pub(crate) failed: bool,
+    #[cfg(test)]
+    pub(crate) poisoned: bool,
+}
+
+impl Session {
+    /// How long nothing was heard of the peer.
+    pub(crate) const fn silence(&self, now: Instant) -> Duration {
+        now.saturating_since(self.last_heard)
+    }
+}
+
+/// What came of serving a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Served {
+    /// When to serve it again.
+    pub(crate) next: Option<Instant>,
+    /// It stopped at a bound: serve it again next turn.
+    pub(crate) more: bool,
+    /// RTP: probation is passed.
+    pub(crate) validated: bool,
+    /// Closed, and everything is delivered and sent.
+    pub(crate) drained: bool,
+    /// Status or tracks of the stream changed.
+    pub(crate) changed: bool,
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Lets time pass for a session and its stream: timeouts, deliveries, transmissions, events.
+pub(crate) fn serve<C: Clock>(
+    session: &mut Session,
+    stream: &mut Stream,
+    now: Instant,
+    clock: &C,
+    latency: &mut ShardLatency,
+    out: &mut [u8],
+    send: &mut impl FnMut(&[u8]),
+) -> Served {
+    #[cfg(test)]
+    assert!(!session.poisoned, "the test poisoned this session");
+    let mut served = Served::default();
+    let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+    match &mut session.proto {
+        Proto::Srt(connection) => {
+            if is_due(connection.poll_timeout()) {
+                connection.handle_timeout(now, stream.ring_mut());
+            }
+            served.more |= deliver(stream, now, clock, latency, |ring| connection.poll_delivery(now, ring));
+            stream.release_before(connection.delivery_index());
+            served.more |= transmit(out, send, |out| connection.poll_transmit(now, out));
+            while let Some(event) = connection.poll_event() {
+                if let mirror_srt::Event::Closed(reason) = event {
+                    session.end.get_or_insert(end_of_srt(reason));
+                }
+            }
+            served.drained = connection.is_drained();
+        }
+        Proto::Rtp(source) => {
+            if is_due(source.poll_timeout()) {
+                source.handle_timeout(now);
+            }
+            served.more |= deliver(stream, now, clock, latency, |ring| source.poll_delivery(now, ring));
+            stream.release_before(source.delivery_index());
+            while let Some(event) = source.poll_event() {
+                match event {
+                    mirror_rtp::Event::Validated => served.validated = true,
+                    mirror_rtp::Event::Closed(reason) => {
+                        session.end.get_or_insert(end_of_rtp(reason));
+                    }
+                    _ => {}
+                }
+            }
+            served.drained = source.is_drained();
+        }
+    }
+    if is_due(stream.poll_timeout()) {
+        stream.handle_timeout(now);
+    }
+    served.drained &= session.end.is_some();
+    served.changed = stream.take_changed();
+    served.next = earliest(session.proto.poll_timeout(), stream.poll_timeout());
+    served
+}
+
+/// Hands released packets to the stream; `true` when there may be more.
+#[inline]
+fn deliver<C: Clock>(
+    stream: &mut Stream,
+    now: Instant,
+    clock: &C,
+    latency: &mut ShardLatency,
+    mut poll: impl FnMut(&mirror_base::SlotRing) -> Option<mirror_base::Delivery>,
+) -> bool {
+    for _ in 0..DELIVERIES_AT_ONCE {
+        let Some(delivery) = poll(stream.ring()) else { return false };
+        if stream.deliver(now, &delivery, latency) > 0 {
+            stream.units_completed(now, clock.now(), latency);
+        }
+    }
+    true
+}
+
+/// Sends what is due; `true` when there may be more.
+#[inline]
+fn transmit(
+    out: &mut [u8],
+    send: &mut impl FnMut(&[u8]),
+    mut poll: impl FnMut(&mut [u8]) -> Option<usize>,
+) -> bool {
+    for _ in 0..TRANSMITS_AT_ONCE {
+        let Some(len) = poll(out) else { return false };
+        if let Some(bytes) = out.get(..len) {
+            send(bytes);
+        }
+    }
+    true
+}
+
+const fn end_of_srt(reason: mirror_srt::CloseReason) -> EndReason {
+    match reason {
+        mirror_srt::CloseReason::PeerShutdown => EndReason::PeerClosed,
+        mirror_srt::CloseReason::IdleTimeout => EndReason::IdleTimeout,
+        mirror_srt::CloseReason::Local => EndReason::Operator,
+        mirror_srt::CloseReason::ConnectTimeout | mirror_srt::CloseReason::Rejected(_) => {
+            EndReason::Refused
+        }
+        mirror_srt::CloseReason::Protocol => EndReason::PeerError,
+    }
+}
+
+const fn end_of_rtp(reason: mirror_rtp::CloseReason) -> EndReason {
+    match reason {
+        mirror_rtp::CloseReason::Bye => EndReason::PeerClosed,
+        mirror_rtp::CloseReason::Timeout => EndReason::IdleTimeout,
+        mirror_rtp::CloseReason::Local => EndReason::Operator,
+    }
+}

@@ -1,0 +1,364 @@
+//! The loop of one shard (design, sections 2 and 6, D1): reap, route, serve sessions, let
+//! timers fire, read mail, send, sleep. Called by the executor in [`crate::launch()`], and by the
+//! tests with a virtual network below.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use hashbrown::HashMap;
+use mirror_base::discard::DiscardCounts;
+use mirror_base::{Discard, Instant, ShardId, StreamId};
+use mirror_stream::latency::ShardLatency;
+use mirror_stream::report::{Event, SharedDirectory, ShardCounters};
+use mirror_uring::ChunkPool;
+
+use crate::arena::{Arena, Key};
+use crate::candidates::Candidates;
+use crate::config::ShardsConfig;
+use crate::driver::{Clock, Driver};
+use crate::handshake::{Pending, Rate};
+use crate::ids::SocketIds;
+use crate::mailbox::{EventSink, Mail, Mailboxes};
+use crate::outbox::Outbox;
+use crate::session::{RequestKey, Session};
+use crate::streams::StreamEntry;
+use crate::wheel::{Token, Wheel};
+
+/// Between two snapshots.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two rounds of what needs no precision: grace periods, stalls, pending handshakes.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
+/// Datagrams handled on one reading of the clock.
+const CLOCK_EVERY: u32 = 8;
+/// Bytes of the buffer that protocols write one datagram into.
+const SCRATCH: usize = 2048;
+
+pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What a socket is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    Srt,
+    Rtp,
+    Rtcp,
+}
+
+impl Role {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Role::Srt => "srt",
+            Role::Rtp => "rtp",
+            Role::Rtcp => "rtcp",
+        }
+    }
+
+    /// The sockets of every shard, in this order.
+    pub(crate) fn of(config: &ShardsConfig) -> Vec<Role> {
+        let srt = config.srt.iter().map(|_| Role::Srt);
+        let rtp = config.rtp.iter().flat_map(|_| [Role::Rtp, Role::Rtcp]);
+        srt.chain(rtp).collect()
+    }
+}
+
+/// What a shard is made of besides its driver.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// Which shard.
+    pub id: ShardId,
+    /// Configuration of all shards.
+    pub config: Arc<ShardsConfig>,
+    /// The stream directory.
+    pub directory: SharedDirectory,
+    /// All mailboxes.
+    pub mailboxes: Mailboxes,
+    /// This shard's.
+    pub(crate) mail: Receiver<Mail>,
+    /// Where events go.
+    pub events: Sender<Event>,
+    /// Packet memory.
+    pub pool: ChunkPool,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Go on.
+    Running,
+    /// Drained: the shard has ended.
+    Finished,
+}
+
+/// Drain in progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draining {
+    pub(crate) deadline: Instant,
+}
+
+/// Everything of a shard but its driver.
+pub(crate) struct Core<C> {
+    pub(crate) clock: C,
+    pub(crate) now: Instant,
+    clock_age: u32,
+    pub(crate) id: ShardId,
+    pub(crate) config: Arc<ShardsConfig>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) directory: SharedDirectory,
+    pub(crate) mailboxes: Mailboxes,
+    mail: Receiver<Mail>,
+    pub(crate) events: EventSink,
+    pub(crate) pool: ChunkPool,
+    pub(crate) sessions: Arena<Session>,
+    pub(crate) streams: Arena<StreamEntry>,
+    pub(crate) by_id: Map<StreamId, Key>,
+    pub(crate) by_ssrc: Map<u32, Key>,
+    pub(crate) by_request: Map<RequestKey, Key>,
+    pub(crate) ids: SocketIds,
+    pub(crate) handshaker: Option<mirror_srt::Handshaker>,
+    pub(crate) inductions: Rate,
+    pub(crate) conclusions: Rate,
+    pub(crate) pending: Pending,
+    pub(crate) candidates: Candidates,
+    /// RTP sessions that are not validated, oldest first; some may have been since.
+    pub(crate) unproven: std::collections::VecDeque<Key>,
+    wheel: Wheel,
+    due: Vec<Token>,
+    touched: Vec<Key>,
+    serving: Vec<Key>,
+    pub(crate) outbox: Outbox,
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) counters: ShardCounters,
+    pub(crate) discards: DiscardCounts,
+    pub(crate) latency: ShardLatency,
+    next_snapshot: Instant,
+    next_housekeeping: Instant,
+    pub(crate) draining: Option<Draining>,
+}
+
+impl<C> core::fmt::Debug for Core<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Core")
+            .field("id", &self.id)
+            .field("sessions", &self.sessions.len())
+            .field("streams", &self.streams.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One shard over its driver.
+#[derive(Debug)]
+pub struct Shard<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) core: Core<D::Clock>,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard that is ready for its first turn.
+    pub fn new(driver: D, parts: ShardParts) -> Self {
+        let core = Core::new(driver.clock(), parts);
+        Shard { driver, core }
+    }
+
+    /// One turn of the loop: everything that is there and due, then sleep until there is more,
+    /// at most until `limit`.
+    pub fn turn(&mut self, limit: Instant) -> Turn {
+        if self.work() == Turn::Finished {
+            return Turn::Finished;
+        }
+        let until = self.core.next_deadline().min(limit);
+        self.driver.wait(until);
+        Turn::Running
+    }
+
+    /// The first half of a turn: everything but the sleep.
+    pub(crate) fn work(&mut self) -> Turn {
+        let Shard { driver, core } = self;
+        core.read_clock();
+        driver.reap(&mut |datagram| core.handle(&datagram));
+        core.read_clock();
+        if driver.take_woken() {
+            core.read_mail(driver);
+        }
+        core.outbox.empty_into(driver);
+        core.serve_touched(driver);
+        core.fire_timers(driver);
+        if core.now >= core.next_housekeeping {
+            core.next_housekeeping = core.now + HOUSEKEEPING_INTERVAL;
+            core.keep_house(driver);
+        }
+        if core.now >= core.next_snapshot {
+            core.next_snapshot = core.now + SNAPSHOT_INTERVAL;
+            // A wake-up that got lost must not leave mail lying for ever.
+            core.read_mail(driver);
+            core.send_snapshot(driver);
+        }
+        core.outbox.empty_into(driver);
+        core.events.retry();
+        driver.flush();
+        core.finish_drain(driver)
+    }
+
+    /// Whether this shard has nothing but its snapshots to do: the executor may let it sleep
+    /// for long.
+    pub fn is_idle(&self) -> bool {
+        self.core.is_quiet()
+    }
+}
+
+impl<C: Clock> Core<C> {
+    fn new(clock: C, parts: ShardParts) -> Self {
+        let ShardParts { id, config, directory, mailboxes, mail, events, pool } = parts;
+        let now = clock.now();
+        let connections = config.srt.as_ref().map_or(0, |s| s.max_connections as usize);
+        let rtp_sessions = config.rtp.as_ref().map_or(0, |r| r.max_sessions as usize);
+        let capacity = (connections + rtp_sessions).max(1);
+        let per_second = config.srt.as_ref().map_or(1, |s| s.handshakes_per_second.max(1));
+        let handshaker =
+            config.srt.as_ref().map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
+        Core {
+            now,
+            clock_age: 0,
+            clock,
+            roles: Role::of(&config),
+            ids: SocketIds::new(id, mailboxes.len(), capacity, config.seed),
+            // A stream outlives its session by the grace period.
+            streams: Arena::new(capacity + config.max_streams as usize),
+            sessions: Arena::new(capacity),
+            handshaker,
+            inductions: Rate::new(per_second.saturating_mul(8), now),
+            conclusions: Rate::new(per_second, now),
+            id,
+            config,
+            directory,
+            mailboxes,
+            mail,
+            events: EventSink::new(events),
+            pool,
+            by_id: Map::default(),
+            by_ssrc: Map::default(),
+            by_request: Map::default(),
+            pending: Pending::default(),
+            candidates: Candidates::new(),
+            unproven: std::collections::VecDeque::new(),
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            touched: Vec::new(),
+            serving: Vec::new(),
+            outbox: Outbox::default(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            counters: ShardCounters::default(),
+            discards: DiscardCounts::default(),
+            latency: ShardLatency::default(),
+            next_snapshot: now + SNAPSHOT_INTERVAL,
+            next_housekeeping: now,
+            draining: None,
+        }
+    }
+
+    /// Reads the clock now.
+    #[inline]
+    pub(crate) fn read_clock(&mut self) {
+        self.now = self.clock.now();
+        self.clock_age = 0;
+    }
+
+    /// One more datagram on the last reading of the clock: `now` stays within a few µs of the
+    /// truth at an eighth of the price.
+    #[inline]
+    pub(crate) fn age_clock(&mut self) {
+        self.clock_age += 1;
+        if self.clock_age >= CLOCK_EVERY {
+            self.read_clock();
+        }
+    }
+
+    /// Counts a datagram that belongs to no stream.
+    #[inline]
+    pub(crate) const fn discard(&mut self, reason: Discard) {
+        self.discards.count(reason);
+    }
+
+    /// Puts a session on this turn's list.
+    #[inline]
+    pub(crate) fn touch(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.touched
+        {
+            session.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// Puts the session at `key` on the list; the caller has set its flag.
+    #[inline]
+    pub(crate) fn list_touched(&mut self, key: Key) {
+        self.touched.push(key);
+    }
+
+    fn serve_touched<D: Driver>(&mut self, driver: &mut D) {
+        // Sessions that stop at a bound list themselves again for the next turn.
+        core::mem::swap(&mut self.touched, &mut self.serving);
+        for at in 0..self.serving.len() {
+            let key = self.serving[at];
+            self.serve_one(key, driver);
+        }
+        self.serving.clear();
+    }
+
+    fn fire_timers<D: Driver>(&mut self, driver: &mut D) {
+        let mut due = core::mem::take(&mut self.due);
+        self.wheel.expire(self.now, &mut due);
+        for token in due.drain(..) {
+            if let Some(key) = self.sessions.key_at(token) {
+                self.serve_one(key, driver);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Arms the timer of the session at `key`.
+    #[inline]
+    pub(crate) fn arm(&mut self, key: Key, at: Option<Instant>) {
+        if let Some(at) = at {
+            self.wheel.arm(key.index(), at);
+        }
+    }
+
+    /// The session at `key` is gone.
+    pub(crate) fn disarm(&mut self, key: Key) {
+        self.wheel.disarm(key.index());
+    }
+
+    fn read_mail<D: Driver>(&mut self, driver: &mut D) {
+        // No more than a full box: a flood of mail must not starve reception (D15).
+        for _ in 0..4096 {
+            let Ok(mail) = self.mail.try_recv() else { return };
+            match mail {
+                Mail::Command(command) => self.command(command, driver),
+                Mail::Conclusion(conclusion) => self.conclude_here(*conclusion),
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.streams.len() == 0
+            && self.sessions.len() == 0
+            && self.pending.is_empty()
+            && self.draining.is_none()
+            && !self.events.waits()
+    }
+
+    fn next_deadline(&self) -> Instant {
+        if !self.touched.is_empty() {
+            return self.now;
+        }
+        let mut next = self.next_snapshot;
+        if !self.is_quiet() {
+            next = next.min(self.next_housekeeping);
+        }
+        if let Some(timer) = self.wheel.next() {
+            next = next.min(timer);
+        }
+        next
+    }
+}
