@@ -33,7 +33,12 @@ pub(crate) struct Arena<T> {
 impl<T> Arena<T> {
     /// An arena that holds at most `capacity` values.
     pub(crate) const fn new(capacity: usize) -> Self {
-        Arena { slots: Vec::new(), free: Vec::new(), capacity, len: 0 }
+        Arena {
+            slots: Vec::new(),
+            free: Vec::new(),
+            capacity,
+            len: 0,
+        }
     }
 
     /// Takes `value` in; gives it back when the arena is full.
@@ -45,11 +50,20 @@ impl<T> Arena<T> {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
             slot.value = Some(value);
-            return Ok(Key { index, generation: slot.generation });
+            return Ok(Key {
+                index,
+                generation: slot.generation,
+            });
         }
         let index = self.slots.len() as u32;
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        Ok(Key { index, generation: 0 })
+        self.slots.push(Slot {
+            generation: 0,
+            value: Some(value),
+        });
+        Ok(Key {
+            index,
+            generation: 0,
+        })
     }
 
     /// The key that the next value will get; `None` when the arena is full.
@@ -58,7 +72,10 @@ impl<T> Arena<T> {
             return None;
         }
         let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let generation = self
+            .slots
+            .get(index as usize)
+            .map_or(0, |slot| slot.generation);
         Some(Key { index, generation })
     }
 
@@ -78,28 +95,42 @@ impl<T> Arena<T> {
     /// The value of `key`.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
-        if slot.generation == key.generation { slot.value.as_ref() } else { None }
+        if slot.generation == key.generation {
+            slot.value.as_ref()
+        } else {
+            None
+        }
     }
 
     /// The value of `key`.
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation == key.generation { slot.value.as_mut() } else { None }
+        if slot.generation == key.generation {
+            slot.value.as_mut()
+        } else {
+            None
+        }
     }
 
     /// Whatever lives at `index` now.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slots.get_mut(index as usize)?;
-        let key = Key { index, generation: slot.generation };
+        let key = Key {
+            index,
+            generation: slot.generation,
+        };
         slot.value.as_mut().map(|value| (key, value))
     }
 
     /// The key of whatever lives at `index` now.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
+        slot.value.as_ref().map(|_| Key {
+            index,
+            generation: slot.generation,
+        })
     }
 
     /// How many values it holds.
@@ -115,7 +146,10 @@ impl<T> Arena<T> {
     /// Everything in it.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = Key { index: index as u32, generation: slot.generation };
+            let key = Key {
+                index: index as u32,
+                generation: slot.generation,
+            };
             slot.value.as_ref().map(|value| (key, value))
         })
     }

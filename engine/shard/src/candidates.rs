@@ -45,7 +45,9 @@ const fn place(ssrc: u32) -> usize {
 
 impl Candidates {
     pub(crate) fn new() -> Self {
-        Candidates { places: (0..PLACES).map(|_| None).collect() }
+        Candidates {
+            places: (0..PLACES).map(|_| None).collect(),
+        }
     }
 
     /// A packet of an unknown source. `Some` when it continues the one that was kept.
@@ -76,7 +78,10 @@ impl Candidates {
         let fresh = arrival.saturating_since(known.arrival) < LIFETIME;
         if same && fresh && (1..=MAX_AHEAD).contains(&ahead) {
             known.sequence = header.sequence;
-            let first = First { arrival: known.arrival, datagram: core::mem::take(&mut known.datagram) };
+            let first = First {
+                arrival: known.arrival,
+                datagram: core::mem::take(&mut known.datagram),
+            };
             known.arrival = arrival;
             known.datagram.extend_from_slice(datagram);
             return Some(first);
@@ -115,7 +120,15 @@ mod tests {
     use super::*;
 
     fn header(ssrc: u32, sequence: u16) -> Header {
-        Header { marker: false, payload_type: 96, sequence, timestamp: 0, ssrc, payload_offset: 12, payload_end: 20 }
+        Header {
+            marker: false,
+            payload_type: 96,
+            sequence,
+            timestamp: 0,
+            ssrc,
+            payload_offset: 12,
+            payload_end: 20,
+        }
     }
 
     fn peer() -> SocketAddr {
@@ -137,12 +150,32 @@ mod tests {
         let at = Instant::from_millis(10);
         let other: SocketAddr = "192.0.2.2:5000".parse().unwrap();
         assert!(c.offer(at, peer(), &header(7, 1), b"x").is_none());
-        assert!(c.offer(at, peer(), &header(7, 1), b"x").is_none(), "a duplicate");
-        assert!(c.offer(at, peer(), &header(7, 900), b"x").is_none(), "a jump");
-        assert!(c.offer(at, other, &header(7, 901), b"x").is_none(), "another peer");
-        assert!(c.offer(Instant::from_millis(5_000), other, &header(7, 902), b"x").is_none(), "too old");
-        assert!(c.offer(Instant::from_millis(5_001), other, &header(7, 903), b"x").is_some());
+        assert!(
+            c.offer(at, peer(), &header(7, 1), b"x").is_none(),
+            "a duplicate"
+        );
+        assert!(
+            c.offer(at, peer(), &header(7, 900), b"x").is_none(),
+            "a jump"
+        );
+        assert!(
+            c.offer(at, other, &header(7, 901), b"x").is_none(),
+            "another peer"
+        );
+        assert!(
+            c.offer(Instant::from_millis(5_000), other, &header(7, 902), b"x")
+                .is_none(),
+            "too old"
+        );
+        assert!(
+            c.offer(Instant::from_millis(5_001), other, &header(7, 903), b"x")
+                .is_some()
+        );
         c.refuse(7, Instant::from_millis(6_000));
-        assert!(c.offer(Instant::from_millis(5_002), other, &header(7, 904), b"x").is_none(), "refused");
+        assert!(
+            c.offer(Instant::from_millis(5_002), other, &header(7, 904), b"x")
+                .is_none(),
+            "refused"
+        );
     }
 }

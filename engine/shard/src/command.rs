@@ -25,7 +25,11 @@ impl<C: Clock> Core<C> {
                 // Whoever asked may have given up; then nobody misses the answer.
                 let _ = reply.try_send(snapshot);
             }
-            Command::Latency { stream_id, reset, reply } => {
+            Command::Latency {
+                stream_id,
+                reset,
+                reply,
+            } => {
                 let _ = reply.try_send(self.latency_set(stream_id.as_ref(), reset));
             }
             Command::Drain { within } => self.start_drain(self.now + within),
@@ -33,7 +37,9 @@ impl<C: Clock> Core<C> {
     }
 
     fn terminate<D: Driver>(&mut self, id: &StreamId, reason: EndReason, driver: &mut D) {
-        let Some(&stream) = self.by_id.get(id) else { return };
+        let Some(&stream) = self.by_id.get(id) else {
+            return;
+        };
         let session = self.streams.get(stream).and_then(|entry| entry.session);
         match session {
             Some(key) => {
@@ -52,7 +58,9 @@ impl<C: Clock> Core<C> {
     }
 
     fn set_paused(&mut self, id: &StreamId, paused: bool) {
-        let Some(&key) = self.by_id.get(id) else { return };
+        let Some(&key) = self.by_id.get(id) else {
+            return;
+        };
         let now = self.now;
         if let Some(entry) = self.streams.get_mut(key) {
             entry.stream.set_paused(now, paused);
@@ -106,7 +114,9 @@ impl<C: Clock> Core<C> {
 
     /// Whether the drain is complete; ends by force what is left at its deadline.
     pub(crate) fn finish_drain<D: Driver>(&mut self, driver: &mut D) -> Turn {
-        let Some(Draining { deadline }) = self.draining else { return Turn::Running };
+        let Some(Draining { deadline }) = self.draining else {
+            return Turn::Running;
+        };
         if self.sessions.len() > 0 {
             if self.now < deadline {
                 return Turn::Running;
@@ -125,7 +135,10 @@ impl<C: Clock> Core<C> {
         if self.events.waits() && self.now < deadline + LAST_EVENTS {
             return Turn::Running;
         }
-        self.events.must(Event::Stopped { shard: self.id, error: None });
+        self.events.must(Event::Stopped {
+            shard: self.id,
+            error: None,
+        });
         self.events.retry();
         Turn::Finished
     }
@@ -179,16 +192,22 @@ impl<C: Clock> Core<C> {
 
     fn stream_snapshots(&mut self) -> Vec<StreamSnapshot> {
         let now = self.now;
-        let Core { sessions, streams, .. } = self;
+        let Core {
+            sessions, streams, ..
+        } = self;
         let mut snapshots = Vec::with_capacity(streams.len());
         for index in 0..streams.places() as u32 {
-            let Some((_, entry)) = streams.at_mut(index) else { continue };
+            let Some((_, entry)) = streams.at_mut(index) else {
+                continue;
+            };
             if !entry.announced {
                 continue;
             }
             let session = entry.session.and_then(|key| sessions.get(key));
             if let Some(session) = session {
-                entry.stream.set_session_statistics(now, &session.proto.statistics());
+                entry
+                    .stream
+                    .set_session_statistics(now, &session.proto.statistics());
             }
             let mut snapshot = entry.stream.snapshot();
             if let Some(session) = session {

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use mirror_base::{Discard, Instant, StreamId};
 use mirror_media::Format;
-use mirror_srt::{Connection, ConnectRequest, HandshakeAction, RejectionCode, StreamIdFields};
+use mirror_srt::{ConnectRequest, Connection, HandshakeAction, RejectionCode, StreamIdFields};
 use mirror_stream::report::{EndReason, Event, Mode, Protocol, PublishRequest, Reservation};
 use mirror_uring::Datagram;
 
@@ -49,7 +49,11 @@ pub(crate) struct Rate {
 
 impl Rate {
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        Rate { per_second, tokens: f64::from(per_second), at: now }
+        Rate {
+            per_second,
+            tokens: f64::from(per_second),
+            at: now,
+        }
     }
 
     /// Takes a token, if there is one.
@@ -96,7 +100,13 @@ impl Pending {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
         self.tickets.insert(conclusion.request.key(), ticket);
-        self.by_ticket.insert(ticket, Waiting { conclusion, expires });
+        self.by_ticket.insert(
+            ticket,
+            Waiting {
+                conclusion,
+                expires,
+            },
+        );
         ticket
     }
 
@@ -107,11 +117,17 @@ impl Pending {
     }
 
     fn wants(&self, stream_id: &StreamId) -> bool {
-        self.by_ticket.values().any(|w| w.conclusion.stream_id == *stream_id)
+        self.by_ticket
+            .values()
+            .any(|w| w.conclusion.stream_id == *stream_id)
     }
 
     fn expired(&self, now: Instant) -> Vec<u64> {
-        self.by_ticket.iter().filter(|(_, w)| w.expires <= now).map(|(&ticket, _)| ticket).collect()
+        self.by_ticket
+            .iter()
+            .filter(|(_, w)| w.expires <= now)
+            .map(|(&ticket, _)| ticket)
+            .collect()
     }
 
     fn tickets(&self) -> Vec<u64> {
@@ -140,7 +156,12 @@ impl<C: Clock> Core<C> {
             Ok(HandshakeAction::Reply(len)) => {
                 self.counters.inductions += 1;
                 let len = len.min(self.scratch.len());
-                self.outbox.push(datagram.socket, datagram.peer, datagram.local, &self.scratch[..len]);
+                self.outbox.push(
+                    datagram.socket,
+                    datagram.peer,
+                    datagram.local,
+                    &self.scratch[..len],
+                );
             }
             Ok(HandshakeAction::Conclude(request)) => {
                 if self.conclusions.take(now) {
@@ -165,11 +186,21 @@ impl<C: Clock> Core<C> {
         let (stream_id, user, tags) = wish;
         match self.directory.reserve(self.now, &stream_id, self.id) {
             Reservation::Owner(owner) => {
-                let conclusion = Conclusion { request, stream_id, user, tags, socket, local };
+                let conclusion = Conclusion {
+                    request,
+                    stream_id,
+                    user,
+                    tags,
+                    socket,
+                    local,
+                };
                 if owner == self.id {
                     return self.conclude_here(conclusion);
                 }
-                match self.mailboxes.post(owner, Mail::Conclusion(Box::new(conclusion))) {
+                match self
+                    .mailboxes
+                    .post(owner, Mail::Conclusion(Box::new(conclusion)))
+                {
                     Ok(()) => self.counters.handshakes_forwarded += 1,
                     // The peer repeats its conclusion; by then there is room, or it gives up.
                     Err(_) => self.discard(Discard::HandshakeLimit),
@@ -181,14 +212,20 @@ impl<C: Clock> Core<C> {
     }
 
     /// What the stream ID asks for (product contract, section 2; spec section 19).
-    #[expect(clippy::type_complexity, reason = "the three parts go different ways at once")]
     fn wish(
         &self,
         request: &ConnectRequest,
     ) -> Result<(StreamId, Option<String>, Vec<String>), RejectionCode> {
-        let Some(raw) = request.srt_stream_id.as_deref().filter(|raw| !raw.is_empty()) else {
+        let Some(raw) = request
+            .srt_stream_id
+            .as_deref()
+            .filter(|raw| !raw.is_empty())
+        else {
             let peer = request.peer;
-            let id = self.directory.default_stream(peer.ip(), peer.port()).ok_or(BAD_REQUEST)?;
+            let id = self
+                .directory
+                .default_stream(peer.ip(), peer.port())
+                .ok_or(BAD_REQUEST)?;
             return Ok((id, None, Vec::new()));
         };
         let fields = StreamIdFields::parse(raw);
@@ -200,7 +237,11 @@ impl<C: Clock> Core<C> {
             _ => return Err(BAD_MODE),
         }
         let id = StreamId::new(&fields.resource).map_err(|_| BAD_REQUEST)?;
-        let tags = fields.others.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags = fields
+            .others
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         Ok((id, fields.user, tags))
     }
 
@@ -212,8 +253,11 @@ impl<C: Clock> Core<C> {
         code: RejectionCode,
     ) {
         self.counters.rejected += 1;
-        let len = request.reject(self.now, code, &mut self.scratch).min(self.scratch.len());
-        self.outbox.push(socket, request.peer, local, &self.scratch[..len]);
+        let len = request
+            .reject(self.now, code, &mut self.scratch)
+            .min(self.scratch.len());
+        self.outbox
+            .push(socket, request.peer, local, &self.scratch[..len]);
     }
 
     /// A conclusion for a stream of this shard.
@@ -233,7 +277,11 @@ impl<C: Clock> Core<C> {
         }
         let request = self.publish_request(&conclusion);
         let ticket = self.pending.insert(conclusion, self.now + PENDING_LIFETIME);
-        let event = Event::Authorise { shard: self.id, ticket, request };
+        let event = Event::Authorise {
+            shard: self.id,
+            ticket,
+            request,
+        };
         if !self.events.must(event)
             && let Some(conclusion) = self.pending.take(ticket)
         {
@@ -243,7 +291,11 @@ impl<C: Clock> Core<C> {
 
     fn repeat_conclusion(&mut self, session: Key) {
         let now = self.now;
-        if let Some(Session { proto: Proto::Srt(connection), .. }) = self.sessions.get_mut(session) {
+        if let Some(Session {
+            proto: Proto::Srt(connection),
+            ..
+        }) = self.sessions.get_mut(session)
+        {
             connection.handle_repeated_conclusion(now);
             self.touch(session);
         }
@@ -254,11 +306,24 @@ impl<C: Clock> Core<C> {
         if self.draining.is_some() {
             return Err(CLOSE);
         }
-        let limit = self.config.srt.as_ref().map_or(0, |s| s.max_connections as usize);
-        let live = self.by_id.get(&conclusion.stream_id).and_then(|&key| self.streams.get(key));
-        let session = live.and_then(|entry| entry.session).and_then(|key| self.sessions.get(key));
+        let limit = self
+            .config
+            .srt
+            .as_ref()
+            .map_or(0, |s| s.max_connections as usize);
+        let live = self
+            .by_id
+            .get(&conclusion.stream_id)
+            .and_then(|&key| self.streams.get(key));
+        let session = live
+            .and_then(|entry| entry.session)
+            .and_then(|key| self.sessions.get(key));
         let Some(session) = session else {
-            return if self.by_request.len() < limit { Ok(()) } else { Err(OVERLOAD) };
+            return if self.by_request.len() < limit {
+                Ok(())
+            } else {
+                Err(OVERLOAD)
+            };
         };
         let silent = session.silence(self.now) >= SUPERSEDE_AFTER;
         let same_credentials = live.is_some_and(|entry| entry.request.user == conclusion.user);
@@ -273,7 +338,12 @@ impl<C: Clock> Core<C> {
 
     /// Rejects, and gives the reservation back unless something else of this shard needs it.
     fn refuse(&mut self, conclusion: &Conclusion, code: RejectionCode) {
-        self.reject(&conclusion.request, conclusion.socket, conclusion.local, code);
+        self.reject(
+            &conclusion.request,
+            conclusion.socket,
+            conclusion.local,
+            code,
+        );
         let id = &conclusion.stream_id;
         if !self.by_id.contains_key(id) && !self.pending.wants(id) {
             self.directory.release(id, self.id);
@@ -306,10 +376,13 @@ impl<C: Clock> Core<C> {
         driver: &mut D,
     ) {
         // Late answers name a ticket that has expired: the peer has given up.
-        let Some(conclusion) = self.pending.take(ticket) else { return };
+        let Some(conclusion) = self.pending.take(ticket) else {
+            return;
+        };
         // Another publisher may have been faster while this one waited.
-        let decision =
-            decision.map_err(RejectionCode).and_then(|()| self.may_publish(&conclusion));
+        let decision = decision
+            .map_err(RejectionCode)
+            .and_then(|()| self.may_publish(&conclusion));
         let accepted = decision.and_then(|()| self.accept(&conclusion, driver));
         if let Err(code) = accepted {
             self.refuse(&conclusion, code);
@@ -339,8 +412,7 @@ impl<C: Clock> Core<C> {
         };
         let socket_id = self.ids.issue(place.index());
         let request = &conclusion.request;
-        let connection =
-            Connection::accept(now, request, socket_id, &srt.connection, next_index);
+        let connection = Connection::accept(now, request, socket_id, &srt.connection, next_index);
         let connection = match connection {
             Ok(connection) => connection,
             Err(code) => {
@@ -376,7 +448,9 @@ impl<C: Clock> Core<C> {
 
     /// A newcomer takes the place of the session that `stream` has, if any.
     fn supersede<D: Driver>(&mut self, stream: Key, driver: &mut D) {
-        let Some(old) = self.streams.get(stream).and_then(|entry| entry.session) else { return };
+        let Some(old) = self.streams.get(stream).and_then(|entry| entry.session) else {
+            return;
+        };
         self.close_now(old, EndReason::TakenOver, driver);
     }
 
@@ -407,7 +481,11 @@ fn printable(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let mut shown = String::with_capacity(text.len().min(SHOWN_STREAM_ID));
     for c in text.chars() {
-        let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let c = if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        };
         if shown.len() + c.len_utf8() > SHOWN_STREAM_ID {
             break;
         }
@@ -425,7 +503,9 @@ mod tests {
         let mut rate = Rate::new(10, Instant::ZERO);
         let burst = (0..50).filter(|_| rate.take(Instant::ZERO)).count();
         assert_eq!(burst, 10);
-        let later = (0..50).filter(|_| rate.take(Instant::from_millis(500))).count();
+        let later = (0..50)
+            .filter(|_| rate.take(Instant::from_millis(500)))
+            .count();
         assert_eq!(later, 5);
     }
 

@@ -42,9 +42,18 @@ impl SocketIds {
         let shards = shards.max(1) as u32;
         let index_bits = sessions.max(2).next_power_of_two().trailing_zeros();
         let salts = (ID_SPACE / shards) >> index_bits;
-        assert!(salts >= 2, "too many sessions and shards for 30-bit socket IDs");
+        assert!(
+            salts >= 2,
+            "too many sessions and shards for 30-bit socket IDs"
+        );
         let random = Random::new(seed ^ u64::from(shard.0).wrapping_mul(0xA24B_AED4_963E_E407));
-        SocketIds { shard: u32::from(shard.0), shards, index_bits, salts, random }
+        SocketIds {
+            shard: u32::from(shard.0),
+            shards,
+            index_bits,
+            salts,
+            random,
+        }
     }
 
     /// A new ID for the session at `index`.

@@ -200,7 +200,10 @@ pub fn launch(
         match thread {
             Ok(thread) => threads.push(thread),
             Err(e) => {
-                failure = Some(LaunchError::Thread { shard: id, reason: e.to_string() });
+                failure = Some(LaunchError::Thread {
+                    shard: id,
+                    reason: e.to_string(),
+                });
                 break;
             }
         }
@@ -209,7 +212,10 @@ pub fn launch(
     for (shard, reported, _) in &starts {
         let result = reported.recv_timeout(START_TIMEOUT).unwrap_or_else(|_| {
             let reason = "the thread ended or hung while it was starting".to_owned();
-            Err(LaunchError::Thread { shard: *shard, reason })
+            Err(LaunchError::Thread {
+                shard: *shard,
+                reason,
+            })
         });
         if let Err(error) = result {
             failure.get_or_insert(error);
@@ -226,11 +232,14 @@ pub fn launch(
     for (_, _, go) in &starts {
         let _ = go.send(());
     }
-    Ok(Shards { mailboxes, threads, sockets })
+    Ok(Shards {
+        mailboxes,
+        threads,
+        sockets,
+    })
 }
 
 /// Binds every group; returns the sockets of each shard, in the order of [`Role::of`].
-#[expect(clippy::type_complexity, reason = "two lists that belong together, used once")]
 fn bind_all(config: &ShardsConfig) -> Result<(Vec<Vec<UdpSocket>>, Vec<BoundSocket>), BindError> {
     let count = config.shards.len();
     let mut per_shard: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
@@ -283,7 +292,8 @@ impl Seat {
                 let run = std::panic::AssertUnwindSafe(|| executor.run(run_loop(shard)));
                 if std::panic::catch_unwind(run).is_err() {
                     let error = Some("a broken invariant outside of any session".to_owned());
-                    let _ = events.send_timeout(Event::Stopped { shard: id, error }, Duration::from_secs(1));
+                    let _ = events
+                        .send_timeout(Event::Stopped { shard: id, error }, Duration::from_secs(1));
                 }
             }
             Err(error) => {
@@ -297,12 +307,18 @@ impl Seat {
         let executor = executor(shard, self.config.shards[shard.index()].core)?;
         // Memory is touched on the shard's own core: it lies on that core's NUMA node.
         let bytes = self.config.pool_bytes_per_shard;
-        let pool = ChunkPool::new(bytes, self.config.huge_pages)
-            .map_err(|source| LaunchError::Memory { shard, bytes, source })?;
+        let pool = ChunkPool::new(bytes, self.config.huge_pages).map_err(|source| {
+            LaunchError::Memory {
+                shard,
+                bytes,
+                source,
+            }
+        })?;
         let reactor = Reactor::new(self.config.reactor.clone(), self.sockets)
             .map_err(|source| LaunchError::Ring { shard, source })?;
         let waker = reactor.waker();
-        self.mailboxes.set_wake(shard, Box::new(move || waker.wake()));
+        self.mailboxes
+            .set_wake(shard, Box::new(move || waker.wake()));
         let parts = ShardParts {
             id: shard,
             config: self.config,
@@ -337,13 +353,21 @@ fn executor(shard: ShardId, core: Option<u32>) -> Result<LocalExecutor, LaunchEr
         .name(&format!("shard-{shard}"))
         .io_memory(EXECUTOR_MEMORY)
         .make()
-        .map_err(|e| LaunchError::Executor { shard, reason: e.to_string() })
+        .map_err(|e| LaunchError::Executor {
+            shard,
+            reason: e.to_string(),
+        })
 }
 
 /// Cores that the kernel lets this process use.
 fn allowed_cores() -> Vec<u32> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).map(|core| core as u32).collect()
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&core| set.is_set(core))
+        .map(|core| core as u32)
+        .collect()
 }
 
 fn listed(cores: &[u32]) -> String {
@@ -359,7 +383,11 @@ async fn run_loop(mut shard: Shard<Reactor>) {
     let clock = MonotonicClock;
     let mut last_yield = clock.now();
     loop {
-        let quantum = if shard.is_idle() { YIELD_IDLE } else { YIELD_BUSY };
+        let quantum = if shard.is_idle() {
+            YIELD_IDLE
+        } else {
+            YIELD_BUSY
+        };
         let limit: Instant = last_yield + quantum;
         if shard.turn(limit) == Turn::Finished {
             return;
@@ -380,7 +408,10 @@ mod tests {
     fn a_core_that_does_not_exist_is_refused_with_the_ones_that_do() {
         let error = executor(ShardId(3), Some(4_000)).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("shard 3") && text.contains("core 4000"), "{text}");
+        assert!(
+            text.contains("shard 3") && text.contains("core 4000"),
+            "{text}"
+        );
         assert!(text.contains(&allowed_cores()[0].to_string()), "{text}");
     }
 }

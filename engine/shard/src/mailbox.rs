@@ -69,7 +69,13 @@ impl Mailboxes {
         let (boxes, receivers) = (0..shards)
             .map(|_| {
                 let (sender, receiver) = crossbeam_channel::bounded(MAILBOX);
-                (Mailbox { sender, wake: OnceLock::new() }, receiver)
+                (
+                    Mailbox {
+                        sender,
+                        wake: OnceLock::new(),
+                    },
+                    receiver,
+                )
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
         (Mailboxes(boxes.into()), receivers)
@@ -122,7 +128,11 @@ pub(crate) struct EventSink {
 
 impl EventSink {
     pub(crate) const fn new(sender: Sender<Event>) -> Self {
-        EventSink { sender, kept: VecDeque::new(), dropped: 0 }
+        EventSink {
+            sender,
+            kept: VecDeque::new(),
+            dropped: 0,
+        }
     }
 
     /// An event that control must not miss: in order, sent later if need be. `false` when even
@@ -189,7 +199,10 @@ mod tests {
     use super::*;
 
     fn stopped(n: u16) -> Event {
-        Event::Stopped { shard: ShardId(n), error: None }
+        Event::Stopped {
+            shard: ShardId(n),
+            error: None,
+        }
     }
 
     #[test]
@@ -202,7 +215,9 @@ mod tests {
         sink.may(stopped(9));
         assert_eq!(sink.dropped(), 1);
         for n in 0..4 {
-            assert!(matches!(receiver.try_recv(), Ok(Event::Stopped { shard, .. }) if shard.0 == n));
+            assert!(
+                matches!(receiver.try_recv(), Ok(Event::Stopped { shard, .. }) if shard.0 == n)
+            );
             sink.retry();
         }
         assert!(!sink.waits());
@@ -211,7 +226,9 @@ mod tests {
     #[test]
     fn a_full_box_and_an_unknown_shard_are_busy() {
         let (boxes, receivers) = Mailboxes::new(1);
-        let drain = || Command::Drain { within: core::time::Duration::ZERO };
+        let drain = || Command::Drain {
+            within: core::time::Duration::ZERO,
+        };
         assert_eq!(boxes.send(ShardId(1), drain()), Err(Busy(ShardId(1))));
         for _ in 0..MAILBOX {
             boxes.send(ShardId(0), drain()).unwrap();

@@ -26,14 +26,26 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Queues `bytes` for `peer`.
-    pub(crate) fn push(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
+    pub(crate) fn push(
+        &mut self,
+        socket: usize,
+        peer: SocketAddr,
+        local: Option<IpAddr>,
+        bytes: &[u8],
+    ) {
         if self.entries.len() >= MAX_ENTRIES {
             self.dropped += 1;
             return;
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.entries.push(Entry { socket, peer, local, start, end: self.bytes.len() });
+        self.entries.push(Entry {
+            socket,
+            peer,
+            local,
+            start,
+            end: self.bytes.len(),
+        });
     }
 
     /// Hands everything to `driver`.

@@ -42,7 +42,9 @@ impl<C: Clock> Core<C> {
         if id == 0 {
             return self.handshake(datagram);
         }
-        let Some(index) = self.ids.locate(id) else { return self.foreign() };
+        let Some(index) = self.ids.locate(id) else {
+            return self.foreign();
+        };
         let Some((key, session)) = self.sessions.at_mut(index) else {
             return self.discard(Discard::UnknownSession);
         };
@@ -63,7 +65,12 @@ impl<C: Clock> Core<C> {
         session.last_heard = now;
         let list = !core::mem::replace(&mut session.touched, true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            connection.handle_datagram(now, datagram.arrival, datagram.payload, entry.stream.ring_mut())
+            connection.handle_datagram(
+                now,
+                datagram.arrival,
+                datagram.payload,
+                entry.stream.ring_mut(),
+            )
         }));
         match outcome {
             Ok(Ok(())) => {}
@@ -115,7 +122,13 @@ impl<C: Clock> Core<C> {
         ensure_room(entry, &mut self.pool);
         let list = !core::mem::replace(&mut session.touched, true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            source.handle_rtp(now, datagram.arrival, header, datagram.payload, entry.stream.ring_mut())
+            source.handle_rtp(
+                now,
+                datagram.arrival,
+                header,
+                datagram.payload,
+                entry.stream.ring_mut(),
+            )
         }));
         match outcome {
             Ok(Ok(())) => {
@@ -142,13 +155,19 @@ impl<C: Clock> Core<C> {
             return self.discard(Discard::UnknownSession);
         };
         let now = self.now;
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(entry) = self.streams.get_mut(session.stream) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return;
+        };
         // RTCP comes from a port of its own; the host must be the source's.
         if session.peer.ip() != datagram.peer.ip() {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
-        let Proto::Rtp(source) = &mut session.proto else { return };
+        let Proto::Rtp(source) = &mut session.proto else {
+            return;
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             source.handle_rtcp(now, datagram.arrival, datagram.payload)
         }));
@@ -162,17 +181,40 @@ impl<C: Clock> Core<C> {
     /// Lets time pass for the session of `key`: what it delivers goes to its stream, what it
     /// wants to send to the driver.
     pub(crate) fn serve_one<D: Driver>(&mut self, key: Key, driver: &mut D) {
-        let Core { sessions, streams, clock, latency, scratch, pool, now, .. } = self;
-        let Some(session) = sessions.get_mut(key) else { return };
+        let Core {
+            sessions,
+            streams,
+            clock,
+            latency,
+            scratch,
+            pool,
+            now,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(key) else {
+            return;
+        };
         session.touched = false;
-        let Some(entry) = streams.get_mut(session.stream) else { return };
+        let Some(entry) = streams.get_mut(session.stream) else {
+            return;
+        };
         let (socket, peer, local) = (session.socket, session.peer, session.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            serve(session, &mut entry.stream, *now, clock, latency, scratch, &mut |bytes| {
-                driver.send(socket, peer, local, bytes);
-            })
+            serve(
+                session,
+                &mut entry.stream,
+                *now,
+                clock,
+                latency,
+                scratch,
+                &mut |bytes| {
+                    driver.send(socket, peer, local, bytes);
+                },
+            )
         }));
-        let Ok(served) = outcome else { return self.session_panicked(key) };
+        let Ok(served) = outcome else {
+            return self.session_panicked(key);
+        };
         let wanted = entry.stream.chunks_wanted();
         if wanted > 0 {
             entry.grow(wanted, pool);

@@ -28,12 +28,16 @@ impl<C: Clock> Core<C> {
     #[cold]
     pub(crate) fn unknown_source(&mut self, header: &Header, datagram: &Datagram<'_>) {
         let first =
-            self.candidates.offer(datagram.arrival, datagram.peer, header, datagram.payload);
-        let Some(first) = first else { return self.discard(Discard::RtpProbation) };
+            self.candidates
+                .offer(datagram.arrival, datagram.peer, header, datagram.payload);
+        let Some(first) = first else {
+            return self.discard(Discard::RtpProbation);
+        };
         let key = match self.open_source(header, datagram) {
             Ok(key) => key,
             Err(reason) => {
-                self.candidates.refuse(header.ssrc, datagram.arrival + REFUSED_FOR);
+                self.candidates
+                    .refuse(header.ssrc, datagram.arrival + REFUSED_FOR);
                 return self.discard(reason);
             }
         };
@@ -57,7 +61,9 @@ impl<C: Clock> Core<C> {
             return Err(Discard::Closed);
         }
         let config = self.config.clone();
-        let Some(rtp) = config.rtp.as_ref() else { return Err(Discard::UnknownSession) };
+        let Some(rtp) = config.rtp.as_ref() else {
+            return Err(Discard::UnknownSession);
+        };
         if self.by_ssrc.len() >= rtp.max_sessions as usize && !self.evict_unproven() {
             return Err(Discard::SessionLimit);
         }
@@ -103,7 +109,11 @@ impl<C: Clock> Core<C> {
         request: &PublishRequest,
         resumed: bool,
     ) -> Option<Key> {
-        let hint = rtp.payload_types.get(usize::from(header.payload_type)).copied().flatten();
+        let hint = rtp
+            .payload_types
+            .get(usize::from(header.payload_type))
+            .copied()
+            .flatten();
         let is_ts = header.payload_type == PAYLOAD_TYPE_MP2T || hint.is_some_and(|h| h.mp2t);
         let clock_rate = match hint {
             Some(hint) if !is_ts => hint.clock_rate,
@@ -132,7 +142,11 @@ impl<C: Clock> Core<C> {
         };
         let key = self.sessions.insert(session).ok()?;
         self.by_ssrc.insert(header.ssrc, key);
-        let format = Format::Rtp { codec, clock_rate, ssrc: header.ssrc };
+        let format = Format::Rtp {
+            codec,
+            clock_rate,
+            ssrc: header.ssrc,
+        };
         self.begin_session(stream, key, request, format, resumed);
         if self.unproven.len() >= MAX_UNPROVEN {
             self.evict_unproven();
@@ -166,7 +180,10 @@ impl<C: Clock> Core<C> {
             if !self.is_unproven(key) {
                 return false;
             }
-            let silent = self.sessions.get(key).is_some_and(|s| s.silence(self.now) >= PROBATION);
+            let silent = self
+                .sessions
+                .get(key)
+                .is_some_and(|s| s.silence(self.now) >= PROBATION);
             if silent && let Some(session) = self.sessions.get_mut(key) {
                 session.end = Some(EndReason::Refused);
                 self.end_session(key);

@@ -142,7 +142,9 @@ pub(crate) fn serve<C: Clock>(
             if is_due(connection.poll_timeout()) {
                 connection.handle_timeout(now, stream.ring_mut());
             }
-            served.more |= deliver(stream, now, clock, latency, |ring| connection.poll_delivery(now, ring));
+            served.more |= deliver(stream, now, clock, latency, |ring| {
+                connection.poll_delivery(now, ring)
+            });
             stream.release_before(connection.delivery_index());
             served.more |= transmit(out, send, |out| connection.poll_transmit(now, out));
             while let Some(event) = connection.poll_event() {
@@ -156,7 +158,9 @@ pub(crate) fn serve<C: Clock>(
             if is_due(source.poll_timeout()) {
                 source.handle_timeout(now);
             }
-            served.more |= deliver(stream, now, clock, latency, |ring| source.poll_delivery(now, ring));
+            served.more |= deliver(stream, now, clock, latency, |ring| {
+                source.poll_delivery(now, ring)
+            });
             stream.release_before(source.delivery_index());
             while let Some(event) = source.poll_event() {
                 match event {
@@ -189,7 +193,9 @@ fn deliver<C: Clock>(
     mut poll: impl FnMut(&mirror_base::SlotRing) -> Option<mirror_base::Delivery>,
 ) -> bool {
     for _ in 0..DELIVERIES_AT_ONCE {
-        let Some(delivery) = poll(stream.ring()) else { return false };
+        let Some(delivery) = poll(stream.ring()) else {
+            return false;
+        };
         if stream.deliver(now, &delivery, latency) > 0 {
             stream.units_completed(now, clock.now(), latency);
         }

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use mirror_base::discard::DiscardCounts;
 use mirror_base::{Discard, Instant, ShardId, StreamId};
 use mirror_stream::latency::ShardLatency;
-use mirror_stream::report::{Event, SharedDirectory, ShardCounters};
+use mirror_stream::report::{Event, ShardCounters, SharedDirectory};
 use mirror_uring::ChunkPool;
 
 use crate::arena::{Arena, Key};
@@ -207,14 +207,30 @@ impl<D: Driver> Shard<D> {
 
 impl<C: Clock> Core<C> {
     fn new(clock: C, parts: ShardParts) -> Self {
-        let ShardParts { id, config, directory, mailboxes, mail, events, pool } = parts;
+        let ShardParts {
+            id,
+            config,
+            directory,
+            mailboxes,
+            mail,
+            events,
+            pool,
+        } = parts;
         let now = clock.now();
-        let connections = config.srt.as_ref().map_or(0, |s| s.max_connections as usize);
+        let connections = config
+            .srt
+            .as_ref()
+            .map_or(0, |s| s.max_connections as usize);
         let rtp_sessions = config.rtp.as_ref().map_or(0, |r| r.max_sessions as usize);
         let capacity = (connections + rtp_sessions).max(1);
-        let per_second = config.srt.as_ref().map_or(1, |s| s.handshakes_per_second.max(1));
-        let handshaker =
-            config.srt.as_ref().map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
+        let per_second = config
+            .srt
+            .as_ref()
+            .map_or(1, |s| s.handshakes_per_second.max(1));
+        let handshaker = config
+            .srt
+            .as_ref()
+            .map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
         Core {
             now,
             clock_age: 0,
@@ -332,7 +348,9 @@ impl<C: Clock> Core<C> {
     fn read_mail<D: Driver>(&mut self, driver: &mut D) {
         // No more than a full box: a flood of mail must not starve reception (D15).
         for _ in 0..4096 {
-            let Ok(mail) = self.mail.try_recv() else { return };
+            let Ok(mail) = self.mail.try_recv() else {
+                return;
+            };
             match mail {
                 Mail::Command(command) => self.command(command, driver),
                 Mail::Conclusion(conclusion) => self.conclude_here(*conclusion),

@@ -126,7 +126,9 @@ impl<C: Clock> Core<C> {
 
     /// An RTP source is validated: now it is a stream.
     pub(crate) fn announce(&mut self, stream: Key) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else {
+            return;
+        };
         if core::mem::replace(&mut entry.announced, true) {
             return;
         }
@@ -143,28 +145,44 @@ impl<C: Clock> Core<C> {
 
     /// Status or tracks changed.
     pub(crate) fn report_change(&mut self, stream: Key) {
-        let Some(entry) = self.streams.get(stream) else { return };
+        let Some(entry) = self.streams.get(stream) else {
+            return;
+        };
         let stream_id = entry.stream.id().clone();
         let status = entry.stream.status();
-        self.events.may(Event::Changed { shard: self.id, stream_id, status });
+        self.events.may(Event::Changed {
+            shard: self.id,
+            stream_id,
+            status,
+        });
     }
 
     /// The session has delivered everything: it ends for the reason that it carries.
     pub(crate) fn end_session(&mut self, key: Key) {
-        let Some(session) = self.take_session(key) else { return };
+        let Some(session) = self.take_session(key) else {
+            return;
+        };
         let now = self.now;
-        let Some(entry) = self.streams.get_mut(session.stream) else { return };
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return;
+        };
         entry.session = None;
         if !entry.announced {
             return self.remove_stream(session.stream);
         }
         let reason = session.end.unwrap_or(EndReason::Operator);
-        let status = status_after(reason, session.failed, self.config.reconnect_grace.is_zero());
+        let status = status_after(
+            reason,
+            session.failed,
+            self.config.reconnect_grace.is_zero(),
+        );
         entry.last_end = reason;
         let grace = self.config.reconnect_grace;
         entry.grace_until = (status == Status::Reconnecting).then(|| now + grace);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            entry.stream.set_session_statistics(now, &session.proto.statistics());
+            entry
+                .stream
+                .set_session_statistics(now, &session.proto.statistics());
             entry.stream.end_session(now, reason, status);
             entry.stream.take_changed();
         }));
@@ -192,7 +210,9 @@ impl<C: Clock> Core<C> {
     }
 
     fn report_end(&mut self, stream: Key, reason: EndReason, status: Status) {
-        let Some(entry) = self.streams.get(stream) else { return };
+        let Some(entry) = self.streams.get(stream) else {
+            return;
+        };
         let last = catch_unwind(AssertUnwindSafe(|| entry.stream.snapshot()));
         let mut last = last.unwrap_or_else(|_| bare_snapshot(&entry.request, self.now));
         last.status = status;
@@ -207,11 +227,22 @@ impl<C: Clock> Core<C> {
 
     /// Ends a session at once: the peer is told, what it holds is delivered now.
     pub(crate) fn close_now<D: Driver>(&mut self, key: Key, reason: EndReason, driver: &mut D) {
-        let Core { sessions, streams, latency, scratch, now, .. } = self;
+        let Core {
+            sessions,
+            streams,
+            latency,
+            scratch,
+            now,
+            ..
+        } = self;
         let now = *now;
-        let Some(session) = sessions.get_mut(key) else { return };
+        let Some(session) = sessions.get_mut(key) else {
+            return;
+        };
         session.end.get_or_insert(reason);
-        let Some(entry) = streams.get_mut(session.stream) else { return };
+        let Some(entry) = streams.get_mut(session.stream) else {
+            return;
+        };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             session.proto.close(now);
             let later = now + PAST_ALL_HOLDS;
@@ -229,7 +260,9 @@ impl<C: Clock> Core<C> {
             }
             if let Proto::Srt(connection) = &mut session.proto {
                 for _ in 0..16 {
-                    let Some(len) = connection.poll_transmit(now, scratch) else { break };
+                    let Some(len) = connection.poll_transmit(now, scratch) else {
+                        break;
+                    };
                     let bytes = scratch.get(..len).unwrap_or_default();
                     driver.send(session.socket, session.peer, session.local, bytes);
                 }
@@ -246,7 +279,9 @@ impl<C: Clock> Core<C> {
     #[cold]
     pub(crate) fn session_panicked(&mut self, key: Key) {
         self.counters.session_panics += 1;
-        let Some(session) = self.take_session(key) else { return };
+        let Some(session) = self.take_session(key) else {
+            return;
+        };
         let stream = session.stream;
         // Its state is not to be trusted, not even its drop.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
@@ -254,7 +289,9 @@ impl<C: Clock> Core<C> {
     }
 
     fn fail_stream(&mut self, stream: Key) {
-        let Some(entry) = self.streams.get_mut(stream) else { return };
+        let Some(entry) = self.streams.get_mut(stream) else {
+            return;
+        };
         entry.session = None;
         if entry.announced {
             self.report_end(stream, EndReason::InternalError, Status::Error);
@@ -264,7 +301,9 @@ impl<C: Clock> Core<C> {
 
     /// The stream is gone: memory and id are free again.
     pub(crate) fn remove_stream(&mut self, key: Key) {
-        let Some(entry) = self.streams.remove(key) else { return };
+        let Some(entry) = self.streams.remove(key) else {
+            return;
+        };
         let id: StreamId = entry.request.stream_id.clone();
         self.by_id.remove(&id);
         self.directory.release(&id, self.id);
@@ -285,7 +324,9 @@ impl<C: Clock> Core<C> {
     pub(crate) fn terminate_waiting(&mut self, stream: Key, reason: EndReason) {
         let now = self.now;
         if let Some(entry) = self.streams.get_mut(stream) {
-            entry.stream.set_status(now, Status::Terminated, reason.name());
+            entry
+                .stream
+                .set_status(now, Status::Terminated, reason.name());
             if entry.announced {
                 self.report_end(stream, reason, Status::Terminated);
             }
@@ -304,13 +345,12 @@ impl<C: Clock> Core<C> {
         let mut stalled = Vec::new();
         for (key, entry) in self.streams.iter() {
             match entry.session {
-                None if entry.grace_until.is_none_or(|at| at <= now) => over.push((key, entry.last_end)),
-                None => {}
-                Some(session) => {
-                    if entry.stream.is_stalled(now, timeout) {
-                        stalled.push(session);
-                    }
+                None if entry.grace_until.is_none_or(|at| at <= now) => {
+                    over.push((key, entry.last_end))
                 }
+                None => {}
+                Some(session) if entry.stream.is_stalled(now, timeout) => stalled.push(session),
+                Some(_) => {}
             }
         }
         for (key, reason) in over {

@@ -5,11 +5,9 @@
 //! nothing, and only an earlier one costs an insertion. Deadlines beyond the wheel's span fire
 //! at its end and are armed again by their owner in the same way.
 
-use core::time::Duration;
 use mirror_base::Instant;
 
 /// One tick: deadlines are rounded up to it.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 const TICK_NANOS: u64 = 1_000_000;
 const SLOTS: usize = 1024;
 const WORDS: usize = SLOTS / 64;
@@ -49,7 +47,11 @@ impl Wheel {
             return;
         }
         let tick = at.as_nanos().div_ceil(TICK_NANOS).max(self.tick);
-        if self.armed.get(token as usize).is_some_and(|&armed| armed <= tick) {
+        if self
+            .armed
+            .get(token as usize)
+            .is_some_and(|&armed| armed <= tick)
+        {
             return;
         }
         self.insert(token, tick);
@@ -78,7 +80,7 @@ impl Wheel {
         }
     }
 
-    /// Calls `fire` for every token that is due; each is disarmed before.
+    /// Appends every token that is due; each is disarmed before.
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<Token>) {
         let target = now.as_nanos() / TICK_NANOS;
         while self.tick <= target {
@@ -170,7 +172,10 @@ mod tests {
         assert_eq!(wheel.next(), Some(at(10)));
         wheel.arm(0, at(4));
         assert_eq!(fired(&mut wheel, at(4)), [0]);
-        assert!(fired(&mut wheel, at(15)).is_empty(), "the replaced entry is dead");
+        assert!(
+            fired(&mut wheel, at(15)).is_empty(),
+            "the replaced entry is dead"
+        );
     }
 
     #[test]
