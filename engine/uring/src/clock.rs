@@ -1,0 +1,101 @@
+//! The shard's clock: `CLOCK_MONOTONIC`, and the distance from `CLOCK_REALTIME` by which kernel
+//! receive timestamps are brought onto it (design D7: once a turn).
+
+use mirror_base::Instant;
+
+use crate::sys::clock_nanos;
+
+/// A timestamp further back than this does not belong to the present clock: REALTIME was set
+/// between stamping and reading.
+const MAX_AGE_NS: u64 = 10_000_000_000;
+/// Three clock readings that took longer than this were interrupted.
+const UNDISTURBED_NS: u64 = 2_000;
+
+/// Reads the monotonic clock.
+#[inline]
+pub(crate) fn monotonic() -> Instant {
+    Instant::from_nanos(clock_nanos(libc::CLOCK_MONOTONIC))
+}
+
+/// The two clocks, as last read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    now_ns: u64,
+    /// REALTIME − MONOTONIC, wrapping.
+    offset_ns: u64,
+}
+
+impl Clock {
+    /// Reads both clocks.
+    pub(crate) fn sample(&mut self) {
+        let mut narrowest = u64::MAX;
+        for _ in 0..3 {
+            let before = clock_nanos(libc::CLOCK_MONOTONIC);
+            let real = clock_nanos(libc::CLOCK_REALTIME);
+            let after = clock_nanos(libc::CLOCK_MONOTONIC);
+            let width = after.saturating_sub(before);
+            if width < narrowest {
+                narrowest = width;
+                self.offset_ns = real.wrapping_sub(before + width / 2);
+            }
+            self.now_ns = after;
+            if width < UNDISTURBED_NS {
+                break;
+            }
+        }
+    }
+
+    /// Reads the monotonic clock only.
+    pub(crate) fn refresh(&mut self) {
+        self.now_ns = clock_nanos(libc::CLOCK_MONOTONIC);
+    }
+
+    /// A kernel receive timestamp (REALTIME, nanoseconds) on our clock. Never later than the
+    /// last reading; the last reading itself where there is no timestamp or a senseless one.
+    #[inline]
+    pub(crate) const fn arrival(&self, timestamp_ns: u64) -> Instant {
+        if timestamp_ns == 0 {
+            return Instant::from_nanos(self.now_ns);
+        }
+        let arrival = timestamp_ns.wrapping_sub(self.offset_ns);
+        if self.now_ns.wrapping_sub(arrival) <= MAX_AGE_NS {
+            Instant::from_nanos(arrival)
+        } else {
+            Instant::from_nanos(self.now_ns)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_move_onto_the_monotonic_clock_and_senseless_ones_become_now() {
+        let real = 1_700_000_000_000_000_000;
+        let clock = Clock {
+            now_ns: 50_000_000_000,
+            offset_ns: real - 50_000_000_000,
+        };
+        assert_eq!(clock.arrival(real - 700).as_nanos(), 50_000_000_000 - 700);
+        assert_eq!(clock.arrival(real), Instant::from_nanos(50_000_000_000));
+        for senseless in [0, real + 1, real - MAX_AGE_NS - 1, 1, u64::MAX] {
+            assert_eq!(
+                clock.arrival(senseless).as_nanos(),
+                50_000_000_000,
+                "{senseless}"
+            );
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "reads the host's clocks")]
+    fn a_sample_maps_the_present_onto_the_present() {
+        let mut clock = Clock::default();
+        clock.sample();
+        let real = clock_nanos(libc::CLOCK_REALTIME);
+        clock.refresh();
+        let error = clock.arrival(real).micros_diff(monotonic()).abs();
+        assert!(error < 100_000, "{error} µs");
+    }
+}

@@ -1,0 +1,323 @@
+//! What multishot `recvmsg` leaves in a provided buffer, taken apart: the header
+//! `io_uring_recvmsg_out`, the sender's address, the control messages, the payload. Runs once for
+//! each datagram (hundreds of thousands a second), on memory that a peer partly controls: every
+//! read is bounded, nothing allocates. Called by the reactor.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::sys::UDP_GRO;
+
+/// Room for the sender's address: a `sockaddr_in6`.
+pub(crate) const NAME_BYTES: usize = 28;
+/// Room for control messages: timestamp 32, packet info 40, drop count 24 and GRO size 24 bytes,
+/// and 28 more so that the payload begins on a cache line.
+pub(crate) const CONTROL_BYTES: usize = 148;
+/// Where the payload begins.
+pub(crate) const HEADER_BYTES: usize = OUT_BYTES + NAME_BYTES + CONTROL_BYTES;
+
+const OUT_BYTES: usize = 16;
+const CONTROL_START: usize = OUT_BYTES + NAME_BYTES;
+const CMSG_BYTES: usize = 16;
+
+const _: () = assert!(HEADER_BYTES == 192 && HEADER_BYTES.is_multiple_of(64));
+const _: () = assert!(
+    size_of::<libc::cmsghdr>() == CMSG_BYTES,
+    "control messages of 64-bit Linux"
+);
+const _: () = assert!(
+    size_of::<libc::timespec>() == 16,
+    "timestamps of 64-bit Linux"
+);
+
+/// A received message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    /// Sender, unmapped.
+    pub(crate) peer: SocketAddr,
+    /// Our address, unmapped. A multicast group, if it was sent to one.
+    pub(crate) local: Option<IpAddr>,
+    /// `CLOCK_REALTIME`, nanoseconds; 0: none.
+    pub(crate) timestamp_ns: u64,
+    /// The socket's drop count, which the kernel attaches once it is not zero.
+    pub(crate) drops: Option<u32>,
+    /// Bytes of each segment of a GRO super-packet; 0: a single datagram.
+    pub(crate) segment: usize,
+    /// The payload.
+    pub(crate) payload: &'a [u8],
+    /// Part of it did not fit.
+    pub(crate) truncated: bool,
+}
+
+/// Takes a buffer apart. `None`: shorter than its own header, or from no internet address; the
+/// kernel gives neither.
+#[inline]
+pub(crate) fn parse(buffer: &[u8]) -> Option<Message<'_>> {
+    let header = buffer.first_chunk::<HEADER_BYTES>()?;
+    let peer = parse_name(header)?;
+    let flags = native_u32(header, 12);
+    let mut message = Message {
+        peer,
+        local: None,
+        timestamp_ns: 0,
+        drops: None,
+        segment: 0,
+        payload: &buffer[HEADER_BYTES..],
+        truncated: flags & libc::MSG_TRUNC as u32 != 0,
+    };
+    parse_control(header, &mut message);
+    Some(message)
+}
+
+#[inline]
+fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(bytes(header, OUT_BYTES)));
+    let port = u16::from_be_bytes(bytes(header, OUT_BYTES + 2));
+    match family {
+        libc::AF_INET => {
+            let address = Ipv4Addr::from(bytes::<4>(header, OUT_BYTES + 4));
+            Some(SocketAddr::V4(SocketAddrV4::new(address, port)))
+        }
+        libc::AF_INET6 => {
+            let address = Ipv6Addr::from(bytes::<16>(header, OUT_BYTES + 8));
+            Some(match address.to_ipv4_mapped() {
+                Some(address) => SocketAddr::V4(SocketAddrV4::new(address, port)),
+                None => {
+                    let scope = native_u32(header, OUT_BYTES + 24);
+                    SocketAddr::V6(SocketAddrV6::new(address, port, 0, scope))
+                }
+            })
+        }
+        _ => None,
+    }
+}
+
+#[inline]
+fn parse_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
+    let used = (native_u32(header, 4) as usize).min(CONTROL_BYTES);
+    let end = CONTROL_START + used;
+    let mut at = CONTROL_START;
+    while at + CMSG_BYTES <= end {
+        let length = u64::from_ne_bytes(bytes(header, at)) as usize;
+        if length < CMSG_BYTES || length > end - at {
+            break;
+        }
+        let level = native_u32(header, at + 8).cast_signed();
+        let kind = native_u32(header, at + 12).cast_signed();
+        let data = at + CMSG_BYTES;
+        let room = length - CMSG_BYTES;
+        match (level, kind) {
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if room >= 16 => {
+                let seconds = u64::from_ne_bytes(bytes(header, data));
+                let nanos = u64::from_ne_bytes(bytes(header, data + 8));
+                message.timestamp_ns = seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if room >= 4 => {
+                message.drops = Some(native_u32(header, data));
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if room >= 12 => {
+                // in_pktinfo: interface, the address to answer from, the address in the header.
+                let addressed = Ipv4Addr::from(bytes::<4>(header, data + 8));
+                let answer = Ipv4Addr::from(bytes::<4>(header, data + 4));
+                let local = if addressed.is_multicast() {
+                    addressed
+                } else {
+                    answer
+                };
+                message.local = Some(IpAddr::V4(local));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if room >= 20 => {
+                let address = Ipv6Addr::from(bytes::<16>(header, data));
+                message.local = Some(IpAddr::V6(address).to_canonical());
+            }
+            (libc::SOL_UDP, UDP_GRO) if room >= 4 => {
+                message.segment = native_u32(header, data) as usize;
+            }
+            _ => {}
+        }
+        at += (length + 7) & !7;
+    }
+}
+
+/// `N` bytes at `at`. Callers stay within the header: the control loop checks each message's
+/// length against the end before it reads the data.
+#[inline]
+fn bytes<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    match header.get(at..).and_then(|rest| rest.first_chunk::<N>()) {
+        Some(chunk) => *chunk,
+        None => [0; N],
+    }
+}
+
+#[inline]
+fn native_u32(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes(header, at))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn name_v4(address: [u8; 4], port: u16) -> Vec<u8> {
+        let mut name = (libc::AF_INET as u16).to_ne_bytes().to_vec();
+        name.extend(port.to_be_bytes());
+        name.extend(address);
+        name
+    }
+
+    fn name_v6(address: Ipv6Addr, port: u16, scope: u32) -> Vec<u8> {
+        let mut name = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();
+        name.extend(port.to_be_bytes());
+        name.extend(7u32.to_ne_bytes());
+        name.extend(address.octets());
+        name.extend(scope.to_ne_bytes());
+        name
+    }
+
+    fn control(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let mut message = ((CMSG_BYTES + data.len()) as u64).to_ne_bytes().to_vec();
+        message.extend(level.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend(data);
+        message.resize(message.len().next_multiple_of(8), 0);
+        message
+    }
+
+    fn buffer(name: &[u8], controls: &[u8], flags: u32, payload: &[u8]) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        for word in [
+            name.len() as u32,
+            controls.len() as u32,
+            payload.len() as u32,
+            flags,
+        ] {
+            buffer.extend(word.to_ne_bytes());
+        }
+        buffer.extend(name);
+        buffer.resize(CONTROL_START, 0);
+        buffer.extend(controls);
+        buffer.resize(HEADER_BYTES, 0xee);
+        buffer.extend(payload);
+        buffer
+    }
+
+    fn timestamp(seconds: u64, nanos: u64) -> Vec<u8> {
+        [seconds.to_ne_bytes(), nanos.to_ne_bytes()].concat()
+    }
+
+    #[test]
+    fn everything_a_kernel_attaches_is_found() {
+        let controls = [
+            control(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &timestamp(3, 5)),
+            control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9u32.to_ne_bytes()),
+            control(libc::SOL_UDP, UDP_GRO, &1332u32.to_ne_bytes()),
+            control(
+                libc::IPPROTO_IP,
+                libc::IP_PKTINFO,
+                &[1, 0, 0, 0, 127, 0, 0, 2, 127, 0, 0, 2],
+            ),
+        ]
+        .concat();
+        let buffer = buffer(&name_v4([10, 0, 0, 1], 4242), &controls, 0, b"payload");
+        let message = parse(&buffer).unwrap();
+        assert_eq!(message.peer, "10.0.0.1:4242".parse().unwrap());
+        assert_eq!(message.local, Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(message.timestamp_ns, 3_000_000_005);
+        assert_eq!((message.drops, message.segment), (Some(9), 1332));
+        assert_eq!(
+            (message.payload, message.truncated),
+            (&b"payload"[..], false)
+        );
+    }
+
+    #[test]
+    fn mapped_addresses_are_unmapped_and_others_keep_their_scope() {
+        let mapped = "::ffff:192.0.2.7".parse::<Ipv6Addr>().unwrap();
+        let mut info = mapped.octets().to_vec();
+        info.extend(2u32.to_ne_bytes());
+        let controls = control(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        let bytes = buffer(&name_v6(mapped, 9000, 0), &controls, 0, b"");
+        let message = parse(&bytes).unwrap();
+        assert_eq!(message.peer, "192.0.2.7:9000".parse().unwrap());
+        assert_eq!(message.local, Some("192.0.2.7".parse().unwrap()));
+
+        let bytes = buffer(&name_v6("fe80::1".parse().unwrap(), 9, 3), &[], 0, b"");
+        assert_eq!(
+            parse(&bytes).unwrap().peer,
+            "[fe80::1%3]:9".parse().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_multicast_group_is_reported_and_a_broadcast_answers_from_the_host() {
+        for (addressed, local) in [([239, 1, 1, 1], "239.1.1.1"), ([10, 0, 0, 255], "10.0.0.9")] {
+            let info = [&[1, 0, 0, 0, 10, 0, 0, 9][..], &addressed].concat();
+            let controls = control(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            let bytes = buffer(&name_v4([10, 0, 0, 1], 1), &controls, 0, b"");
+            assert_eq!(parse(&bytes).unwrap().local, Some(local.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn an_empty_datagram_and_a_truncated_one_are_told_apart() {
+        let empty = buffer(&name_v4([1, 2, 3, 4], 5), &[], 0, b"");
+        assert_eq!(parse(&empty).unwrap().payload, b"");
+        let cut = buffer(
+            &name_v4([1, 2, 3, 4], 5),
+            &[],
+            libc::MSG_TRUNC as u32,
+            b"abc",
+        );
+        assert!(parse(&cut).unwrap().truncated);
+    }
+
+    #[test]
+    fn senseless_headers_are_survived() {
+        assert!(parse(&[0; HEADER_BYTES - 1]).is_none());
+        assert!(parse(&[0; HEADER_BYTES]).is_none(), "no address family");
+        for length in [0u64, 15, 17, 200, u64::MAX] {
+            let mut controls = control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &[1, 0, 0, 0]);
+            controls[..8].copy_from_slice(&length.to_ne_bytes());
+            let mut bytes = buffer(&name_v4([1, 2, 3, 4], 5), &controls, 0, b"x");
+            assert_eq!(parse(&bytes).unwrap().drops, None, "length {length}");
+            bytes[4..8].fill(0xff);
+            parse(&bytes).unwrap();
+        }
+        // A message of every type whose data does not fit before the end.
+        for (level, kind) in [
+            (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO),
+            (libc::SOL_UDP, UDP_GRO),
+        ] {
+            let controls = control(level, kind, &[0xff; 3]);
+            let bytes = buffer(&name_v4([1, 2, 3, 4], 5), &controls, 0, b"x");
+            let message = parse(&bytes).unwrap();
+            assert_eq!(
+                (message.local, message.drops, message.segment),
+                (None, None, 0)
+            );
+        }
+    }
+
+    #[test]
+    fn random_headers_never_panic() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let rounds = if cfg!(miri) { 50 } else { 20_000 };
+        for _ in 0..rounds {
+            let mut bytes = vec![0; HEADER_BYTES + 8];
+            for byte in &mut bytes {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *byte = if state & 0x300 == 0 {
+                    (state >> 32) as u8
+                } else {
+                    (state & 1) as u8
+                };
+            }
+            bytes[16..18].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            assert!(parse(&bytes).is_some());
+        }
+    }
+}

@@ -1,0 +1,823 @@
+//! The ring of one shard (design D1, D2): multishot `recvmsg` on every socket into one small
+//! buffer ring, wakes coalesced by `min_wait`, sends batched. `shard`'s loop is its only caller
+//! in production: `wait`, `reap`, handle, `send`, `flush`; `loadtest` runs its senders on it.
+//!
+//! What the kernel side needs to know: with `DEFER_TASKRUN` nothing is received unless this
+//! thread enters with GETEVENTS; one enter receives at most 32 datagrams of a socket; `want`
+//! does not count datagrams of one multishot, so it is always paired with a time.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, opcode, types};
+use mirror_base::Instant;
+
+use crate::buffers::BufferRing;
+use crate::clock::{self, Clock};
+use crate::message::{self, CONTROL_BYTES, HEADER_BYTES, Message, NAME_BYTES};
+use crate::probe::SetupError;
+use crate::send::SendQueue;
+use crate::socket::UdpSocket;
+use crate::sys::{self, EnterArgs, KernelTimespec};
+use crate::waker::Waker;
+
+/// Sockets of one reactor.
+pub const MAX_SOCKETS: usize = 1024;
+/// The smallest provided buffer: 192 bytes go to addresses and control messages.
+pub const MIN_BUFFER_BYTES: usize = 512;
+
+const BUFFER_GROUP: u16 = 0;
+const WAKER: u64 = u64::MAX;
+const SQ_ENTRIES: u32 = 256;
+/// Completions that one wait asks for; in effect the wait ends by time.
+const WANT: u32 = 256;
+/// A drain of fewer completions than this cannot have left work behind in the kernel, which
+/// handles at least 20 ready sockets, or 32 datagrams of one, an enter.
+const MAY_BE_MORE: usize = 16;
+/// One reap hands out no more than about this, and enters no more often than that, so that
+/// timers and outputs get their turn under any flood. The rest stays in the sockets' buffers.
+const REAP_DATAGRAMS: usize = 1024;
+const REAP_ENTERS: usize = 64;
+/// Buffers are shown to the kernel in batches of this size.
+const PUBLISH_BATCH: usize = 32;
+/// What a 1332-byte datagram uses of a receive buffer (design D7).
+const TRUESIZE: usize = 2304;
+/// The rate at which a socket's buffer must survive `min_wait` half full: above what one core
+/// can receive.
+const FILL_RATE: u64 = 1_000_000;
+
+/// A received datagram, valid until the callback returns.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Index of the socket in the reactor.
+    pub socket: usize,
+    /// Sender; `::ffff:` unmapped.
+    pub peer: SocketAddr,
+    /// Our address that it was sent to (pktinfo), where known; unmapped. A multicast group, if
+    /// it was sent to one.
+    pub local: Option<IpAddr>,
+    /// Kernel receive timestamp on the monotonic clock; time of reaping where there is none.
+    pub arrival: Instant,
+    /// The UDP payload (one segment of a GRO super-packet).
+    pub payload: &'a [u8],
+    /// The buffer was too small (MSG_TRUNC): the rest is lost.
+    pub truncated: bool,
+}
+
+/// Options of a reactor.
+#[derive(Clone, Debug)]
+pub struct ReactorConfig {
+    /// Provided buffers (power of two, 2 to 32768).
+    pub buffers: u16,
+    /// Bytes of each; 192 of them go to addresses and control messages. With GRO: 65536.
+    pub buffer_bytes: usize,
+    /// CQ entries.
+    pub cq_entries: u32,
+    /// Wake coalescing. Zero: woken for each datagram.
+    pub min_wait: Duration,
+    /// Datagrams queued for sending before a flush is forced (1 to 1024).
+    pub send_batch: usize,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        ReactorConfig {
+            buffers: 256,
+            buffer_bytes: 2048,
+            cq_entries: 8192,
+            min_wait: Duration::from_micros(500),
+            send_batch: 64,
+        }
+    }
+}
+
+/// Figures of a reactor, all since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReactorCounters {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Waits that blocked and came back with something.
+    pub wakeups: u64,
+    /// Completions taken, those of the waker included.
+    pub completions: u64,
+    /// Multishot receives that ended (no buffer, an error, an empty datagram) and were armed again.
+    pub rearms: u64,
+    /// Re-arms for want of a buffer.
+    pub no_buffers: u64,
+    /// Times that the completion queue was found to have overflowed. Nothing is lost by that.
+    pub cq_overflows: u64,
+    /// Errors that the kernel reported for a receive.
+    pub receive_errors: u64,
+    /// Errors of `io_uring_enter` other than interruptions and timeouts.
+    pub enter_errors: u64,
+    /// Calls of `sendmmsg` and `sendmsg`.
+    pub send_calls: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_sent: u64,
+    /// Datagrams that it did not: buffer full, no route, refused.
+    pub send_errors: u64,
+}
+
+/// Figures of one socket, since the reactor was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketCounters {
+    /// Datagrams received (segments of super-packets counted one by one).
+    pub datagrams: u64,
+    /// Bytes of UDP payload received.
+    pub bytes: u64,
+    /// Datagrams that the kernel dropped for want of receive buffer, as told by the latest
+    /// datagram that was not. With GRO it counts super-packets.
+    pub kernel_drops: u64,
+    /// Datagrams that were longer than the provided buffer.
+    pub truncated: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct SocketState {
+    counters: SocketCounters,
+    last_drops: u32,
+}
+
+/// The ring of one shard: the `Driver` of production. Not Send; made on the shard's thread.
+pub struct Reactor {
+    // Dropped first: the kernel must let go of the buffers before they are unmapped.
+    ring: IoUring,
+    registered_ring: Option<u32>,
+    buffers: BufferRing,
+    header: Box<libc::msghdr>,
+    sockets: Vec<UdpSocket>,
+    states: Vec<SocketState>,
+    /// Sockets whose receive ended; as large as all of them.
+    rearm: Vec<u32>,
+    waker: Waker,
+    waker_ended: bool,
+    queue: SendQueue,
+    clock: Clock,
+    counters: ReactorCounters,
+    min_wait_us: u32,
+    coalesces_in_kernel: bool,
+    enter_flags: u32,
+    /// The last reap stopped before it had all, or found some: see `wait`.
+    behind: bool,
+    busy: bool,
+    refused: Option<i32>,
+    _this_thread_only: PhantomData<*const ()>,
+}
+
+impl Reactor {
+    /// Sets up the ring, registers the sockets and arms their receives.
+    ///
+    /// # Errors
+    /// [`SetupError`]: what the host lacks, or what in `config` makes no ring.
+    pub fn new(config: ReactorConfig, sockets: Vec<UdpSocket>) -> Result<Self, SetupError> {
+        check_config(&config, sockets.len())?;
+        let waker = Waker::new()
+            .map_err(|source| SetupError::step("make an eventfd", "eventfd", "2.6.27", source))?;
+        let ring = build_ring(config.cq_entries)?;
+        let buffers = BufferRing::new(config.buffers, config.buffer_bytes).map_err(|source| {
+            SetupError::step("map the receive buffers", "MAP_POPULATE", "2.6.23", source)
+        })?;
+        register(&ring, &buffers, config.buffers, &sockets, &waker)?;
+        let registered_ring = sys::register_ring(ring.as_raw_fd()).ok();
+        // SAFETY: a msghdr of zeros is an empty message.
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        header.msg_namelen = NAME_BYTES as libc::socklen_t;
+        header.msg_controllen = CONTROL_BYTES;
+        let no_iowait = if ring.params().is_feature_no_iowait() {
+            sys::ENTER_NO_IOWAIT
+        } else {
+            0
+        };
+        let mut reactor = Reactor {
+            registered_ring,
+            buffers,
+            header,
+            states: vec![SocketState::default(); sockets.len()],
+            rearm: (0..sockets.len() as u32).collect(),
+            min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
+            sockets,
+            waker,
+            waker_ended: true,
+            queue: SendQueue::new(config.send_batch),
+            clock: Clock::default(),
+            counters: ReactorCounters::default(),
+            coalesces_in_kernel: ring.params().is_feature_min_timeout(),
+            enter_flags: no_iowait,
+            ring,
+            behind: false,
+            busy: false,
+            refused: None,
+            _this_thread_only: PhantomData,
+        };
+        reactor.arm();
+        reactor.enter(0, None).map_err(|source| {
+            SetupError::step("enter the ring", "IORING_ENTER_EXT_ARG", "5.11", source)
+        })?;
+        reactor.counters = ReactorCounters::default();
+        Ok(reactor)
+    }
+
+    /// Wakes this reactor.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Reads the clock.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        clock::monotonic()
+    }
+
+    /// Its sockets.
+    pub fn sockets(&self) -> &[UdpSocket] {
+        &self.sockets
+    }
+
+    /// Kernel drops of socket `index` (SO_RXQ_OVFL), datagrams and bytes received on it. Zeros
+    /// for an index that is none.
+    pub fn socket_counters(&self, index: usize) -> SocketCounters {
+        self.states
+            .get(index)
+            .map(|state| state.counters)
+            .unwrap_or_default()
+    }
+
+    /// Figures.
+    pub fn counters(&self) -> ReactorCounters {
+        let sent = self.queue.counters;
+        ReactorCounters {
+            send_calls: sent.calls,
+            datagrams_sent: sent.datagrams,
+            send_errors: sent.errors,
+            ..self.counters
+        }
+    }
+
+    /// The wake coalescing that is in force: what was configured, capped by what the smallest
+    /// receive buffer can take meanwhile.
+    pub fn min_wait(&self) -> Duration {
+        Duration::from_micros(self.min_wait_us.into())
+    }
+
+    /// Whether the waker fired since the last call.
+    #[inline]
+    pub fn take_woken(&mut self) -> bool {
+        self.waker.take()
+    }
+
+    /// Queues one datagram (copied); flushes by itself when the batch is full. `local` is the
+    /// source address to use on a wildcard-bound socket. Never blocks, never fails: what the
+    /// kernel refuses is counted.
+    #[inline]
+    pub fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
+        self.queue.push(&self.sockets, socket, peer, local, bytes);
+    }
+
+    /// Sends `bytes` at once as datagrams of `segment_size` bytes (the last may be shorter), by
+    /// `UDP_SEGMENT` where the path allows it. What was queued leaves first.
+    pub fn send_segments(
+        &mut self,
+        socket: usize,
+        peer: SocketAddr,
+        local: Option<IpAddr>,
+        bytes: &[u8],
+        segment_size: usize,
+    ) {
+        self.queue
+            .send_segments(&self.sockets, socket, peer, local, bytes, segment_size);
+    }
+
+    /// Sends what is queued (sendmmsg).
+    #[inline]
+    pub fn flush(&mut self) {
+        self.queue.flush(&self.sockets);
+    }
+
+    /// Hands over what has arrived; returns the number of datagrams. Also refreshes the
+    /// REALTIME→monotonic offset once a call.
+    ///
+    /// Under a flood it stops after about a thousand, and the next [`Reactor::wait`] does not
+    /// block.
+    pub fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+        self.clock.sample();
+        let mut datagrams = 0;
+        let mut enters = 0;
+        self.behind = false;
+        loop {
+            let drained = self.drain(handle);
+            datagrams += drained.datagrams;
+            let kernel_has_more = {
+                let queue = self.ring.submission();
+                if queue.cq_overflow() {
+                    self.counters.cq_overflows += 1;
+                }
+                queue.taskrun() || queue.cq_overflow()
+            };
+            if !(kernel_has_more || drained.again || drained.completions >= MAY_BE_MORE) {
+                break;
+            }
+            if datagrams >= REAP_DATAGRAMS || enters >= REAP_ENTERS {
+                self.behind = true;
+                break;
+            }
+            enters += 1;
+            self.arm();
+            let _ = self.enter(0, None);
+            self.clock.refresh();
+        }
+        self.busy = datagrams > 0;
+        datagrams
+    }
+
+    /// Blocks until something arrives, the waker fires, or `until`; if `until` is past it only
+    /// lets the kernel deliver. Honours D1: `min_wait` is capped by the time to `until`, and by
+    /// what the receive buffer can take.
+    ///
+    /// Before Linux 6.12 there is no `min_wait`; then a wait that follows datagrams ends after
+    /// `min_wait` by timeout, and a wait that follows silence ends with the first datagram.
+    pub fn wait(&mut self, until: Instant) {
+        self.arm();
+        let ready = self.behind
+            || self.waker.is_raised()
+            || !self.ring.completion().is_empty()
+            || self.ring.submission().cq_overflow();
+        let left = if ready {
+            0
+        } else {
+            until.saturating_since(self.now()).as_nanos()
+        };
+        // A day is as good as for ever, and fits every type below.
+        let left_ns = u64::try_from(left)
+            .unwrap_or(u64::MAX)
+            .min(86_400_000_000_000);
+        let result = if left_ns == 0 {
+            self.enter(0, None)
+        } else {
+            let (want, timeout_ns, min_wait_us) = self.plan(left_ns);
+            let result = self.enter(want, Some((timeout_ns, min_wait_us)));
+            if !self.ring.completion().is_empty() {
+                self.counters.wakeups += 1;
+            }
+            result
+        };
+        if result.is_err() && left_ns > 0 {
+            // A ring that fails must not become a spinning core.
+            sys::pause_1_ms();
+        }
+    }
+
+    /// How to wait `left_ns`: completions wanted, timeout, and `min_wait` in µs.
+    fn plan(&self, left_ns: u64) -> (u32, u64, u32) {
+        let dial_ns = u64::from(self.min_wait_us) * 1_000;
+        if dial_ns < 1_000 || left_ns < 1_000 {
+            (1, left_ns, 0)
+        } else if self.coalesces_in_kernel {
+            // min_wait beats the timeout, so it must not be the longer one (design D1).
+            (WANT, left_ns, (dial_ns.min(left_ns) / 1_000) as u32)
+        } else if self.busy {
+            (WANT, left_ns.min(dial_ns), 0)
+        } else {
+            (1, left_ns, 0)
+        }
+    }
+
+    /// Takes everything that is in the completion queue.
+    fn drain(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> Drained {
+        let mut drained = Drained::default();
+        let mut unpublished = 0;
+        for completion in self.ring.completion() {
+            drained.completions += 1;
+            let (result, flags) = (completion.result(), completion.flags());
+            if completion.user_data() == WAKER {
+                self.waker_ended |= !cqueue::more(flags);
+                continue;
+            }
+            let socket = completion.user_data() as usize;
+            let Some(state) = self.states.get_mut(socket) else {
+                continue;
+            };
+            if let Some(id) = cqueue::buffer_select(flags) {
+                let length = usize::try_from(result).unwrap_or(0);
+                // SAFETY: the kernel handed buffer `id` out with this completion; it goes back
+                // after the last use of `buffer`.
+                let buffer = unsafe { self.buffers.buffer(id, length) };
+                if let Some(message) = message::parse(buffer) {
+                    drained.datagrams += deliver(socket, state, &message, &self.clock, handle);
+                }
+                self.buffers.give_back(id);
+                unpublished += 1;
+                if unpublished == PUBLISH_BATCH {
+                    self.buffers.publish();
+                    unpublished = 0;
+                }
+            }
+            if !cqueue::more(flags) {
+                self.rearm.push(socket as u32);
+                self.counters.rearms += 1;
+                match -result {
+                    libc::ENOBUFS => {
+                        self.counters.no_buffers += 1;
+                        drained.again = true;
+                    }
+                    // Left for the next enter that comes anyway: an error that stays (a dead
+                    // socket) must not keep us here.
+                    errno @ 1.. => {
+                        self.counters.receive_errors += 1;
+                        self.refused = Some(errno);
+                    }
+                    // The kernel ends a multishot with an empty datagram.
+                    _ => drained.again = true,
+                }
+            }
+        }
+        if unpublished > 0 {
+            self.buffers.publish();
+        }
+        self.counters.completions += drained.completions as u64;
+        drained
+    }
+
+    /// Queues a receive for each socket that has none, and the waker's poll.
+    #[inline]
+    fn arm(&mut self) {
+        if self.rearm.is_empty() && !self.waker_ended {
+            return;
+        }
+        self.arm_some();
+    }
+
+    #[cold]
+    fn arm_some(&mut self) {
+        while let Some(&socket) = self.rearm.last() {
+            let entry = opcode::RecvMsgMulti::new(
+                types::Fixed(socket),
+                &raw const *self.header,
+                BUFFER_GROUP,
+            )
+            .build()
+            .user_data(socket.into());
+            // SAFETY: the header lives as long as the ring (and is only read at submission), the
+            // buffer group is registered, and completions' buffers are handled by drain().
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                self.rearm.pop();
+            } else if self.enter(0, None).is_err() {
+                // What is left waits for the next turn.
+                return;
+            }
+        }
+        if self.waker_ended {
+            let file = types::Fixed(self.sockets.len() as u32);
+            let entry = opcode::PollAdd::new(file, libc::POLLIN as u32)
+                .multi(true)
+                .build()
+                .user_data(WAKER);
+            // SAFETY: a poll touches no memory of ours.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                self.waker_ended = false;
+            }
+        }
+    }
+
+    /// Submits what is queued, lets the kernel run its task work, and waits for `want`
+    /// completions, if any, at most (timeout in ns, min_wait in µs).
+    fn enter(&mut self, want: u32, wait: Option<(u64, u32)>) -> io::Result<()> {
+        self.counters.enters += 1;
+        let submit = self.ring.submission().len() as u32;
+        let (fd, registered) = match self.registered_ring {
+            Some(index) => (index.cast_signed(), sys::ENTER_REGISTERED_RING),
+            None => (self.ring.as_raw_fd(), 0),
+        };
+        let flags = sys::ENTER_GETEVENTS | self.enter_flags | registered;
+        let result = match wait {
+            // SAFETY: the queue's entries were checked when they were pushed.
+            None => unsafe { sys::ring_enter(fd, submit, want, flags, None) },
+            Some((timeout_ns, min_wait_us)) => {
+                let timeout = KernelTimespec {
+                    seconds: (timeout_ns / 1_000_000_000).cast_signed(),
+                    nanoseconds: (timeout_ns % 1_000_000_000).cast_signed(),
+                };
+                let args = EnterArgs {
+                    min_wait_us,
+                    timeout: (&raw const timeout).expose_provenance() as u64,
+                    ..EnterArgs::default()
+                };
+                // SAFETY: as above, and `timeout` outlives the call.
+                unsafe {
+                    sys::ring_enter(fd, submit, want, flags | sys::ENTER_EXT_ARG, Some(&args))
+                }
+            }
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Timeouts and interruptions; EBUSY and EAGAIN: completions must be taken first.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => {
+                    self.counters.enter_errors += 1;
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// The error with which the kernel last ended a receive.
+    pub(crate) fn refused(&self) -> Option<io::Error> {
+        self.refused.map(io::Error::from_raw_os_error)
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("sockets", &self.sockets)
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // Closing the ring alone would let its receives, and with them the ports, linger in the
+        // kernel until a worker has cancelled them; a registered index would keep the whole ring
+        // alive as long as this thread.
+        let limit = types::Timespec::new().sec(1);
+        let all = types::CancelBuilder::any();
+        let _ = self.ring.submitter().register_sync_cancel(Some(limit), all);
+        let _ = self.enter(0, None);
+        let _ = self.ring.submitter().unregister_files();
+        if let Some(index) = self.registered_ring.take() {
+            let _ = sys::unregister_ring(self.ring.as_raw_fd(), index);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Drained {
+    completions: usize,
+    datagrams: usize,
+    /// A receive ended that must be armed at once.
+    again: bool,
+}
+
+/// Counts a message and hands it over, segment by segment.
+#[inline]
+fn deliver(
+    socket: usize,
+    state: &mut SocketState,
+    message: &Message<'_>,
+    clock: &Clock,
+    handle: &mut impl FnMut(Datagram<'_>),
+) -> usize {
+    let counters = &mut state.counters;
+    if let Some(drops) = message.drops {
+        // The kernel counts in 32 bits and wraps.
+        counters.kernel_drops += u64::from(drops.wrapping_sub(state.last_drops));
+        state.last_drops = drops;
+    }
+    counters.bytes += message.payload.len() as u64;
+    counters.truncated += u64::from(message.truncated);
+    let datagram = |payload, truncated| Datagram {
+        socket,
+        peer: message.peer,
+        local: message.local,
+        arrival: clock.arrival(message.timestamp_ns),
+        payload,
+        truncated,
+    };
+    if message.segment == 0 || message.payload.len() <= message.segment {
+        counters.datagrams += 1;
+        handle(datagram(message.payload, message.truncated));
+        return 1;
+    }
+    let segments = message.payload.chunks(message.segment);
+    let count = segments.len();
+    counters.datagrams += count as u64;
+    for (at, segment) in segments.enumerate() {
+        handle(datagram(segment, message.truncated && at + 1 == count));
+    }
+    count
+}
+
+fn check_config(config: &ReactorConfig, sockets: usize) -> Result<(), SetupError> {
+    let refuse = |name, value, allowed| {
+        Err(SetupError::Config {
+            name,
+            value,
+            allowed,
+        })
+    };
+    if !config.buffers.is_power_of_two() || !(2..=32_768).contains(&config.buffers) {
+        return refuse(
+            "buffers",
+            config.buffers.into(),
+            "a power of two from 2 to 32768",
+        );
+    }
+    if !(MIN_BUFFER_BYTES..=1 << 20).contains(&config.buffer_bytes) {
+        return refuse("buffer_bytes", config.buffer_bytes, "512 to 1048576");
+    }
+    if !(2..=65_536).contains(&config.cq_entries) {
+        return refuse("cq_entries", config.cq_entries as usize, "2 to 65536");
+    }
+    if !(1..=1024).contains(&config.send_batch) {
+        return refuse("send_batch", config.send_batch, "1 to 1024");
+    }
+    if sockets > MAX_SOCKETS {
+        return refuse("sockets", sockets, "at most 1024");
+    }
+    Ok(())
+}
+
+fn build_ring(cq_entries: u32) -> Result<IoUring, SetupError> {
+    let sq_entries = SQ_ENTRIES.min(cq_entries);
+    IoUring::builder()
+        .dontfork()
+        .setup_cqsize(cq_entries)
+        .setup_clamp()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(sq_entries)
+        .map_err(|source| {
+            SetupError::step(
+                "set up a ring",
+                "IORING_SETUP_DEFER_TASKRUN of io_uring",
+                "6.1",
+                source,
+            )
+        })
+}
+
+fn register(
+    ring: &IoUring,
+    buffers: &BufferRing,
+    count: u16,
+    sockets: &[UdpSocket],
+    waker: &Waker,
+) -> Result<(), SetupError> {
+    let mut files: Vec<i32> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    files.push(waker.event_fd());
+    ring.submitter()
+        .register_files(&files)
+        .map_err(|source| match source.raw_os_error() {
+            Some(libc::EMFILE) => SetupError::TooManyFiles {
+                action: "register the sockets with the ring",
+                needed: files.len(),
+            },
+            _ => SetupError::step(
+                "register the sockets",
+                "IORING_REGISTER_FILES",
+                "5.1",
+                source,
+            ),
+        })?;
+    // SAFETY: the entries live in `buffers`, which the reactor drops after the ring.
+    unsafe {
+        ring.submitter()
+            .register_buf_ring_with_flags(buffers.address(), count, BUFFER_GROUP, 0)
+    }
+    .map_err(|source| {
+        SetupError::step(
+            "register the receive buffers",
+            "provided-buffer rings of io_uring",
+            "5.19",
+            source,
+        )
+    })
+}
+
+/// `min_wait` capped so that no socket's receive buffer gets more than half full meanwhile, at a
+/// rate that one core cannot receive anyway.
+fn capped_min_wait_us(min_wait: Duration, sockets: &[UdpSocket]) -> u32 {
+    let smallest = sockets.iter().map(UdpSocket::granted_receive_buffer).min();
+    cap_min_wait_us(min_wait, smallest.unwrap_or(usize::MAX))
+}
+
+fn cap_min_wait_us(min_wait: Duration, receive_buffer: usize) -> u32 {
+    let datagrams = (receive_buffer / TRUESIZE / 2) as u64;
+    let cap_us = datagrams.saturating_mul(1_000_000) / FILL_RATE;
+    let asked_us = u64::try_from(min_wait.as_micros()).unwrap_or(u64::MAX);
+    // No more than a second: longer would only be a mistake.
+    asked_us.min(cap_us).min(1_000_000) as u32
+}
+
+const _: () = assert!(HEADER_BYTES < MIN_BUFFER_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn min_wait_is_capped_by_what_the_receive_buffer_can_take() {
+        let dial = Duration::from_micros(500);
+        assert_eq!(cap_min_wait_us(dial, 32 << 20), 500);
+        assert_eq!(
+            cap_min_wait_us(dial, 212_992),
+            46,
+            "92 datagrams: half of them at 1 Mpps"
+        );
+        assert_eq!(cap_min_wait_us(dial, 4608), 1);
+        assert_eq!(cap_min_wait_us(dial, 2304), 0);
+        assert_eq!(cap_min_wait_us(Duration::MAX, usize::MAX), 1_000_000);
+    }
+
+    #[test]
+    fn a_configuration_that_makes_no_ring_is_refused_with_its_bounds() {
+        let good = ReactorConfig::default;
+        assert!(check_config(&good(), MAX_SOCKETS).is_ok());
+        for (config, sockets) in [
+            (
+                ReactorConfig {
+                    buffers: 100,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    buffers: 1,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    buffer_bytes: 128,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    cq_entries: 0,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    send_batch: 0,
+                    ..good()
+                },
+                1,
+            ),
+            (good(), MAX_SOCKETS + 1),
+        ] {
+            assert!(matches!(
+                check_config(&config, sockets),
+                Err(SetupError::Config { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn segments_are_handed_out_one_by_one_and_drop_counts_may_wrap() {
+        let mut state = SocketState {
+            last_drops: u32::MAX - 1,
+            ..SocketState::default()
+        };
+        let payload: Vec<u8> = (0..10).collect();
+        let message = Message {
+            peer: "10.0.0.1:1".parse().unwrap(),
+            local: None,
+            timestamp_ns: 0,
+            drops: Some(3),
+            segment: 4,
+            payload: &payload,
+            truncated: true,
+        };
+        let mut seen = Vec::new();
+        let count = deliver(
+            5,
+            &mut state,
+            &message,
+            &Clock::default(),
+            &mut |datagram| {
+                seen.push((
+                    datagram.socket,
+                    datagram.payload.to_vec(),
+                    datagram.truncated,
+                ));
+            },
+        );
+        assert_eq!(count, 3);
+        assert_eq!(
+            seen,
+            [
+                (5, vec![0, 1, 2, 3], false),
+                (5, vec![4, 5, 6, 7], false),
+                (5, vec![8, 9], true)
+            ]
+        );
+        assert_eq!((state.counters.datagrams, state.counters.bytes), (3, 10));
+        assert_eq!(
+            (state.counters.kernel_drops, state.counters.truncated),
+            (5, 1)
+        );
+    }
+}
