@@ -1,1 +1,11 @@
-//! x
+//! The release binary against the programs people use with it: ffmpeg, srt-live-transmit,
+//! GStreamer and Redis. Each test starts its own engine on free loopback ports and has the
+//! machine to itself. `scripts/test` installs the programs and builds the binaries.
+
+mod drain;
+mod encoders;
+mod hostile;
+mod lifecycle;
+mod observe;
+mod refusals;
+mod registry;
