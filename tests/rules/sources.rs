@@ -4,7 +4,8 @@ use crate::dependencies::SANS_IO;
 use crate::source::{Source, block_end, line_of, sources};
 
 const MAX_FILE_LINES: usize = 800;
-const MAX_FUNCTION_LINES: usize = 80;
+/// The aim is 70; a `match` over many cases or a well-commented sequence may need more.
+const MAX_FUNCTION_LINES: usize = 100;
 
 /// Every folder with our Rust code.
 const EVERYWHERE: &[&str] = &["engine", "loadtest", "tests"];
