@@ -1,0 +1,83 @@
+//! Options of a connection (spec section 20), and the bounds that protect us from a peer.
+//! Read by the handshake and by each connection when it begins.
+
+use core::time::Duration;
+
+/// Options of a connection; libsrt's names and defaults (spec section 20).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our receive latency (RCVLATENCY), before negotiation.
+    pub latency: Duration,
+    /// The least latency we ask of the peer (PEERLATENCY).
+    pub peer_latency: Duration,
+    /// Clamps the latency that a peer may demand of us.
+    pub max_latency: Duration,
+    /// Whole IP packet.
+    pub mss: u16,
+    /// Flow window we announce, packets (FC).
+    pub flow_window: u32,
+    /// Payload of one packet when sending.
+    pub payload_size: u16,
+    /// Connection is broken when nothing is heard for so long.
+    pub peer_idle_timeout: Duration,
+    /// A caller gives up after so long.
+    pub connect_timeout: Duration,
+    /// Peers below this SRT version are rejected (0x00MMmmpp).
+    pub min_version: u32,
+    /// Sender: packets held for retransmission.
+    pub send_buffer_packets: u32,
+    /// Sender: MAXBW in bytes a second; 0 unlimited.
+    pub max_bandwidth: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            latency: Duration::from_millis(120),
+            peer_latency: Duration::ZERO,
+            max_latency: Duration::from_secs(8),
+            mss: 1500,
+            flow_window: 25_600,
+            payload_size: 1316,
+            peer_idle_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
+            min_version: 0x0001_0000,
+            send_buffer_packets: 8192,
+            max_bandwidth: 0,
+        }
+    }
+}
+
+/// The SRT version we announce, 0x00MMmmpp: below 1.5.4, because peers choose the variant of
+/// AES-GCM by it (spec section 4.1).
+pub(crate) const OUR_VERSION: u32 = 0x0001_0503;
+
+/// HSv5 does not exist below SRT 1.3.0 (spec section 4.1).
+pub(crate) const HSV5_MIN_VERSION: u32 = 0x0001_0300;
+
+/// Bytes of IP, UDP and SRT headers that libsrt counts with each packet (spec section 20).
+pub(crate) const HEADERS_LEN: u64 = 44;
+
+/// No latency beyond this is ever agreed: the wrap of the 32-bit timestamp is decided within
+/// 30 s (spec section 12.3), and a held packet must not outlive that.
+pub(crate) const LATENCY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Most packets in a window, whatever is configured or announced.
+pub(crate) const MAX_WINDOW: u32 = 1 << 20;
+
+impl Config {
+    /// The greatest latency that may be agreed.
+    pub(crate) fn latency_limit(&self) -> Duration {
+        self.max_latency.min(LATENCY_LIMIT)
+    }
+
+    /// The window we announce, within bounds (FC is at least 32: spec section 20).
+    pub(crate) fn window(&self) -> u32 {
+        self.flow_window.clamp(32, MAX_WINDOW)
+    }
+}
+
+/// Whole milliseconds of a latency, as the 16-bit words of HSREQ carry it.
+pub(crate) fn latency_ms(latency: Duration) -> u16 {
+    u16::try_from(latency.as_millis()).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,683 @@
+//! One SRT peer: established by the handshake, then receiver and sender until it ends (spec
+//! sections 5 to 15). The shard feeds it datagrams and time and drains it after each mutation.
+//!
+//! The receiving half is `receive`, the sending half `send`; here are the control packets,
+//! keepalive, idle timeout, shutdown, and the order in which things are transmitted.
+
+mod loss;
+mod rates;
+mod receive;
+mod rtt;
+mod send;
+mod tsbpd;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use mirror_base::{Delivery, Discard, Instant, PacketSequenceNumber, SlotRing};
+
+use crate::config::Config;
+use crate::handshake::ConnectRequest;
+use crate::handshake::caller::{Agreed, Caller, Outcome};
+use crate::handshake::flags;
+use crate::packet::ack::AckCif;
+use crate::packet::loss::write_range;
+use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, take_u32, timestamp};
+use crate::reject::RejectionCode;
+use crate::statistics::Statistics;
+use receive::{DeliveryMode, Nak, Receiver};
+use rtt::Rtt;
+use send::{SendTerms, Sender};
+use tsbpd::TimeBase;
+
+/// Spec section 14.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
+/// ACKs whose ACKACK is not written yet.
+const MAX_ACKACKS: usize = 16;
+/// A NAK fits into one packet of the MSS: 1500 − 28 bytes of UDP payload.
+const NAK_LIMIT: usize = 1472;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// SHUTDOWN received.
+    PeerShutdown,
+    /// Nothing heard for `peer_idle_timeout`.
+    IdleTimeout,
+    /// `close()` was called.
+    Local,
+    /// Caller: no answer within `connect_timeout`.
+    ConnectTimeout,
+    /// Caller: rejected by the listener.
+    Rejected(RejectionCode),
+    /// The peer broke the protocol.
+    Protocol,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Caller: the handshake is done.
+    Connected,
+    /// It is over. Deliveries that TSBPD still holds keep coming until `is_drained()`.
+    Closed(CloseReason),
+}
+
+/// `send` refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The handshake is not done, or the connection is closed.
+    NotConnected,
+    /// Longer than the payload size that was agreed.
+    TooLong,
+    /// The send buffer is full.
+    BufferFull,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Calling(Box<Caller>),
+    Established,
+    Closed,
+}
+
+/// Control packets waiting to be written, besides those of the receiver.
+#[derive(Debug, Default)]
+struct Pending {
+    response: bool,
+    shutdown: bool,
+    keepalive: bool,
+    ackacks: [u32; MAX_ACKACKS],
+    ackack_count: usize,
+}
+
+impl Pending {
+    const fn any(&self) -> bool {
+        self.response || self.shutdown || self.keepalive || self.ackack_count > 0
+    }
+}
+
+/// One SRT peer.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    receiver: Receiver,
+    sender: Sender,
+    rtt: Rtt,
+    stats: Statistics,
+    pending: Pending,
+    peer_socket_id: u32,
+    socket_id: u32,
+    peer: SocketAddr,
+    start: Instant,
+    last_heard: Instant,
+    last_sent: Instant,
+    /// Lower bound of the next keepalive or idle timeout: looked at when it comes.
+    housekeeping: Instant,
+    latency: Duration,
+    peer_latency: Duration,
+    response: Box<[u8]>,
+    connected_event: bool,
+    closed_event: Option<CloseReason>,
+    next_index: u64,
+    config: Config,
+}
+
+impl Connection {
+    /// Listener side: accepts. The response waits in `poll_transmit`. Slot indexes of received
+    /// packets begin at `next_index` (the ring's `end`).
+    ///
+    /// # Errors
+    /// The code to reject with, when `config` cannot serve the request.
+    pub fn accept(
+        now: Instant,
+        request: &ConnectRequest,
+        socket_id: u32,
+        config: &Config,
+        next_index: u64,
+    ) -> Result<Self, RejectionCode> {
+        request.check(config)?;
+        let latencies = request.latencies(config);
+        let agreed = Agreed {
+            peer_socket_id: request.peer_socket_id,
+            mss: request.mss.min(u32::from(config.mss)),
+            flow_window: request.flow_window,
+            flags: request.flags,
+            receive_latency: latencies.receive,
+            peer_latency: latencies.peer,
+            timestamp: request.timestamp,
+        };
+        let mut out = [0; 256];
+        let len = request.write_response(socket_id, latencies, config, 0, &mut out);
+        let mut connection = Self::new(
+            now,
+            request.peer,
+            socket_id,
+            request.initial_sequence,
+            config,
+            next_index,
+        );
+        connection.response = out.get(..len).unwrap_or(&[]).into();
+        connection.pending.response = true;
+        connection.establish(now, request.arrival, &agreed);
+        Ok(connection)
+    }
+
+    /// Caller side. `socket_id` non-zero, bits 30 and 31 clear; `initial_sequence` random.
+    pub fn connect(
+        now: Instant,
+        peer: SocketAddr,
+        socket_id: u32,
+        initial_sequence: PacketSequenceNumber,
+        srt_stream_id: &str,
+        config: &Config,
+        next_index: u64,
+    ) -> Self {
+        // Spec section 3: the highest number is not allowed as initial one.
+        let initial = if initial_sequence.get() == PacketSequenceNumber::MAX {
+            PacketSequenceNumber::new(0)
+        } else {
+            initial_sequence
+        };
+        let mut connection = Self::new(now, peer, socket_id, initial, config, next_index);
+        let caller = Caller::new(now, peer, socket_id, initial, srt_stream_id, config);
+        connection.phase = Phase::Calling(Box::new(caller));
+        connection
+    }
+
+    fn new(
+        now: Instant,
+        peer: SocketAddr,
+        socket_id: u32,
+        initial: PacketSequenceNumber,
+        config: &Config,
+        next_index: u64,
+    ) -> Self {
+        let time = TimeBase::new(now, 0, config.latency);
+        let mode = DeliveryMode {
+            timed: true,
+            drop_too_late: true,
+        };
+        Connection {
+            phase: Phase::Established,
+            receiver: Receiver::new(now, initial, next_index, time, mode, config.window()),
+            sender: Sender::new(initial, config),
+            rtt: Rtt::new(),
+            stats: Statistics::default(),
+            pending: Pending::default(),
+            peer_socket_id: 0,
+            socket_id,
+            peer,
+            start: now,
+            last_heard: now,
+            last_sent: now,
+            housekeeping: now + KEEPALIVE_AFTER,
+            latency: config.latency,
+            peer_latency: config.peer_latency,
+            response: Box::default(),
+            connected_event: false,
+            closed_event: None,
+            next_index,
+            config: config.clone(),
+        }
+    }
+
+    /// The handshake is done; `arrival` and the agreed timestamp anchor the peer's clock.
+    fn establish(&mut self, now: Instant, arrival: Instant, agreed: &Agreed) {
+        let has = |flag: u32| agreed.flags & flag != 0;
+        let initial = self.receiver.seq_of(self.next_index);
+        let time = TimeBase::new(arrival, agreed.timestamp, agreed.receive_latency);
+        // Spec section 4.1: TSBPD needs our RCV and the peer's SND flag; ours are all set.
+        let mode = DeliveryMode {
+            timed: has(flags::TSBPDSND),
+            drop_too_late: has(flags::TLPKTDROP),
+        };
+        self.receiver = Receiver::new(
+            arrival,
+            initial,
+            self.next_index,
+            time,
+            mode,
+            self.config.window(),
+        );
+        let terms = SendTerms {
+            mss: agreed.mss.min(u32::from(self.config.mss)),
+            peer_window: agreed.flow_window,
+            peer_latency: agreed.peer_latency,
+            drop_too_late: has(flags::TLPKTDROP),
+            peer_repeats_naks: has(flags::PERIODICNAK),
+        };
+        self.sender.agree(now, &terms);
+        self.peer_socket_id = agreed.peer_socket_id;
+        self.latency = agreed.receive_latency;
+        self.peer_latency = agreed.peer_latency;
+        self.phase = Phase::Established;
+    }
+
+    /// A datagram for our socket ID from the peer's address (the caller of this checks both).
+    ///
+    /// # Errors
+    /// Why it was not used.
+    #[inline]
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
+        if !header.is_control() && matches!(self.phase, Phase::Established) {
+            self.last_heard = arrival;
+            return self
+                .receiver
+                .data(arrival, &header, rest, ring, &mut self.stats);
+        }
+        self.handle_other(now, arrival, &header, rest, ring)
+    }
+
+    #[cold]
+    fn handle_other(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        rest: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        match self.phase {
+            Phase::Closed => Err(Discard::Closed),
+            Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),
+            Phase::Established => {
+                self.last_heard = arrival;
+                self.handle_control(now, arrival, header, rest, ring)
+            }
+        }
+    }
+
+    fn handle_while_calling(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        cif: &[u8],
+    ) -> Result<(), Discard> {
+        let Phase::Calling(caller) = &mut self.phase else {
+            return Err(Discard::Closed);
+        };
+        if !header.is_control() {
+            // Data may overtake the conclusion response; it will be asked for again.
+            return Err(Discard::HandshakePending);
+        }
+        match header.control() {
+            Control::Handshake => {}
+            Control::Shutdown => {
+                // libsrt closes a caller so that it cannot tell more (spec section 7).
+                self.end(CloseReason::PeerShutdown);
+                return Ok(());
+            }
+            _ => return Err(Discard::HandshakePending),
+        }
+        match caller.handle(now, header, cif, &self.config)? {
+            Outcome::Continue => {}
+            Outcome::Connected(agreed) => {
+                self.last_heard = arrival;
+                self.establish(now, arrival, &agreed);
+                self.connected_event = true;
+            }
+            Outcome::Rejected(code) => self.end(CloseReason::Rejected(code)),
+        }
+        Ok(())
+    }
+
+    /// Control packets (spec section 1.2) of an established connection.
+    fn handle_control(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        cif: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        match header.control() {
+            Control::Ack => self.handle_ack(now, header, cif),
+            Control::AckAck => {
+                self.stats.pkt_recv_ackack += 1;
+                self.receiver.ackack(arrival, header, &mut self.rtt, ring)
+            }
+            Control::Nak => {
+                self.stats.pkt_recv_nak += 1;
+                self.sender.nak(cif, &mut self.stats)
+            }
+            Control::DropRequest => {
+                let mut words = cif;
+                let first = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
+                let last = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
+                let seq = PacketSequenceNumber::new;
+                self.receiver
+                    .drop_request(now, seq(first), seq(last), ring, &mut self.stats)
+            }
+            Control::Shutdown => {
+                self.end(CloseReason::PeerShutdown);
+                Ok(())
+            }
+            Control::CongestionWarning => {
+                self.sender.slow_down();
+                Ok(())
+            }
+            // A repeated conclusion response; PEERERROR means file mode; KMREQ and KMRSP belong
+            // to encrypted connections.
+            Control::Handshake | Control::Keepalive | Control::PeerError | Control::Extension => {
+                Ok(())
+            }
+            Control::Unknown => Err(Discard::UnknownControl),
+        }
+    }
+
+    fn handle_ack(&mut self, now: Instant, header: &Header, cif: &[u8]) -> Result<(), Discard> {
+        let ack = AckCif::parse(cif).ok_or(Discard::MalformedControl)?;
+        self.stats.pkt_recv_ack += 1;
+        let only_sending = self.stats.pkt_recv_unique == 0;
+        self.sender.ack(now, &ack, only_sending, &mut self.rtt)?;
+        // Spec section 10.3: a light ACK, and number 0, is not confirmed.
+        if !ack.light && header.word1 != 0 {
+            let at = self.pending.ackack_count.min(MAX_ACKACKS - 1);
+            if let Some(number) = self.pending.ackacks.get_mut(at) {
+                *number = header.word1;
+                self.pending.ackack_count = at + 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Listener side: the same conclusion came again; queues the same response.
+    pub fn handle_repeated_conclusion(&mut self, now: Instant) {
+        let _ = now;
+        if matches!(self.phase, Phase::Established) && !self.response.is_empty() {
+            self.pending.response = true;
+        }
+    }
+
+    /// `poll_timeout` has come.
+    pub fn handle_timeout(&mut self, now: Instant, ring: &mut SlotRing) {
+        match &self.phase {
+            Phase::Closed => {}
+            Phase::Calling(caller) => {
+                if caller.has_given_up(now) {
+                    self.end(CloseReason::ConnectTimeout);
+                }
+            }
+            Phase::Established => {
+                self.receiver.handle_timeout(now, &self.rtt, ring);
+                self.sender.handle_timeout(now, &self.rtt, &mut self.stats);
+                if now >= self.housekeeping {
+                    self.keep_house(now);
+                }
+            }
+        }
+    }
+
+    /// Keepalive and idle timeout (spec section 14).
+    fn keep_house(&mut self, now: Instant) {
+        let idle_at = self.last_heard + self.config.peer_idle_timeout;
+        if now >= idle_at {
+            // libsrt tells the peer, in case it still hears us.
+            self.pending.shutdown = true;
+            self.end(CloseReason::IdleTimeout);
+            return;
+        }
+        let mut keepalive_at = self.last_sent + KEEPALIVE_AFTER;
+        if now >= keepalive_at {
+            self.pending.keepalive = true;
+            keepalive_at = now + KEEPALIVE_AFTER;
+        }
+        self.housekeeping = idle_at.min(keepalive_at);
+    }
+
+    /// Writes one due datagram to `out` (≥ 1500 bytes); `None` when nothing is due.
+    #[inline]
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let quiet = matches!(self.phase, Phase::Established)
+            && !self.pending.any()
+            && !self.receiver.has_to_transmit()
+            && !self.sender.can_send();
+        if quiet {
+            return None;
+        }
+        let len = self.transmit(now, out)?;
+        self.last_sent = now;
+        Some(len)
+    }
+
+    fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        debug_assert!(out.len() >= MAX_DATAGRAM);
+        let clock = timestamp(now, self.start);
+        if let Phase::Calling(caller) = &mut self.phase {
+            return caller.poll_transmit(now, clock, &self.config, out);
+        }
+        if core::mem::take(&mut self.pending.response) {
+            return self.write_response(clock, out);
+        }
+        if core::mem::take(&mut self.pending.shutdown) {
+            return Some(self.write_bare(Control::Shutdown, clock, out));
+        }
+        if !matches!(self.phase, Phase::Established) {
+            return None;
+        }
+        if let Some(len) = self.transmit_control(now, clock, out) {
+            return Some(len);
+        }
+        let to = self.peer_socket_id;
+        self.sender
+            .poll_transmit(now, clock, to, &self.rtt, &mut self.stats, out)
+    }
+
+    fn transmit_control(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let first = self.pending.ackacks.first().copied();
+        if let (Some(number), true) = (first, self.pending.ackack_count > 0) {
+            self.pending.ackacks.rotate_left(1);
+            self.pending.ackack_count -= 1;
+            let header = self.header(Control::AckAck, number, clock);
+            return Some(with_zero_word(header, out));
+        }
+        if self.receiver.nak != Nak::None
+            && let Some(len) = self.write_nak(now, clock, out)
+        {
+            return Some(len);
+        }
+        if let Some((ack, position)) = self.receiver.full_ack.take() {
+            let number = self.receiver.note_full_ack(now, &ack, position);
+            let mut writer = Writer::packet(out, self.header(Control::Ack, number, clock));
+            ack.write(&mut writer);
+            self.stats.pkt_sent_ack += 1;
+            self.receiver.light_ack = false;
+            return Some(writer.finish());
+        }
+        if core::mem::take(&mut self.receiver.light_ack) {
+            let mut writer = Writer::packet(out, self.header(Control::Ack, 0, clock));
+            writer.u32(self.receiver.light_ack_sequence().get());
+            self.stats.pkt_sent_light_ack += 1;
+            return Some(writer.finish());
+        }
+        if core::mem::take(&mut self.pending.keepalive) {
+            return Some(self.write_bare(Control::Keepalive, clock, out));
+        }
+        None
+    }
+
+    /// The conclusion response, each time the same but for its timestamp: the caller anchors
+    /// our clock to it.
+    fn write_response(&self, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let packet = out.get_mut(..self.response.len())?;
+        packet.copy_from_slice(&self.response);
+        packet.get_mut(8..12)?.copy_from_slice(&clock.to_be_bytes());
+        Some(packet.len())
+    }
+
+    fn write_nak(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer::packet(out, self.header(Control::Nak, 0, clock));
+        let mut ranges = 0;
+        for (first, last) in self.receiver.nak_ranges() {
+            if !write_range(&mut writer, NAK_LIMIT, first, last) {
+                break;
+            }
+            ranges += 1;
+        }
+        let len = writer.finish();
+        self.receiver.note_nak(now, &self.rtt);
+        if ranges == 0 {
+            return None;
+        }
+        self.stats.pkt_sent_nak += 1;
+        Some(len)
+    }
+
+    fn header(&self, control: Control, word1: u32, timestamp: u32) -> Header {
+        Header {
+            word0: control.word0(),
+            word1,
+            timestamp,
+            destination: self.peer_socket_id,
+        }
+    }
+
+    fn write_bare(&self, control: Control, clock: u32, out: &mut [u8]) -> usize {
+        with_zero_word(self.header(control, 0, clock), out)
+    }
+
+    /// The next packet in order whose time has come.
+    #[inline]
+    pub fn poll_delivery(&mut self, now: Instant, ring: &SlotRing) -> Option<Delivery> {
+        self.receiver.deliver(now, ring, &mut self.stats)
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if core::mem::take(&mut self.connected_event) {
+            return Some(Event::Connected);
+        }
+        self.closed_event.take().map(Event::Closed)
+    }
+
+    /// When `handle_timeout` (or a delivery, or a paced transmission) is due next.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = match &self.phase {
+            Phase::Established => self
+                .receiver
+                .deadline()
+                .min(self.sender.deadline(&self.rtt))
+                .min(self.housekeeping),
+            Phase::Calling(caller) => caller.deadline(),
+            Phase::Closed => self.receiver.delivery_due(),
+        };
+        (due != Instant::FAR_FUTURE).then_some(due)
+    }
+
+    /// Sender: takes one message of at most `payload_size` bytes.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn send(&mut self, now: Instant, payload: &[u8]) -> Result<(), SendError> {
+        if !matches!(self.phase, Phase::Established) {
+            return Err(SendError::NotConnected);
+        }
+        if payload.len() > self.sender.payload_size() {
+            return Err(SendError::TooLong);
+        }
+        let clock = timestamp(now, self.start);
+        if self.sender.push(now, clock, payload, &mut self.stats) {
+            Ok(())
+        } else {
+            Err(SendError::BufferFull)
+        }
+    }
+
+    /// Ends it: queues SHUTDOWN.
+    pub fn close(&mut self, now: Instant) {
+        let _ = now;
+        if matches!(self.phase, Phase::Established) {
+            self.pending.shutdown = true;
+        }
+        self.end(CloseReason::Local);
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if !matches!(self.phase, Phase::Closed) {
+            self.phase = Phase::Closed;
+            self.closed_event = Some(reason);
+            self.pending.response = false;
+            self.pending.ackack_count = 0;
+            self.receiver.stop();
+        }
+    }
+
+    /// Closed and nothing left to deliver or transmit.
+    pub fn is_drained(&self) -> bool {
+        matches!(self.phase, Phase::Closed) && !self.pending.shutdown && self.receiver.is_empty()
+    }
+
+    /// Everything before it is delivered or skipped: the ring may release it.
+    #[inline]
+    pub fn delivery_index(&self) -> u64 {
+        self.receiver.delivery_index()
+    }
+
+    /// Whether everything sent was acknowledged or dropped: a caller that wants to end without
+    /// losing its last packets waits for this before `close`.
+    pub fn is_sent(&self) -> bool {
+        self.sender.is_empty()
+    }
+
+    /// Our socket ID.
+    pub fn socket_id(&self) -> u32 {
+        self.socket_id
+    }
+
+    /// The peer's socket ID; 0 until the handshake is done.
+    pub fn peer_socket_id(&self) -> u32 {
+        self.peer_socket_id
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Negotiated receive latency.
+    pub fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// Negotiated latency of the peer as receiver.
+    pub fn peer_latency(&self) -> Duration {
+        self.peer_latency
+    }
+
+    /// When anything was last heard of the peer.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Figures.
+    pub fn statistics(&self) -> Statistics {
+        let mut stats = self.stats;
+        stats.rtt_us = self.rtt.smoothed_us;
+        stats.rtt_var_us = self.rtt.variance_us;
+        self.receiver.fill(&mut stats);
+        self.sender.fill(&mut stats);
+        stats
+    }
+}
+
+/// libsrt appends a zero word to control packets without content (spec section 1.2).
+fn with_zero_word(header: Header, out: &mut [u8]) -> usize {
+    let mut writer = Writer::packet(out, header);
+    writer.u32(0);
+    writer.finish()
+}
+
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod tests;

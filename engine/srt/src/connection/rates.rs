@@ -1,0 +1,158 @@
+//! The receiver's estimates of arrival rate and link capacity (spec section 10.5). Feeding them
+//! is a store; sorting happens when an ACK is written.
+
+use mirror_base::Instant;
+
+const ARRIVALS: usize = 16;
+const PROBES: usize = 64;
+const NANOS: u64 = 1_000_000_000;
+
+/// The last 16 intervals between original packets.
+#[derive(Debug)]
+pub(crate) struct ArrivalRate {
+    last: Instant,
+    at: usize,
+    /// Interval in ns (at most 4.29 s) and bytes, headers included, of the packet that ended it.
+    intervals: [(u32, u32); ARRIVALS],
+}
+
+impl ArrivalRate {
+    pub(crate) const fn new(start: Instant) -> Self {
+        ArrivalRate {
+            last: start,
+            at: 0,
+            intervals: [(NANOS as u32, 0); ARRIVALS],
+        }
+    }
+
+    /// An original packet has arrived.
+    #[inline]
+    pub(crate) fn feed(&mut self, arrival: Instant, bytes: u32) {
+        let nanos = arrival.as_nanos().saturating_sub(self.last.as_nanos());
+        self.last = arrival;
+        self.intervals[self.at % ARRIVALS] = (nanos.min(u64::from(u32::MAX)) as u32, bytes);
+        self.at = (self.at + 1) % ARRIVALS;
+    }
+
+    /// Packets and bytes a second: the mean of the intervals within ⅛ and 8 times the median,
+    /// if more than 8 are.
+    pub(crate) fn rates(&self) -> (u32, u32) {
+        let mut sorted = self.intervals.map(|(nanos, _)| nanos);
+        sorted.sort_unstable();
+        let median = u64::from(sorted[ARRIVALS / 2]);
+        let (mut count, mut time, mut bytes) = (0, 0, 0);
+        for &(nanos, size) in &self.intervals {
+            let nanos = u64::from(nanos);
+            if nanos > median / 8 && nanos < median * 8 {
+                count += 1;
+                time += nanos;
+                bytes += u64::from(size);
+            }
+        }
+        if count <= 8 || time == 0 {
+            return (0, 0);
+        }
+        (
+            clamp((count * NANOS).div_ceil(time)),
+            clamp((bytes * NANOS).div_ceil(time)),
+        )
+    }
+}
+
+/// The last 64 intervals within probe pairs: packets whose number modulo 16 is 0 and 1 are sent
+/// back to back.
+#[derive(Debug)]
+pub(crate) struct LinkCapacity {
+    first: Option<Instant>,
+    at: usize,
+    intervals: [u32; PROBES],
+}
+
+impl LinkCapacity {
+    pub(crate) const fn new() -> Self {
+        LinkCapacity {
+            first: None,
+            at: 0,
+            intervals: [1_000_000; PROBES],
+        }
+    }
+
+    /// The first packet of a pair has arrived in order.
+    #[inline]
+    pub(crate) const fn first(&mut self, arrival: Instant) {
+        self.first = Some(arrival);
+    }
+
+    /// The second one has, right behind it.
+    #[inline]
+    pub(crate) fn second(&mut self, arrival: Instant) {
+        let Some(first) = self.first.take() else {
+            return;
+        };
+        let nanos = arrival.as_nanos().saturating_sub(first.as_nanos());
+        self.intervals[self.at % PROBES] = nanos.min(u64::from(u32::MAX)) as u32;
+        self.at = (self.at + 1) % PROBES;
+    }
+
+    /// Something came between.
+    #[inline]
+    pub(crate) const fn interrupt(&mut self) {
+        self.first = None;
+    }
+
+    /// Packets a second. The median counts as one more sample, as in libsrt.
+    pub(crate) fn capacity_pps(&self) -> u32 {
+        let mut sorted = self.intervals;
+        sorted.sort_unstable();
+        let median = u64::from(sorted[PROBES / 2]);
+        let (mut count, mut time) = (1, median);
+        for &nanos in &self.intervals {
+            let nanos = u64::from(nanos);
+            if nanos > median / 8 && nanos < median * 8 {
+                count += 1;
+                time += nanos;
+            }
+        }
+        if time == 0 {
+            0
+        } else {
+            clamp((count * NANOS).div_ceil(time))
+        }
+    }
+}
+
+fn clamp(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_link_shows_capacity_1000_and_rate_1() {
+        assert_eq!(LinkCapacity::new().capacity_pps(), 1000);
+        assert_eq!(ArrivalRate::new(Instant::ZERO).rates().0, 1);
+    }
+
+    #[test]
+    fn a_steady_flow_is_measured_and_pauses_are_left_out() {
+        let mut rate = ArrivalRate::new(Instant::ZERO);
+        let mut now = 0;
+        for i in 0..40 {
+            now += if i == 30 { 500_000 } else { 1_000 };
+            rate.feed(Instant::from_micros(now), 1360);
+        }
+        assert_eq!(rate.rates(), (1000, 1_360_000));
+        let mut capacity = LinkCapacity::new();
+        for i in 0..64 {
+            capacity.first(Instant::from_micros(i * 1000));
+            capacity.second(Instant::from_micros(i * 1000 + 10));
+        }
+        assert_eq!(capacity.capacity_pps(), 100_000);
+        capacity.first(Instant::ZERO);
+        capacity.interrupt();
+        capacity.second(Instant::from_millis(9));
+        assert_eq!(capacity.capacity_pps(), 100_000);
+    }
+}

@@ -1,0 +1,173 @@
+//! Round-trip time: the smoothing of spec section 10.4, and the window that matches ACKACKs to
+//! the ACKs they confirm.
+
+use core::time::Duration;
+use mirror_base::Instant;
+
+/// Spec section 10.4: before any sample.
+const INITIAL_US: u32 = 100_000;
+const INITIAL_VAR_US: u32 = 50_000;
+/// No sample is longer: an ACKACK that late says nothing of the path.
+const MAX_SAMPLE_US: u64 = 10_000_000;
+/// ACKs remembered (spec section 20).
+const WINDOW: usize = 1024;
+
+/// Smoothed round-trip time and its variance, µs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rtt {
+    pub(crate) smoothed_us: u32,
+    pub(crate) variance_us: u32,
+    /// The first sample of the connection (the drift tracer's reference).
+    pub(crate) first_us: Option<u32>,
+}
+
+impl Rtt {
+    pub(crate) const fn new() -> Self {
+        Rtt {
+            smoothed_us: INITIAL_US,
+            variance_us: INITIAL_VAR_US,
+            first_us: None,
+        }
+    }
+
+    /// Takes a sample. Integer arithmetic as libsrt's, the variance first.
+    pub(crate) const fn sample(&mut self, sample_us: u64) -> u32 {
+        let x = if sample_us > MAX_SAMPLE_US {
+            MAX_SAMPLE_US
+        } else {
+            sample_us
+        } as u32;
+        if self.first_us.is_none() {
+            self.first_us = Some(x);
+            self.smoothed_us = x;
+            self.variance_us = x / 2;
+        } else {
+            self.variance_us = (3 * self.variance_us + self.smoothed_us.abs_diff(x)) / 4;
+            self.smoothed_us = (7 * self.smoothed_us + x) / 8;
+        }
+        x
+    }
+
+    /// Takes over what the peer measured (spec section 10.3), within the bounds of a sample.
+    pub(crate) fn adopt(&mut self, rtt_us: u32, variance_us: u32) {
+        // libsrt ignores the peer's initial values.
+        if (rtt_us, variance_us) != (INITIAL_US, INITIAL_VAR_US) {
+            self.smoothed_us = rtt_us.min(MAX_SAMPLE_US as u32);
+            self.variance_us = variance_us.min(MAX_SAMPLE_US as u32);
+        }
+    }
+
+    /// SRTT + 4·RTTVar: when an answer is overdue.
+    pub(crate) fn timeout(&self) -> Duration {
+        let us = u64::from(self.smoothed_us) + 4 * u64::from(self.variance_us);
+        Duration::from_micros(us)
+    }
+
+    /// Spec section 11.3: the time between two NAKs of the whole list.
+    pub(crate) fn nak_interval(&self) -> Duration {
+        (self.timeout() / 2).max(Duration::from_millis(20))
+    }
+
+    /// Spec section 11.5: a packet (re)sent less than SRTT − 4·RTTVar ago may still be on its way.
+    pub(crate) fn resend_guard(&self) -> Duration {
+        let spread = u64::from(self.variance_us) * 4;
+        Duration::from_micros(u64::from(self.smoothed_us).saturating_sub(spread))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct AckRecord {
+    number: u32,
+    /// Index up to which everything was acknowledged.
+    position: u64,
+    sent: Instant,
+}
+
+/// The last 1024 ACKs.
+#[derive(Debug)]
+pub(crate) struct AckWindow {
+    records: Box<[AckRecord]>,
+    last: u32,
+}
+
+/// What an ACKACK told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// The ACK was sent then, and acknowledged everything before this index.
+    Found(Instant, u64),
+    /// Too old, or confirmed before.
+    Forgotten,
+    /// Never sent.
+    Unknown,
+}
+
+impl AckWindow {
+    pub(crate) fn new() -> Self {
+        AckWindow {
+            records: vec![AckRecord::default(); WINDOW].into_boxed_slice(),
+            last: 0,
+        }
+    }
+
+    /// Notes an ACK that leaves now; returns its number: 1, 2, 3 …
+    pub(crate) fn record(&mut self, position: u64, sent: Instant) -> u32 {
+        self.last = self.last.wrapping_add(1).max(1);
+        let number = self.last;
+        if let Some(record) = self.records.get_mut(number as usize % WINDOW) {
+            *record = AckRecord {
+                number,
+                position,
+                sent,
+            };
+        }
+        number
+    }
+
+    /// Takes the ACK with `number` out of the window.
+    pub(crate) fn confirm(&mut self, number: u32) -> Confirmation {
+        if number == 0 || number > self.last {
+            return Confirmation::Unknown;
+        }
+        match self.records.get_mut(number as usize % WINDOW) {
+            Some(record) if record.number == number => {
+                record.number = 0;
+                Confirmation::Found(record.sent, record.position)
+            }
+            _ => Confirmation::Forgotten,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::vectors;
+
+    #[test]
+    fn smoothing_follows_the_vectors() {
+        let v = vectors("srt_ack.json");
+        let mut rtt = Rtt::new();
+        for row in v["rtt_smoothing"]["rows"].as_array().unwrap() {
+            rtt.sample(row[0].as_u64().unwrap());
+            assert_eq!(u64::from(rtt.smoothed_us), row[1].as_u64().unwrap());
+            assert_eq!(u64::from(rtt.variance_us), row[2].as_u64().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_ackack_confirms_its_ack_once_and_unknown_numbers_are_told_apart() {
+        let mut window = AckWindow::new();
+        let at = Instant::from_millis(5);
+        let first = window.record(7, at);
+        assert_eq!(first, 1);
+        assert_eq!(window.confirm(1), Confirmation::Found(at, 7));
+        assert_eq!(window.confirm(1), Confirmation::Forgotten);
+        assert_eq!(window.confirm(2), Confirmation::Unknown);
+        assert_eq!(window.confirm(0), Confirmation::Unknown);
+        for i in 0..2000 {
+            window.record(i, at);
+        }
+        assert_eq!(window.confirm(3), Confirmation::Forgotten);
+        assert_eq!(window.confirm(2001), Confirmation::Found(at, 1999));
+    }
+}

@@ -1,0 +1,520 @@
+//! The sending half of a connection: buffer, pacing, retransmission, too-late drop (spec
+//! sections 10.3, 11.4, 11.5, 13 and 15). Called by `Connection` for `send`, for the ACKs and
+//! NAKs of the peer, and when something may be transmitted.
+//!
+//! Packets are named by index from 0, which is the initial sequence number. The buffer is made
+//! at the first `send`, and its slots are used last in, first out, so that a sender with few
+//! packets in flight stays in the cache.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use mirror_base::{Discard, Instant, PacketSequenceNumber};
+
+use super::loss::LossList;
+use super::rtt::Rtt;
+use crate::config::{Config, HEADERS_LEN, MAX_WINDOW};
+use crate::packet::ack::AckCif;
+use crate::packet::loss::LossRanges;
+use crate::packet::{
+    CONTROL_BIT, Control, HEADER_LEN, Header, MESSAGE_MASK, POSITION_SOLO, RETRANSMITTED, Writer,
+};
+use crate::statistics::Statistics;
+
+/// Spec section 13: max(peer latency, 1 s) + 20 ms.
+const DROP_FLOOR: Duration = Duration::from_secs(1);
+const DROP_MARGIN: Duration = Duration::from_millis(20);
+/// Unused pacing credit at the most: a sender that was held up for longer does not burst.
+const CREDIT: Duration = Duration::from_millis(20);
+/// Drop requests waiting to be written; a peer that asks for more asks again.
+const MAX_DROP_REQUESTS: usize = 32;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    slot: u32,
+    len: u16,
+    message: u32,
+    timestamp: u32,
+    submitted: Instant,
+    sent: Instant,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    initial: PacketSequenceNumber,
+    capacity: usize,
+    payload_size: usize,
+    memory: Vec<u8>,
+    free: Vec<u32>,
+    held: Vec<Held>,
+
+    /// Oldest packet in the buffer.
+    first: u64,
+    /// Next packet to be put on the wire for the first time.
+    sent: u64,
+    /// Next packet to be submitted.
+    next: u64,
+    /// The peer has acknowledged everything before it.
+    acked: u64,
+    message: u32,
+    /// Packets the peer has room for behind `acked`.
+    window: u32,
+    loss: LossList,
+    drop_requests: VecDeque<(u64, u64)>,
+
+    bandwidth: u64,
+    /// Running average of payload sizes, 1/128 bytes (spec section 15).
+    average_payload: u64,
+    next_send: Instant,
+    /// The packet sent last was the first of a probe pair.
+    probing: bool,
+
+    /// Too-late drop: both sides agreed.
+    drop_after: Option<Duration>,
+    /// The peer repeats its NAKs: retransmission algorithm 1 may skip, no blind repeats.
+    peer_repeats_naks: bool,
+    last_progress: Instant,
+    blind_repeats: u32,
+    peer_rate: (u32, u32),
+}
+
+/// What the handshake agreed for our sending.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendTerms {
+    pub(crate) mss: u32,
+    pub(crate) peer_window: u32,
+    pub(crate) peer_latency: Duration,
+    pub(crate) drop_too_late: bool,
+    pub(crate) peer_repeats_naks: bool,
+}
+
+impl Sender {
+    pub(crate) fn new(initial: PacketSequenceNumber, config: &Config) -> Self {
+        let payload_size = u64::from(config.payload_size).min(1456);
+        Sender {
+            initial,
+            capacity: config
+                .send_buffer_packets
+                .clamp(32, MAX_WINDOW)
+                .next_power_of_two() as usize,
+            payload_size: payload_size as usize,
+            memory: Vec::new(),
+            free: Vec::new(),
+            held: Vec::new(),
+            first: 0,
+            sent: 0,
+            next: 0,
+            acked: 0,
+            message: 1,
+            window: 0,
+            loss: LossList::new(),
+            drop_requests: VecDeque::new(),
+            bandwidth: config.max_bandwidth,
+            average_payload: payload_size * 128,
+            next_send: Instant::ZERO,
+            probing: false,
+            drop_after: None,
+            peer_repeats_naks: true,
+            last_progress: Instant::ZERO,
+            blind_repeats: 0,
+            peer_rate: (0, 0),
+        }
+    }
+
+    /// The handshake is done.
+    pub(crate) fn agree(&mut self, now: Instant, terms: &SendTerms) {
+        let largest = (terms.mss.min(1500) as usize).saturating_sub(HEADERS_LEN as usize);
+        self.payload_size = self.payload_size.min(largest);
+        self.window = terms.peer_window.min(MAX_WINDOW);
+        self.drop_after = terms
+            .drop_too_late
+            .then(|| terms.peer_latency.max(DROP_FLOOR) + DROP_MARGIN);
+        self.peer_repeats_naks = terms.peer_repeats_naks;
+        self.last_progress = now;
+    }
+
+    /// Largest payload that `push` takes.
+    pub(crate) const fn payload_size(&self) -> usize {
+        self.payload_size
+    }
+
+    fn allocate(&mut self) {
+        self.memory = vec![0; self.capacity * self.payload_size];
+        self.held = vec![Held::default(); self.capacity];
+        self.free = (0..self.capacity as u32).rev().collect();
+    }
+
+    /// Takes one payload of at most `payload_size` bytes; `false` when the buffer is full.
+    pub(crate) fn push(
+        &mut self,
+        now: Instant,
+        timestamp: u32,
+        payload: &[u8],
+        stats: &mut Statistics,
+    ) -> bool {
+        if self.memory.is_empty() {
+            self.allocate();
+        }
+        if self.free.is_empty() {
+            self.drop_too_late(now, stats);
+        }
+        let Some(slot) = self.free.pop() else {
+            return false;
+        };
+        let at = slot as usize * self.payload_size;
+        let place = self.next as usize & (self.capacity - 1);
+        let (Some(to), Some(held)) = (
+            self.memory.get_mut(at..at + payload.len()),
+            self.held.get_mut(place),
+        ) else {
+            return false;
+        };
+        to.copy_from_slice(payload);
+        *held = Held {
+            slot,
+            len: payload.len() as u16,
+            message: self.message,
+            timestamp,
+            submitted: now,
+            sent: now,
+        };
+        self.message = if self.message == MESSAGE_MASK {
+            1
+        } else {
+            self.message + 1
+        };
+        if self.first == self.next {
+            self.last_progress = now;
+        }
+        self.next += 1;
+        true
+    }
+
+    fn seq_of(&self, index: u64) -> PacketSequenceNumber {
+        // 2^32 is a multiple of 2^31: the truncated index is enough.
+        self.initial.plus(index as u32)
+    }
+
+    /// The index of `seq` near the packet to be sent next; `None` before the first one.
+    fn index_of(&self, seq: PacketSequenceNumber) -> Option<u64> {
+        self.sent
+            .checked_add_signed(i64::from(self.seq_of(self.sent).distance_to(seq)))
+    }
+
+    fn entry(&mut self, index: u64) -> Option<&mut Held> {
+        self.held.get_mut(index as usize & (self.capacity - 1))
+    }
+
+    /// Lets everything below `index` go.
+    fn free_before(&mut self, index: u64) {
+        while self.first < index {
+            if let Some(held) = self.held.get(self.first as usize & (self.capacity - 1)) {
+                self.free.push(held.slot);
+            }
+            self.first += 1;
+        }
+    }
+
+    /// An ACK (spec section 10.3).
+    pub(crate) fn ack(
+        &mut self,
+        now: Instant,
+        ack: &AckCif,
+        only_sending: bool,
+        rtt: &mut Rtt,
+    ) -> Result<(), Discard> {
+        let index = self.index_of(ack.sequence).ok_or(Discard::Implausible)?;
+        if index > self.sent {
+            return Err(Discard::Implausible);
+        }
+        if index < self.acked {
+            // From the past.
+            return Ok(());
+        }
+        let advance = u32::try_from(index - self.acked).unwrap_or(u32::MAX);
+        self.acked = index;
+        self.free_before(index);
+        self.loss.remove_before(index);
+        if advance > 0 {
+            self.last_progress = now;
+            self.blind_repeats = 0;
+        }
+        if ack.light {
+            self.window = self.window.saturating_sub(advance);
+            return Ok(());
+        }
+        if let Some(available) = ack.available {
+            self.window = available.min(MAX_WINDOW);
+        }
+        match ack.rtt_us {
+            Some((smoothed, variance)) if only_sending => rtt.adopt(smoothed, variance),
+            Some((smoothed, _)) => {
+                rtt.sample(smoothed.into());
+            }
+            None => {}
+        }
+        if let Some((rate, capacity)) = ack.rates_pps {
+            self.peer_rate = (
+                smooth(self.peer_rate.0, rate),
+                smooth(self.peer_rate.1, capacity),
+            );
+        }
+        Ok(())
+    }
+
+    /// A NAK (spec section 11.4). A malformed or implausible list changes nothing.
+    pub(crate) fn nak(&mut self, cif: &[u8], stats: &mut Statistics) -> Result<(), Discard> {
+        if cif.is_empty() || LossRanges::new(cif).any(|range| range.is_err()) {
+            return Err(Discard::MalformedControl);
+        }
+        let beyond = |range: (PacketSequenceNumber, PacketSequenceNumber)| {
+            self.index_of(range.1).is_none_or(|last| last >= self.sent)
+        };
+        if LossRanges::new(cif).flatten().any(beyond) {
+            return Err(Discard::Implausible);
+        }
+        for (first, last) in LossRanges::new(cif).flatten() {
+            let Some(last) = self.index_of(last) else {
+                continue;
+            };
+            let first = self.index_of(first).unwrap_or(0);
+            if first < self.first {
+                self.request_drop(first, last.min(self.first - 1));
+            }
+            stats.pkt_snd_loss += self.loss.insert(first.max(self.first), last);
+        }
+        Ok(())
+    }
+
+    fn request_drop(&mut self, first: u64, last: u64) {
+        let request = (first, last);
+        if self.drop_requests.len() < MAX_DROP_REQUESTS && !self.drop_requests.contains(&request) {
+            self.drop_requests.push_back(request);
+        }
+    }
+
+    /// Congestion warning (spec section 1.2).
+    pub(crate) fn slow_down(&mut self) {
+        self.bandwidth = self.bandwidth * 8 / 9;
+    }
+
+    /// Spec section 13, sender.
+    fn drop_too_late(&mut self, now: Instant, stats: &mut Statistics) {
+        let Some(after) = self.drop_after else { return };
+        let mut index = self.first;
+        while index < self.next
+            && self
+                .entry(index)
+                .is_some_and(|held| held.submitted + after <= now)
+        {
+            index += 1;
+        }
+        if index > self.first {
+            stats.pkt_snd_drop += index - self.first;
+            self.free_before(index);
+            self.loss.remove_before(index);
+            self.sent = self.sent.max(index);
+        }
+    }
+
+    /// Timers: too-late drop, and blind retransmission towards peers without periodic NAKs.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, rtt: &Rtt, stats: &mut Statistics) {
+        if self.first == self.next {
+            return;
+        }
+        self.drop_too_late(now, stats);
+        if now >= self.blind_repeat_due(rtt) && self.first < self.sent {
+            stats.pkt_snd_loss += self.loss.insert(self.first, self.sent - 1);
+            self.blind_repeats += 1;
+            self.last_progress = now;
+        }
+    }
+
+    /// Spec section 11.5, fast retransmit: RTO = count·(SRTT + 4·RTTVar + 20 ms) + 10 ms.
+    fn blind_repeat_due(&self, rtt: &Rtt) -> Instant {
+        if self.peer_repeats_naks || self.first >= self.sent {
+            return Instant::FAR_FUTURE;
+        }
+        let one = rtt.timeout() + Duration::from_millis(20);
+        self.last_progress + one * (self.blind_repeats.min(16) + 1) + Duration::from_millis(10)
+    }
+
+    /// When `handle_timeout` or a paced transmission is due.
+    pub(crate) fn deadline(&self, rtt: &Rtt) -> Instant {
+        if self.first == self.next && self.drop_requests.is_empty() {
+            return Instant::FAR_FUTURE;
+        }
+        let oldest = self.held.get(self.first as usize & (self.capacity - 1));
+        let drop = match (self.drop_after, oldest) {
+            (Some(after), Some(held)) if self.first < self.next => held.submitted + after,
+            _ => Instant::FAR_FUTURE,
+        };
+        let paced = if self.can_send() {
+            self.next_send
+        } else {
+            Instant::FAR_FUTURE
+        };
+        drop.min(paced).min(self.blind_repeat_due(rtt))
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.sent - self.acked.max(self.first)
+    }
+
+    fn has_new(&self) -> bool {
+        self.sent < self.next && self.in_flight() < u64::from(self.window)
+    }
+
+    #[inline]
+    pub(crate) fn can_send(&self) -> bool {
+        !self.loss.is_empty() || self.has_new() || !self.drop_requests.is_empty()
+    }
+
+    /// Whether everything submitted was acknowledged or dropped.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.first == self.next
+    }
+
+    /// Writes one due packet.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        clock: u32,
+        destination: u32,
+        rtt: &Rtt,
+        stats: &mut Statistics,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if let Some((first, last)) = self.drop_requests.pop_front() {
+            return Some(self.write_drop_request(first, last, clock, destination, out));
+        }
+        if self.bandwidth > 0 && now < self.next_send && !self.probing {
+            return None;
+        }
+        if !self.probing
+            && let Some(index) = self.next_lost(now, rtt)
+        {
+            stats.pkt_sent += 1;
+            stats.pkt_retrans += 1;
+            return Some(self.write(index, RETRANSMITTED, now, destination, out));
+        }
+        if !self.has_new() {
+            self.probing = false;
+            return None;
+        }
+        let index = self.sent;
+        self.sent += 1;
+        // Spec section 15: the packet behind number ≡ 0 (mod 16) follows at once.
+        self.probing = self.seq_of(index).get() & 15 == 0;
+        let len = self.write(index, 0, now, destination, out);
+        stats.pkt_sent += 1;
+        stats.pkt_sent_unique += 1;
+        stats.byte_sent_unique += (len - HEADER_LEN) as u64 + HEADERS_LEN;
+        Some(len)
+    }
+
+    /// Takes the next packet to retransmit off the list (spec section 11.5, algorithm 1).
+    fn next_lost(&mut self, now: Instant, rtt: &Rtt) -> Option<u64> {
+        while let Some(index) = self.loss.first() {
+            self.loss.remove_before(index + 1);
+            let guard = if self.peer_repeats_naks {
+                rtt.resend_guard()
+            } else {
+                Duration::ZERO
+            };
+            let recently = self
+                .entry(index)
+                .is_some_and(|held| now < held.sent + guard);
+            if index >= self.first && !recently {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn write(
+        &mut self,
+        index: u64,
+        flags: u32,
+        now: Instant,
+        destination: u32,
+        out: &mut [u8],
+    ) -> usize {
+        let word0 = self.seq_of(index).get();
+        let size = self.payload_size;
+        let Some(held) = self.entry(index) else {
+            return 0;
+        };
+        held.sent = now;
+        let (at, len) = (held.slot as usize * size, usize::from(held.len));
+        let word1 = POSITION_SOLO | flags | held.message;
+        let timestamp = held.timestamp;
+        let mut writer = Writer::packet(
+            out,
+            Header {
+                word0,
+                word1,
+                timestamp,
+                destination,
+            },
+        );
+        if let Some(payload) = self.memory.get(at..at + len) {
+            writer.bytes(payload);
+        }
+        self.pace(now, len as u64);
+        writer.finish()
+    }
+
+    /// Spec section 15.
+    fn pace(&mut self, now: Instant, len: u64) {
+        if self.bandwidth == 0 {
+            return;
+        }
+        // average = (127·average + len) / 128, in 1/128 bytes
+        self.average_payload = self.average_payload - self.average_payload / 128 + len;
+        let bytes = self.average_payload / 128 + HEADERS_LEN;
+        let interval = Duration::from_nanos(1_000_000_000 * bytes / self.bandwidth.max(1));
+        self.next_send = self.next_send.max(now.saturating_sub(CREDIT)) + interval;
+    }
+
+    fn write_drop_request(
+        &self,
+        first: u64,
+        last: u64,
+        timestamp: u32,
+        destination: u32,
+        out: &mut [u8],
+    ) -> usize {
+        let word0 = Control::DropRequest.word0();
+        let mut writer = Writer::packet(
+            out,
+            Header {
+                word0,
+                word1: 0,
+                timestamp,
+                destination,
+            },
+        );
+        writer.u32(self.seq_of(first).get() & !CONTROL_BIT);
+        writer.u32(self.seq_of(last).get() & !CONTROL_BIT);
+        writer.finish()
+    }
+
+    /// Figures of the moment.
+    pub(crate) fn fill(&self, stats: &mut Statistics) {
+        stats.pkt_flight_size = u32::try_from(self.in_flight()).unwrap_or(u32::MAX);
+        stats.pkt_snd_buf = u32::try_from(self.next - self.first).unwrap_or(u32::MAX);
+        if self.peer_rate.1 > 0 && stats.pkt_recv_unique == 0 {
+            stats.link_capacity_pps = self.peer_rate.1;
+        }
+    }
+}
+
+fn smooth(old: u32, new: u32) -> u32 {
+    if old == 0 {
+        new
+    } else {
+        ((u64::from(old) * 7 + u64::from(new)) / 8) as u32
+    }
+}

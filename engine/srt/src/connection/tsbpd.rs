@@ -1,0 +1,188 @@
+//! Timestamp-based packet delivery: the peer's clock as ours sees it (spec section 12).
+
+use core::time::Duration;
+use mirror_base::Instant;
+
+/// Spec section 12.3: the period before and after a wrap in which it is decided.
+const WRAP_US: u32 = 30_000_000;
+const TURN_US: i64 = 1 << 32;
+/// Spec section 12.4.
+const DRIFT_SPAN: u32 = 1000;
+const MAX_DRIFT_US: i64 = 5000;
+/// A sample beyond this is no drift: it is kept out.
+const DRIFT_SAMPLE_LIMIT_US: i64 = 10_000_000;
+/// Spec section 22: nothing is held longer after its arrival than latency + this.
+const CLAMP_US: i64 = 5_000_000;
+
+/// Maps the peer's timestamps to our clock.
+#[derive(Debug)]
+pub(crate) struct TimeBase {
+    /// Tbase: our clock, µs, when the peer's timestamp was 0 (this turn).
+    base_us: i64,
+    delay_us: i64,
+    drift_us: i64,
+    wrapping: bool,
+    drift_sum_us: i64,
+    drift_samples: u32,
+}
+
+impl TimeBase {
+    /// `arrival` and `timestamp` of the packet with HSREQ or HSRSP (spec section 12.1).
+    pub(crate) fn new(arrival: Instant, timestamp: u32, delay: Duration) -> Self {
+        TimeBase {
+            base_us: micros(arrival) - i64::from(timestamp),
+            delay_us: i64::try_from(delay.as_micros()).unwrap_or(i64::MAX),
+            drift_us: 0,
+            wrapping: false,
+            drift_sum_us: 0,
+            drift_samples: 0,
+        }
+    }
+
+    /// A data packet with this timestamp has been received: follows the wrap.
+    #[inline]
+    pub(crate) fn observe(&mut self, timestamp: u32, arrival: Instant) {
+        if timestamp > u32::MAX - WRAP_US || self.wrapping {
+            self.follow_wrap(timestamp, arrival);
+        }
+    }
+
+    #[cold]
+    fn follow_wrap(&mut self, timestamp: u32, arrival: Instant) {
+        if self.wrapping {
+            if (WRAP_US..=2 * WRAP_US).contains(&timestamp) {
+                self.base_us = self.base_us.saturating_add(TURN_US);
+                self.wrapping = false;
+            }
+        } else if micros(arrival).saturating_sub(self.base_us) > TURN_US / 2 {
+            // Believed only when our own clock says that the turn nears its end: a forged
+            // timestamp must not shift the base (spec section 22).
+            self.wrapping = true;
+        }
+    }
+
+    /// The peer's moment `timestamp` on our clock, before delay and drift, µs.
+    #[inline]
+    fn local_us(&self, timestamp: u32) -> i64 {
+        let carry = if self.wrapping && timestamp <= 2 * WRAP_US {
+            TURN_US
+        } else {
+            0
+        };
+        self.base_us + carry + i64::from(timestamp)
+    }
+
+    /// When the packet is due: T = Tbase + ts + delay + drift, clamped to latency + 5 s after
+    /// its arrival.
+    #[inline]
+    pub(crate) fn due(&self, timestamp: u32, arrival: Instant) -> Instant {
+        let due = self.local_us(timestamp) + self.delay_us + self.drift_us;
+        let clamp = micros(arrival) + self.delay_us + CLAMP_US;
+        Instant::from_micros(u64::try_from(due.min(clamp)).unwrap_or(0))
+    }
+
+    /// A packet with `timestamp` arrived; `excess_rtt_us` is (rtt − first RTT) / 2. True when
+    /// the due times of all packets have changed.
+    pub(crate) fn sample_drift(
+        &mut self,
+        arrival: Instant,
+        timestamp: u32,
+        excess_rtt_us: i64,
+    ) -> bool {
+        let sample = micros(arrival) - self.local_us(timestamp) - excess_rtt_us;
+        if sample.abs() > DRIFT_SAMPLE_LIMIT_US {
+            return false;
+        }
+        self.trace(sample)
+    }
+
+    fn trace(&mut self, sample_us: i64) -> bool {
+        self.drift_sum_us += sample_us;
+        self.drift_samples += 1;
+        if self.drift_samples < DRIFT_SPAN {
+            return false;
+        }
+        let mean = self.drift_sum_us / i64::from(DRIFT_SPAN);
+        self.drift_sum_us = 0;
+        self.drift_samples = 0;
+        let shift = if mean.abs() > MAX_DRIFT_US {
+            MAX_DRIFT_US * mean.signum()
+        } else {
+            0
+        };
+        self.base_us += shift;
+        self.drift_us = mean - shift;
+        true
+    }
+
+    /// The present drift, µs.
+    pub(crate) const fn drift_us(&self) -> i64 {
+        self.drift_us
+    }
+}
+
+fn micros(at: Instant) -> i64 {
+    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::vectors;
+
+    fn base() -> TimeBase {
+        TimeBase::new(
+            Instant::from_micros(1_000_000),
+            0,
+            Duration::from_millis(120),
+        )
+    }
+
+    #[test]
+    fn delivery_times_follow_the_vectors_over_the_wrap() {
+        let v = vectors("srt_tsbpd.json");
+        let mut time = base();
+        for row in v["rows"].as_array().unwrap() {
+            let ts = u32::try_from(row["ts"].as_u64().unwrap()).unwrap();
+            let due = row["deliver_at_us"].as_u64().unwrap();
+            let arrival = Instant::from_micros(due - 119_000);
+            time.observe(ts, arrival);
+            assert_eq!(time.wrapping, row["wrap_mode"].as_bool().unwrap(), "{row}");
+            assert_eq!(time.base_us, row["base"].as_i64().unwrap(), "{row}");
+            assert_eq!(time.due(ts, arrival).as_micros(), due, "{row}");
+        }
+    }
+
+    #[test]
+    fn drift_follows_the_vectors() {
+        let v = vectors("srt_tsbpd.json");
+        for row in v["drift_tracer"].as_array().unwrap() {
+            let mut time = base();
+            let sample = row["constant_sample_us"].as_i64().unwrap();
+            let changes = (0..1000).filter(|_| time.trace(sample)).count();
+            assert_eq!(changes, 1);
+            assert_eq!(
+                time.drift_us(),
+                row["after_1000_samples_drift_us"].as_i64().unwrap()
+            );
+            assert_eq!(
+                time.base_us - 1_000_000,
+                row["base_shift_us"].as_i64().unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_timestamp_far_ahead_is_clamped_and_cannot_start_a_wrap() {
+        let mut time = base();
+        let arrival = Instant::from_micros(2_000_000);
+        time.observe(u32::MAX, arrival);
+        assert!(!time.wrapping);
+        assert_eq!(
+            time.due(u32::MAX, arrival).as_micros(),
+            2_000_000 + 120_000 + 5_000_000
+        );
+        time.observe(WRAP_US + 1, arrival);
+        assert_eq!(time.base_us, 1_000_000);
+    }
+}

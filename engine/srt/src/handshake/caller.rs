@@ -1,0 +1,217 @@
+//! The caller's handshake (spec sections 5.1 to 5.6): induction, conclusion, both repeated until
+//! answered. Driven by a connection that is not yet established.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use mirror_base::{Discard, Instant, PacketSequenceNumber};
+
+use super::cif::{
+    CONCLUSION, EXT_CONFIG, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, UDT_DGRAM, peer_ip_field,
+};
+use super::extensions::{Extensions, HsWords, write_stream_id};
+use super::flags;
+use crate::config::{Config, OUR_VERSION, latency_ms};
+use crate::packet::Header;
+use crate::reject::RejectionCode;
+
+/// Spec section 5.6.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the listener's conclusion response agreed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) peer_socket_id: u32,
+    pub(crate) mss: u32,
+    pub(crate) flow_window: u32,
+    pub(crate) flags: u32,
+    /// Our receive latency.
+    pub(crate) receive_latency: Duration,
+    /// The peer's receive latency.
+    pub(crate) peer_latency: Duration,
+    /// The response's timestamp: anchors the peer's clock.
+    pub(crate) timestamp: u32,
+}
+
+/// What a handshake datagram led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing new, or the conclusion is to be sent.
+    Continue,
+    /// The connection is made.
+    Connected(Agreed),
+    /// It will not be.
+    Rejected(RejectionCode),
+}
+
+/// A connection being asked for.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    peer: SocketAddr,
+    socket_id: u32,
+    initial_sequence: PacketSequenceNumber,
+    srt_stream_id: Vec<u8>,
+    /// The listener's cookie, once the induction is answered.
+    cookie: Option<u32>,
+    next_request: Instant,
+    give_up: Instant,
+}
+
+impl Caller {
+    pub(crate) fn new(
+        now: Instant,
+        peer: SocketAddr,
+        socket_id: u32,
+        initial_sequence: PacketSequenceNumber,
+        srt_stream_id: &str,
+        config: &Config,
+    ) -> Self {
+        Caller {
+            peer,
+            socket_id,
+            initial_sequence,
+            srt_stream_id: srt_stream_id.as_bytes().to_vec(),
+            cookie: None,
+            next_request: now,
+            give_up: now + config.connect_timeout,
+        }
+    }
+
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.next_request.min(self.give_up)
+    }
+
+    /// Whether the connection timeout has come.
+    pub(crate) fn has_given_up(&self, now: Instant) -> bool {
+        now >= self.give_up
+    }
+
+    /// Writes the present request, if its time has come.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        timestamp: u32,
+        config: &Config,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if now < self.next_request {
+            return None;
+        }
+        self.next_request = now + RETRY;
+        let mut request = HandshakeCif {
+            version: 4,
+            encryption: 0,
+            extension: UDT_DGRAM,
+            initial_sequence: self.initial_sequence.get(),
+            mss: u32::from(config.mss),
+            flow_window: config.window(),
+            handshake_type: INDUCTION,
+            socket_id: self.socket_id,
+            cookie: 0,
+            peer_ip: peer_ip_field(self.peer),
+        };
+        let Some(cookie) = self.cookie else {
+            return Some(request.begin(out, timestamp, 0).finish());
+        };
+        request.version = 5;
+        request.extension = EXT_HSREQ;
+        if !self.srt_stream_id.is_empty() {
+            request.extension |= EXT_CONFIG;
+        }
+        request.handshake_type = CONCLUSION;
+        request.cookie = cookie;
+        // Spec section 5.4: the destination of a conclusion request stays 0.
+        let mut writer = request.begin(out, timestamp, 0);
+        let hs = HsWords {
+            version: OUR_VERSION,
+            flags: flags::OURS,
+            receive_ms: latency_ms(config.latency.min(config.latency_limit())),
+            send_ms: latency_ms(config.peer_latency),
+        };
+        hs.write_request(&mut writer);
+        write_stream_id(&self.srt_stream_id, &mut writer);
+        Some(writer.finish())
+    }
+
+    /// A handshake packet addressed to us.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        cif: &[u8],
+        config: &Config,
+    ) -> Result<Outcome, Discard> {
+        let (handshake, blocks) = HandshakeCif::parse(cif).ok_or(Discard::MalformedHandshake)?;
+        if let Some(code) = RejectionCode::from_wire(handshake.handshake_type) {
+            return Ok(Outcome::Rejected(code));
+        }
+        if !handshake.is_plausible() {
+            return Err(Discard::MalformedHandshake);
+        }
+        match (handshake.handshake_type, self.cookie) {
+            (INDUCTION, None) => Ok(self.inducted(now, &handshake)),
+            // A repeat of the induction response, or a conclusion we did not ask for.
+            (INDUCTION, Some(_)) => Ok(Outcome::Continue),
+            (CONCLUSION, Some(_)) => self.concluded(header, &handshake, blocks, config),
+            _ => Err(Discard::MalformedHandshake),
+        }
+    }
+
+    /// Spec section 5.3.
+    fn inducted(&mut self, now: Instant, response: &HandshakeCif) -> Outcome {
+        match (response.version, response.extension) {
+            (5, MAGIC) => {
+                self.cookie = Some(response.cookie);
+                self.next_request = now;
+                Outcome::Continue
+            }
+            (5, _) => Outcome::Rejected(RejectionCode::ROGUE),
+            // An HSv4 listener: refused by policy (spec section 7).
+            _ => Outcome::Rejected(RejectionCode::VERSION),
+        }
+    }
+
+    fn concluded(
+        &self,
+        header: &Header,
+        response: &HandshakeCif,
+        blocks: &[u8],
+        config: &Config,
+    ) -> Result<Outcome, Discard> {
+        // Spec section 5.5, step 7: both directions start at the caller's number.
+        if response.version != 5
+            || response.socket_id == 0
+            || response.initial_sequence != self.initial_sequence.get()
+        {
+            return Err(Discard::MalformedHandshake);
+        }
+        let blocks = Extensions::parse(blocks).map_err(|_| Discard::MalformedHandshake)?;
+        let Some(hs) = blocks.hs_response else {
+            return Err(Discard::MalformedHandshake);
+        };
+        if hs.version < config.min_version {
+            return Ok(Outcome::Rejected(RejectionCode::VERSION));
+        }
+        let limit = config.latency_limit();
+        let ours = if hs.flags & flags::TSBPDSND == 0 {
+            config.latency
+        } else {
+            Duration::from_millis(hs.send_ms.into())
+        };
+        let peers = if hs.flags & flags::TSBPDRCV == 0 {
+            config.peer_latency
+        } else {
+            Duration::from_millis(hs.receive_ms.into())
+        };
+        Ok(Outcome::Connected(Agreed {
+            peer_socket_id: response.socket_id,
+            mss: response.mss,
+            flow_window: response.flow_window,
+            flags: hs.flags,
+            receive_latency: ours.min(limit),
+            peer_latency: peers,
+            timestamp: header.timestamp,
+        }))
+    }
+}

@@ -1,0 +1,350 @@
+//! The listener's side before a connection exists (spec section 5): inductions are answered
+//! without keeping anything, conclusions are checked and become [`ConnectRequest`]s.
+
+use core::hash::Hasher;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use mirror_base::{Discard, Instant, PacketSequenceNumber};
+use siphasher::sip::SipHasher13;
+
+use super::cif::{CONCLUSION, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_field};
+use super::extensions::{Extensions, HsWords};
+use super::flags;
+use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
+use crate::packet::{Control, Header, timestamp};
+use crate::reject::RejectionCode;
+
+/// The stateless half of a listener: inductions, cookies, parsing of conclusions.
+/// All shards of a process share the cookie key, so that any can check any cookie.
+#[derive(Debug)]
+pub struct Handshaker {
+    config: Config,
+    cookie_key: [u8; 16],
+}
+
+/// What to do after a handshake datagram to socket ID 0.
+#[derive(Debug)]
+pub enum HandshakeAction {
+    /// Send `out[..len]` back to where it came from (induction answered, or rejected).
+    Reply(usize),
+    /// A conclusion with a good cookie: find its owner, authorise it, then accept or reject.
+    Conclude(Box<ConnectRequest>),
+}
+
+impl Handshaker {
+    /// `cookie_key`: the process's secret.
+    pub fn new(config: Config, cookie_key: [u8; 16]) -> Self {
+        Handshaker { config, cookie_key }
+    }
+
+    /// A datagram with destination socket ID 0. `out` has at least 1500 bytes. The request's
+    /// `arrival` is `now`: set it to the kernel's receive time where that is known.
+    ///
+    /// # Errors
+    /// Why there is no answer: nothing was spent on the datagram but this look at it.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        datagram: &[u8],
+        out: &mut [u8],
+    ) -> Result<HandshakeAction, Discard> {
+        let (header, cif) = Header::parse(datagram).ok_or(Discard::Runt)?;
+        if !header.is_control() || header.control() != Control::Handshake {
+            // Only handshakes may go to socket ID 0 (spec section 1.1).
+            return Err(Discard::UnknownSession);
+        }
+        let (handshake, blocks) = HandshakeCif::parse(cif).ok_or(Discard::MalformedHandshake)?;
+        if !handshake.is_plausible() {
+            return Err(Discard::MalformedHandshake);
+        }
+        match handshake.handshake_type {
+            INDUCTION => Ok(HandshakeAction::Reply(
+                self.induct(now, peer, &handshake, out),
+            )),
+            CONCLUSION => self.conclude(now, peer, &header, &handshake, blocks, out),
+            _ => Err(Discard::MalformedHandshake),
+        }
+    }
+
+    /// Spec section 5.2: the request echoed with our version, the magic and the cookie; the
+    /// socket ID stays the caller's, as libsrt has it.
+    fn induct(
+        &self,
+        now: Instant,
+        peer: SocketAddr,
+        request: &HandshakeCif,
+        out: &mut [u8],
+    ) -> usize {
+        let response = HandshakeCif {
+            version: 5,
+            encryption: 0,
+            extension: MAGIC,
+            cookie: self.cookie(peer, minute(now)),
+            peer_ip: peer_ip_field(peer),
+            ..*request
+        };
+        response
+            .begin(out, timestamp(now, Instant::ZERO), request.socket_id)
+            .finish()
+    }
+
+    /// Spec section 5.5, steps 1, 2 and 6.
+    fn conclude(
+        &self,
+        now: Instant,
+        peer: SocketAddr,
+        header: &Header,
+        handshake: &HandshakeCif,
+        blocks: &[u8],
+        out: &mut [u8],
+    ) -> Result<HandshakeAction, Discard> {
+        let minute = minute(now);
+        let good = [minute, minute.wrapping_sub(1)]
+            .into_iter()
+            .any(|m| self.cookie(peer, m) == handshake.cookie);
+        if !good {
+            return Err(Discard::BadCookie);
+        }
+        if handshake.socket_id == 0 {
+            return Err(Discard::MalformedHandshake);
+        }
+        // HSv4 is refused by policy (spec section 7).
+        let parsed = if handshake.version == 5 {
+            Extensions::parse(blocks)
+        } else {
+            Err(RejectionCode::VERSION)
+        };
+        let request = parsed
+            .and_then(|blocks| ConnectRequest::new(now, peer, header, handshake, blocks))
+            .and_then(|request| request.check(&self.config).map(|()| request));
+        match request {
+            Ok(request) => Ok(HandshakeAction::Conclude(Box::new(request))),
+            Err(code) => {
+                let ts = timestamp(now, Instant::ZERO);
+                Ok(HandshakeAction::Reply(rejection(
+                    peer, handshake, ts, code, out,
+                )))
+            }
+        }
+    }
+
+    /// Keyed hash of peer address, port and minute (spec section 5.2). Never 0, which in a
+    /// request means "no cookie yet".
+    fn cookie(&self, peer: SocketAddr, minute: u64) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.cookie_key);
+        match peer.ip().to_canonical() {
+            IpAddr::V4(v4) => hasher.write(&v4.octets()),
+            IpAddr::V6(v6) => hasher.write(&v6.octets()),
+        }
+        hasher.write(&peer.port().to_be_bytes());
+        hasher.write(&minute.to_be_bytes());
+        let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).max(1)
+    }
+}
+
+const fn minute(now: Instant) -> u64 {
+    now.as_micros() / 60_000_000
+}
+
+/// Spec section 8: a handshake whose type is the code; the request's words are echoed, no
+/// blocks follow.
+fn rejection(
+    peer: SocketAddr,
+    request: &HandshakeCif,
+    timestamp: u32,
+    code: RejectionCode,
+    out: &mut [u8],
+) -> usize {
+    let response = HandshakeCif {
+        version: 5,
+        handshake_type: code.wire(),
+        peer_ip: peer_ip_field(peer),
+        ..*request
+    };
+    response.begin(out, timestamp, request.socket_id).finish()
+}
+
+/// A parsed, plausible conclusion. Owned data only: it may cross to the owning shard.
+#[derive(Clone, Debug)]
+pub struct ConnectRequest {
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// When it reached the host: the peer's clock is anchored to it (12.1).
+    pub arrival: Instant,
+    /// The caller's socket ID.
+    pub peer_socket_id: u32,
+    /// Its initial sequence number.
+    pub initial_sequence: PacketSequenceNumber,
+    /// SRT version it announced.
+    pub version: u32,
+    /// HSREQ flags.
+    pub flags: u32,
+    /// The stream ID string as received (after un-reversing), not yet validated; `None` if absent.
+    pub srt_stream_id: Option<Vec<u8>>,
+    /// The KMREQ block's content (spec section 16.2), if the caller wants encryption.
+    pub key_material: Option<Vec<u8>>,
+    /// Whole IP packet that the caller offers.
+    pub mss: u32,
+    /// Flow window that the caller announced, packets.
+    pub flow_window: u32,
+    pub(crate) timestamp: u32,
+    receive_ms: u16,
+    send_ms: u16,
+    congestion: Option<Vec<u8>>,
+    filter: Option<Vec<u8>>,
+    group_id: Option<u32>,
+    handshake: HandshakeCif,
+}
+
+/// Latencies that both sides will use (spec section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Latencies {
+    /// Ours as receiver.
+    pub(crate) receive: Duration,
+    /// The peer's as receiver.
+    pub(crate) peer: Duration,
+}
+
+impl ConnectRequest {
+    fn new(
+        now: Instant,
+        peer: SocketAddr,
+        header: &Header,
+        handshake: &HandshakeCif,
+        blocks: Extensions,
+    ) -> Result<Self, RejectionCode> {
+        // Spec section 3: without extensions a version-5 conclusion is malformed; other blocks
+        // are only valid with HSREQ.
+        let hs = blocks.hs_request.ok_or(RejectionCode::ROGUE)?;
+        Ok(ConnectRequest {
+            peer,
+            arrival: now,
+            peer_socket_id: handshake.socket_id,
+            initial_sequence: PacketSequenceNumber::new(handshake.initial_sequence),
+            version: hs.version,
+            flags: hs.flags,
+            srt_stream_id: blocks.srt_stream_id.filter(|id| !id.is_empty()),
+            key_material: blocks.km_request,
+            mss: handshake.mss,
+            flow_window: handshake.flow_window,
+            timestamp: header.timestamp,
+            receive_ms: hs.receive_ms,
+            send_ms: hs.send_ms,
+            congestion: blocks.congestion,
+            filter: blocks.filter,
+            group_id: blocks.group.map(|g| g.group_id),
+            handshake: *handshake,
+        })
+    }
+
+    /// Spec section 5.5, step 6: what a connection with `config` cannot serve, whoever asks.
+    ///
+    /// # Errors
+    /// The code to reject with.
+    pub fn check(&self, config: &Config) -> Result<(), RejectionCode> {
+        if self.version < config.min_version {
+            return Err(RejectionCode::VERSION);
+        }
+        if self.version < HSV5_MIN_VERSION || self.flags & flags::REXMITFLG == 0 {
+            return Err(RejectionCode::ROGUE);
+        }
+        if self
+            .congestion
+            .as_ref()
+            .is_some_and(|c| !c.is_empty() && c != b"live")
+        {
+            return Err(RejectionCode::CONGESTION);
+        }
+        if self.flags & flags::STREAM != 0 {
+            return Err(RejectionCode::MESSAGEAPI);
+        }
+        // A responder without packet filters cannot agree to one (spec section 17).
+        if self.filter.as_ref().is_some_and(|f| !f.is_empty()) {
+            return Err(RejectionCode::FILTER);
+        }
+        if self.group_id.is_some() {
+            return Err(RejectionCode::GROUP);
+        }
+        // Spec section 8: the caller has a passphrase and we have none.
+        if self.key_material.is_some() {
+            return Err(RejectionCode::UNSECURE);
+        }
+        Ok(())
+    }
+
+    /// Identifies repeats of the same conclusion (5.5, step 3).
+    pub fn key(&self) -> (SocketAddr, u32, PacketSequenceNumber) {
+        (self.peer, self.peer_socket_id, self.initial_sequence)
+    }
+
+    /// Writes the rejection; returns its length.
+    pub fn reject(&self, now: Instant, code: RejectionCode, out: &mut [u8]) -> usize {
+        rejection(
+            self.peer,
+            &self.handshake,
+            timestamp(now, Instant::ZERO),
+            code,
+            out,
+        )
+    }
+
+    /// Receive latency that would be negotiated with `config`.
+    pub fn negotiated_latency(&self, config: &Config) -> Duration {
+        self.latencies(config).receive
+    }
+
+    /// Spec section 4.1, latency negotiation at the responder.
+    pub(crate) fn latencies(&self, config: &Config) -> Latencies {
+        let demanded = |ms: u16, flag: u32| {
+            if self.flags & flag == 0 {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(ms.into())
+            }
+        };
+        let limit = config.latency_limit();
+        let receive = config
+            .latency
+            .max(demanded(self.send_ms, flags::TSBPDSND))
+            .min(limit);
+        let peer = config
+            .peer_latency
+            .max(demanded(self.receive_ms, flags::TSBPDRCV));
+        Latencies { receive, peer }
+    }
+
+    /// Writes the conclusion response (spec section 5.5, step 7).
+    pub(crate) fn write_response(
+        &self,
+        socket_id: u32,
+        latencies: Latencies,
+        config: &Config,
+        timestamp: u32,
+        out: &mut [u8],
+    ) -> usize {
+        let response = HandshakeCif {
+            version: 5,
+            encryption: 0,
+            extension: EXT_HSREQ,
+            initial_sequence: self.initial_sequence.get(),
+            mss: self.mss.min(u32::from(config.mss)),
+            flow_window: config.window(),
+            handshake_type: CONCLUSION,
+            socket_id,
+            cookie: self.handshake.cookie,
+            peer_ip: peer_ip_field(self.peer),
+        };
+        let mut writer = response.begin(out, timestamp, self.peer_socket_id);
+        let hs = HsWords {
+            version: OUR_VERSION,
+            flags: flags::OURS,
+            receive_ms: latency_ms(latencies.receive),
+            send_ms: latency_ms(latencies.peer),
+        };
+        hs.write_response(&mut writer);
+        writer.finish()
+    }
+}
