@@ -1,1 +1,6 @@
 //! Shards over a virtual network, in virtual time, with the real rooms behind them.
+
+mod lifecycle;
+mod placement;
+mod sources;
+mod world;

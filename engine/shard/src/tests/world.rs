@@ -1,0 +1,567 @@
+//! A virtual network around real shards: time in steps of a millisecond, the kernel's steering
+//! by arithmetic, callers made of the SRT room's own sender, a control side that says yes.
+
+use core::cell::{Cell, RefCell};
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::Receiver;
+use mirror_base::{Instant, PacketSequenceNumber, ShardId, SlotRing, StreamId};
+use mirror_srt::{CloseReason, Connection};
+use mirror_stream::StreamConfig;
+use mirror_stream::report::{
+    Command, Event, PublishRequest, Reservation, ShardSnapshot, StreamDirectory,
+};
+use mirror_uring::{ChunkPool, Datagram, ReactorConfig, ReactorCounters, SocketOptions};
+
+use crate::config::{RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
+use crate::driver::{Clock, Driver, SocketFacts};
+use crate::mailbox::Mailboxes;
+use crate::shard::{Shard, ShardParts, Turn};
+
+pub(crate) const SRT: &str = "10.0.0.1:30000";
+pub(crate) const RTP: &str = "10.0.0.1:5004";
+pub(crate) const RTCP: &str = "10.0.0.1:5005";
+/// One way.
+const DELAY: Duration = Duration::from_millis(2);
+
+pub(crate) fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[derive(Clone)]
+pub(crate) struct VirtualClock(Rc<Cell<Instant>>);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Instant {
+        self.0.get()
+    }
+}
+
+struct InFlight {
+    at: Instant,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Net {
+    to_shards: Vec<VecDeque<(usize, InFlight)>>,
+    to_peers: VecDeque<InFlight>,
+}
+
+pub(crate) struct VirtualDriver {
+    clock: VirtualClock,
+    net: Rc<RefCell<Net>>,
+    shard: usize,
+    woken: Arc<AtomicBool>,
+    facts: [SocketFacts; 3],
+    counters: ReactorCounters,
+    /// What the loop last asked to sleep until.
+    pub(crate) slept_until: Instant,
+}
+
+impl Driver for VirtualDriver {
+    type Clock = VirtualClock;
+
+    fn clock(&self) -> VirtualClock {
+        self.clock.clone()
+    }
+
+    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+        let now = self.clock.now();
+        let mut count = 0;
+        loop {
+            let mut net = self.net.borrow_mut();
+            let queue = &mut net.to_shards[self.shard];
+            if queue.front().is_none_or(|(_, p)| p.at > now) {
+                return count;
+            }
+            let (socket, packet) = queue.pop_front().unwrap();
+            drop(net);
+            count += 1;
+            self.facts[socket].datagrams += 1;
+            self.facts[socket].bytes += packet.bytes.len() as u64;
+            handle(Datagram {
+                socket,
+                peer: packet.from,
+                local: Some(packet.to.ip()),
+                arrival: packet.at,
+                payload: &packet.bytes,
+                truncated: false,
+            });
+        }
+    }
+
+    fn take_woken(&mut self) -> bool {
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+
+    fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
+        assert_eq!(
+            local,
+            Some(addr(SRT).ip()),
+            "replies leave from the address that was called"
+        );
+        self.counters.datagrams_sent += 1;
+        let packet = InFlight {
+            at: self.clock.now() + DELAY,
+            from: self.facts[socket].local,
+            to: peer,
+            bytes: bytes.to_vec(),
+        };
+        self.net.borrow_mut().to_peers.push_back(packet);
+    }
+
+    fn flush(&mut self) {}
+
+    fn wait(&mut self, until: Instant) {
+        self.slept_until = until;
+    }
+
+    fn counters(&self) -> ReactorCounters {
+        self.counters
+    }
+
+    fn sockets(&self) -> usize {
+        self.facts.len()
+    }
+
+    fn socket(&self, index: usize) -> SocketFacts {
+        self.facts[index]
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        0
+    }
+}
+
+/// Stream → shard: the least-loaded one, reservations for 3 s.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    shards: usize,
+    entries: Mutex<HashMap<StreamId, (ShardId, Option<Instant>)>>,
+    pub(crate) blocked: Mutex<Vec<StreamId>>,
+    pub(crate) default: Mutex<Option<StreamId>>,
+    pub(crate) limit: Mutex<Option<usize>>,
+}
+
+impl Directory {
+    pub(crate) fn owner(&self, id: &str) -> Option<ShardId> {
+        let id = StreamId::new(id).unwrap();
+        self.entries
+            .lock()
+            .unwrap()
+            .get(&id)
+            .map(|&(shard, _)| shard)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().unwrap().len()
+    }
+}
+
+impl StreamDirectory for Directory {
+    fn reserve(&self, now: Instant, id: &StreamId, local: ShardId) -> Reservation {
+        if self.blocked.lock().unwrap().contains(id) {
+            return Reservation::Blocked;
+        }
+        let mut entries = self.entries.lock().unwrap();
+        entries.retain(|_, (_, expires)| expires.is_none_or(|at| at > now));
+        if let Some(&(shard, _)) = entries.get(id) {
+            return Reservation::Owner(shard);
+        }
+        if self
+            .limit
+            .lock()
+            .unwrap()
+            .is_some_and(|limit| entries.len() >= limit)
+        {
+            return Reservation::Full;
+        }
+        let load = |shard: usize| entries.values().filter(|(s, _)| s.index() == shard).count();
+        let rtp = id.as_str().starts_with("rtp_");
+        let least = (0..self.shards).min_by_key(|&s| load(s)).unwrap_or(0);
+        let shard = if rtp { local } else { ShardId(least as u16) };
+        entries.insert(id.clone(), (shard, Some(now + Duration::from_secs(3))));
+        Reservation::Owner(shard)
+    }
+
+    fn confirm(&self, id: &StreamId, shard: ShardId) {
+        self.entries
+            .lock()
+            .unwrap()
+            .insert(id.clone(), (shard, None));
+    }
+
+    fn release(&self, id: &StreamId, shard: ShardId) {
+        let mut entries = self.entries.lock().unwrap();
+        if entries.get(id).is_some_and(|&(owner, _)| owner == shard) {
+            entries.remove(id);
+        }
+    }
+
+    fn default_stream(&self, _: IpAddr, _: u16) -> Option<StreamId> {
+        self.default.lock().unwrap().clone()
+    }
+}
+
+/// A publisher.
+pub(crate) struct Caller {
+    pub(crate) connection: Connection,
+    ring: SlotRing,
+    local: SocketAddr,
+    pub(crate) connected: bool,
+    pub(crate) closed: Option<CloseReason>,
+    /// Packets to send, one a step.
+    pub(crate) to_send: u32,
+    /// The machine was switched off.
+    pub(crate) dead: bool,
+}
+
+/// What control does with a publisher.
+pub(crate) type Policy = fn(&PublishRequest) -> Option<Result<(), u32>>;
+
+pub(crate) struct World {
+    pub(crate) now: Rc<Cell<Instant>>,
+    net: Rc<RefCell<Net>>,
+    pub(crate) shards: Vec<Shard<VirtualDriver>>,
+    pub(crate) finished: Vec<bool>,
+    pub(crate) mailboxes: Mailboxes,
+    events: Receiver<Event>,
+    pub(crate) log: Vec<Event>,
+    pub(crate) snapshots: HashMap<ShardId, Box<ShardSnapshot>>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) policy: Policy,
+    to_peers_dropped: u64,
+}
+
+pub(crate) fn config(shards: usize) -> ShardsConfig {
+    ShardsConfig {
+        shards: vec![ShardPlacement { core: None }; shards],
+        srt: Some(SrtConfig {
+            listen: addr(SRT),
+            connection: mirror_srt::Config::default(),
+            handshakes_per_second: 2_000,
+            max_connections: 500,
+            default_publish: true,
+        }),
+        rtp: Some(RtpConfig {
+            listen: addr(RTP),
+            rtcp_listen: addr(RTCP),
+            session: mirror_rtp::Config::default(),
+            max_sessions: 64,
+            payload_types: [None; 128],
+        }),
+        sockets: SocketOptions {
+            receive_buffer: 0,
+            send_buffer: 0,
+            timestamps: true,
+            gro: false,
+            steering: true,
+        },
+        reactor: ReactorConfig::default(),
+        pool_bytes_per_shard: 192 << 20,
+        huge_pages: false,
+        stream: StreamConfig {
+            media: false,
+            ring_bytes: 128 << 10,
+            ..StreamConfig::default()
+        },
+        reconnect_grace: Duration::from_secs(5),
+        stream_timeout: Duration::from_secs(30),
+        takeover: false,
+        cookie_key: [7; 16],
+        seed: 42,
+        max_streams: 1_000,
+    }
+}
+
+impl World {
+    pub(crate) fn new(config: ShardsConfig) -> Self {
+        let count = config.shards.len();
+        let now = Rc::new(Cell::new(Instant::from_millis(100_000)));
+        let net = Rc::new(RefCell::new(Net::default()));
+        net.borrow_mut().to_shards.resize_with(count, VecDeque::new);
+        let directory = Arc::new(Directory {
+            shards: count,
+            ..Directory::default()
+        });
+        let (mailboxes, mails) = Mailboxes::new(count);
+        let (sender, events) = crossbeam_channel::bounded(10_000);
+        let config = Arc::new(config);
+        let shards = mails
+            .into_iter()
+            .enumerate()
+            .map(|(index, mail)| {
+                let id = ShardId(index as u16);
+                let woken = Arc::new(AtomicBool::new(false));
+                let flag = woken.clone();
+                mailboxes.set_wake(id, Box::new(move || flag.store(true, Ordering::Release)));
+                let facts = [SRT, RTP, RTCP].map(|local| SocketFacts {
+                    local: addr(local),
+                    receive_buffer: 0,
+                    datagrams: 0,
+                    bytes: 0,
+                    kernel_drops: 0,
+                });
+                let driver = VirtualDriver {
+                    clock: VirtualClock(now.clone()),
+                    net: net.clone(),
+                    shard: index,
+                    woken,
+                    facts,
+                    counters: ReactorCounters::default(),
+                    slept_until: Instant::ZERO,
+                };
+                let parts = ShardParts {
+                    id,
+                    config: config.clone(),
+                    directory: directory.clone(),
+                    mailboxes: mailboxes.clone(),
+                    mail,
+                    events: sender.clone(),
+                    pool: ChunkPool::new(config.pool_bytes_per_shard, false).unwrap(),
+                };
+                Shard::new(driver, parts)
+            })
+            .collect();
+        World {
+            now,
+            net,
+            shards,
+            finished: vec![false; count],
+            mailboxes,
+            events,
+            log: Vec::new(),
+            snapshots: HashMap::new(),
+            directory,
+            callers: Vec::new(),
+            policy: |_| Some(Ok(())),
+            to_peers_dropped: 0,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// A new publisher, calling from an address of its own.
+    pub(crate) fn call(&mut self, stream_id: &str) -> usize {
+        let n = self.callers.len() as u32;
+        let local = SocketAddr::from(([192, 0, 2, (n % 250) as u8], 20_000 + n as u16));
+        let connection = Connection::connect(
+            self.now(),
+            addr(SRT),
+            n + 1,
+            PacketSequenceNumber::new(n.wrapping_mul(7_919)),
+            stream_id,
+            &mirror_srt::Config::default(),
+            0,
+        );
+        self.callers.push(Caller {
+            connection,
+            ring: SlotRing::with_owned_chunks(2),
+            local,
+            connected: false,
+            closed: None,
+            to_send: 0,
+            dead: false,
+        });
+        n as usize
+    }
+
+    /// Calls, and lets time pass until the call is answered one way or the other.
+    pub(crate) fn call_and_wait(&mut self, stream_id: &str) -> usize {
+        let caller = self.call(stream_id);
+        for _ in 0..4_000 {
+            self.step();
+            if self.callers[caller].connected || self.callers[caller].closed.is_some() {
+                break;
+            }
+        }
+        caller
+    }
+
+    /// The kernel: which shard gets a datagram.
+    pub(crate) fn send_to_engine(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let shards = self.shards.len();
+        let word = |at: usize| {
+            let bytes = bytes.get(at..at + 4)?;
+            Some(u32::from_be_bytes(bytes.try_into().unwrap()) as usize)
+        };
+        let hash = usize::from(from.port()).wrapping_mul(31) ^ bytes.len();
+        let (socket, steer) = if to == addr(SRT) {
+            (0, word(12).filter(|&id| id != 0))
+        } else if to == addr(RTP) {
+            (1, word(8))
+        } else {
+            (2, word(4))
+        };
+        let shard = steer.unwrap_or(hash) % shards;
+        let packet = InFlight {
+            at: self.now() + DELAY,
+            from,
+            to,
+            bytes: bytes.to_vec(),
+        };
+        self.net.borrow_mut().to_shards[shard].push_back((socket, packet));
+    }
+
+    fn step_callers(&mut self) {
+        let now = self.now();
+        let by_address: HashMap<SocketAddr, usize> = self
+            .callers
+            .iter()
+            .enumerate()
+            .map(|(n, c)| (c.local, n))
+            .collect();
+        loop {
+            let mut net = self.net.borrow_mut();
+            if net.to_peers.front().is_none_or(|p| p.at > now) {
+                break;
+            }
+            let packet = net.to_peers.pop_front().unwrap();
+            drop(net);
+            match by_address.get(&packet.to) {
+                Some(&n) if !self.callers[n].dead => {
+                    let Caller {
+                        connection, ring, ..
+                    } = &mut self.callers[n];
+                    let _ = connection.handle_datagram(now, packet.at, &packet.bytes, ring);
+                }
+                _ => self.to_peers_dropped += 1,
+            }
+        }
+        let mut out = [0; 1500];
+        for n in 0..self.callers.len() {
+            if self.callers[n].dead {
+                continue;
+            }
+            let caller = &mut self.callers[n];
+            if caller.connection.poll_timeout().is_some_and(|at| at <= now) {
+                caller.connection.handle_timeout(now, &mut caller.ring);
+            }
+            while let Some(event) = caller.connection.poll_event() {
+                match event {
+                    mirror_srt::Event::Connected => caller.connected = true,
+                    mirror_srt::Event::Closed(reason) => caller.closed = Some(reason),
+                    #[allow(unreachable_patterns)]
+                    _ => {}
+                }
+            }
+            if caller.connected && caller.closed.is_none() && caller.to_send > 0 {
+                let mut payload = [0xFF; 1316];
+                payload.chunks_mut(188).for_each(|ts| ts[0] = 0x47);
+                if caller.connection.send(now, &payload).is_ok() {
+                    caller.to_send -= 1;
+                }
+            }
+            let local = caller.local;
+            while let Some(len) = self.callers[n].connection.poll_transmit(now, &mut out) {
+                self.send_to_engine(local, addr(SRT), &out[..len]);
+            }
+        }
+    }
+
+    fn step_control(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Authorise {
+                    shard,
+                    ticket,
+                    ref request,
+                } => {
+                    if let Some(decision) = (self.policy)(request) {
+                        let command = Command::Authorised { ticket, decision };
+                        self.mailboxes.send(shard, command).unwrap();
+                    }
+                    self.log.push(event);
+                }
+                Event::Snapshot(snapshot) => {
+                    self.snapshots.insert(snapshot.shard, snapshot);
+                }
+                event => self.log.push(event),
+            }
+        }
+    }
+
+    /// One millisecond.
+    pub(crate) fn step(&mut self) {
+        self.now.set(self.now() + Duration::from_millis(1));
+        self.step_callers();
+        for (shard, finished) in self.shards.iter_mut().zip(&mut self.finished) {
+            if !*finished {
+                let now = self.now.get();
+                *finished = shard.turn(now + Duration::from_secs(10)) == Turn::Finished;
+            }
+        }
+        self.step_control();
+    }
+
+    pub(crate) fn run(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() {
+            self.step();
+        }
+    }
+
+    /// Fresh snapshots of all shards.
+    pub(crate) fn snapshot(&mut self) -> Vec<Box<ShardSnapshot>> {
+        let receivers: Vec<_> = (0..self.shards.len())
+            .map(|shard| {
+                let (reply, receiver) = crossbeam_channel::bounded(1);
+                let command = Command::Snapshot { reply };
+                self.mailboxes.send(ShardId(shard as u16), command).unwrap();
+                receiver
+            })
+            .collect();
+        self.step();
+        receivers.iter().map(|r| r.try_recv().unwrap()).collect()
+    }
+
+    pub(crate) fn started(&self, id: &str) -> Vec<(ShardId, bool)> {
+        let of = |e: &Event| match e {
+            Event::Started {
+                shard,
+                stream_id,
+                resumed,
+                ..
+            } if stream_id.as_str() == id => Some((*shard, *resumed)),
+            _ => None,
+        };
+        self.log.iter().filter_map(of).collect()
+    }
+
+    pub(crate) fn ended(
+        &self,
+        id: &str,
+    ) -> Vec<(
+        mirror_stream::report::EndReason,
+        mirror_stream::report::Status,
+    )> {
+        let of = |e: &Event| match e {
+            Event::Ended {
+                stream_id,
+                reason,
+                status,
+                ..
+            } if stream_id.as_str() == id => Some((*reason, *status)),
+            _ => None,
+        };
+        self.log.iter().filter_map(of).collect()
+    }
+
+    /// The caller was rejected with this code.
+    pub(crate) fn rejection(&self, caller: usize) -> Option<u32> {
+        match self.callers[caller].closed {
+            Some(CloseReason::Rejected(code)) => Some(code.0),
+            _ => None,
+        }
+    }
+}
