@@ -3,7 +3,7 @@
 //! second packet of it continues the first (RFC 3550, A.1, asks for no less). The table is
 //! direct-mapped: churn overwrites the oldest use of a place, work and memory are bounded.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use mirror_base::Instant;
@@ -39,8 +39,17 @@ pub(crate) struct Candidates {
     places: Vec<Option<Candidate>>,
 }
 
-const fn place(ssrc: u32) -> usize {
-    (ssrc.wrapping_mul(0x9E37_79B1) >> 16) as usize % PLACES
+/// By source and address: a stranger who sends the same SSRC has a place of its own.
+fn place(ssrc: u32, peer: SocketAddr) -> usize {
+    let host = match peer.ip() {
+        IpAddr::V4(ip) => ip.to_bits(),
+        IpAddr::V6(ip) => {
+            let bits = ip.to_bits();
+            (bits ^ (bits >> 32) ^ (bits >> 64) ^ (bits >> 96)) as u32
+        }
+    };
+    let mixed = ssrc ^ host.rotate_left(16) ^ u32::from(peer.port()).rotate_left(8);
+    (mixed.wrapping_mul(0x9E37_79B1) >> 16) as usize % PLACES
 }
 
 impl Candidates {
@@ -58,7 +67,7 @@ impl Candidates {
         header: &Header,
         datagram: &[u8],
     ) -> Option<First> {
-        let entry = &mut self.places[place(header.ssrc)];
+        let entry = &mut self.places[place(header.ssrc, peer)];
         let Some(known) = entry else {
             *entry = Some(Candidate {
                 ssrc: header.ssrc,
@@ -98,16 +107,16 @@ impl Candidates {
     }
 
     /// `ssrc` became a session.
-    pub(crate) fn forget(&mut self, ssrc: u32) {
-        let entry = &mut self.places[place(ssrc)];
+    pub(crate) fn forget(&mut self, ssrc: u32, peer: SocketAddr) {
+        let entry = &mut self.places[place(ssrc, peer)];
         if entry.as_ref().is_some_and(|c| c.ssrc == ssrc) {
             *entry = None;
         }
     }
 
     /// `ssrc` may not become a session before `until`.
-    pub(crate) fn refuse(&mut self, ssrc: u32, until: Instant) {
-        if let Some(c) = &mut self.places[place(ssrc)]
+    pub(crate) fn refuse(&mut self, ssrc: u32, peer: SocketAddr, until: Instant) {
+        if let Some(c) = &mut self.places[place(ssrc, peer)]
             && c.ssrc == ssrc
         {
             c.refused_until = until;
@@ -171,7 +180,7 @@ mod tests {
             c.offer(Instant::from_millis(5_001), other, &header(7, 903), b"x")
                 .is_some()
         );
-        c.refuse(7, Instant::from_millis(6_000));
+        c.refuse(7, other, Instant::from_millis(6_000));
         assert!(
             c.offer(Instant::from_millis(5_002), other, &header(7, 904), b"x")
                 .is_none(),

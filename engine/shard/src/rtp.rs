@@ -37,11 +37,11 @@ impl<C: Clock> Core<C> {
             Ok(key) => key,
             Err(reason) => {
                 self.candidates
-                    .refuse(header.ssrc, datagram.arrival + REFUSED_FOR);
+                    .refuse(header.ssrc, datagram.peer, datagram.arrival + REFUSED_FOR);
                 return self.discard(reason);
             }
         };
-        self.candidates.forget(header.ssrc);
+        self.candidates.forget(header.ssrc, datagram.peer);
         if let Ok(first_header) = Header::parse(&first.datagram) {
             let earlier = Datagram {
                 socket: datagram.socket,

@@ -47,7 +47,9 @@ fn sessions_spread_evenly_and_every_datagram_is_handled_on_its_shard() {
 
 #[test]
 fn hundreds_of_connects_in_the_same_millisecond_all_get_through() {
-    let mut world = World::new(config(2));
+    let mut options = config(2);
+    options.pool_bytes_per_shard = 128 << 20;
+    let mut world = World::new(options);
     for n in 0..400 {
         world.call(&format!("storm/{n}"));
     }

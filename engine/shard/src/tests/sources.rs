@@ -5,7 +5,14 @@ use core::time::Duration;
 use mirror_base::Discard;
 use mirror_stream::report::{EndReason, Status};
 
-use super::world::{RTP, World, addr, config};
+use super::world::{RTP, World, addr};
+
+fn config(shards: usize) -> crate::ShardsConfig {
+    crate::ShardsConfig {
+        srt: None,
+        ..super::world::config(shards)
+    }
+}
 
 fn packet(ssrc: u32, sequence: u16) -> Vec<u8> {
     let mut bytes = vec![0x80, 33];

@@ -21,7 +21,7 @@ use mirror_uring::{ChunkPool, Datagram, ReactorConfig, ReactorCounters, SocketOp
 use crate::config::{RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 use crate::driver::{Clock, Driver, SocketFacts};
 use crate::mailbox::Mailboxes;
-use crate::shard::{Shard, ShardParts, Turn};
+use crate::shard::{Role, Shard, ShardParts, Turn};
 
 pub(crate) const SRT: &str = "10.0.0.1:30000";
 pub(crate) const RTP: &str = "10.0.0.1:5004";
@@ -60,7 +60,7 @@ pub(crate) struct VirtualDriver {
     net: Rc<RefCell<Net>>,
     shard: usize,
     woken: Arc<AtomicBool>,
-    facts: [SocketFacts; 3],
+    facts: Vec<SocketFacts>,
     counters: ReactorCounters,
     /// What the loop last asked to sleep until.
     pub(crate) slept_until: Instant,
@@ -240,6 +240,15 @@ pub(crate) struct World {
     pub(crate) callers: Vec<Caller>,
     pub(crate) policy: Policy,
     to_peers_dropped: u64,
+    roles: Vec<Role>,
+}
+
+fn local_of(role: Role) -> SocketAddr {
+    addr(match role {
+        Role::Srt => SRT,
+        Role::Rtp => RTP,
+        Role::Rtcp => RTCP,
+    })
 }
 
 pub(crate) fn config(shards: usize) -> ShardsConfig {
@@ -267,7 +276,7 @@ pub(crate) fn config(shards: usize) -> ShardsConfig {
             steering: true,
         },
         reactor: ReactorConfig::default(),
-        pool_bytes_per_shard: 192 << 20,
+        pool_bytes_per_shard: 16 << 20,
         huge_pages: false,
         stream: StreamConfig {
             media: false,
@@ -296,6 +305,7 @@ impl World {
         let (mailboxes, mails) = Mailboxes::new(count);
         let (sender, events) = crossbeam_channel::bounded(10_000);
         let config = Arc::new(config);
+        let roles = Role::of(&config);
         let shards = mails
             .into_iter()
             .enumerate()
@@ -304,8 +314,8 @@ impl World {
                 let woken = Arc::new(AtomicBool::new(false));
                 let flag = woken.clone();
                 mailboxes.set_wake(id, Box::new(move || flag.store(true, Ordering::Release)));
-                let facts = [SRT, RTP, RTCP].map(|local| SocketFacts {
-                    local: addr(local),
+                let facts = roles.iter().map(|role| SocketFacts {
+                    local: local_of(*role),
                     receive_buffer: 0,
                     datagrams: 0,
                     bytes: 0,
@@ -316,7 +326,7 @@ impl World {
                     net: net.clone(),
                     shard: index,
                     woken,
-                    facts,
+                    facts: facts.collect(),
                     counters: ReactorCounters::default(),
                     slept_until: Instant::ZERO,
                 };
@@ -344,6 +354,7 @@ impl World {
             directory,
             callers: Vec::new(),
             policy: |_| Some(Ok(())),
+            roles,
             to_peers_dropped: 0,
         }
     }
@@ -397,12 +408,13 @@ impl World {
             Some(u32::from_be_bytes(bytes.try_into().unwrap()) as usize)
         };
         let hash = usize::from(from.port()).wrapping_mul(31) ^ bytes.len();
-        let (socket, steer) = if to == addr(SRT) {
-            (0, word(12).filter(|&id| id != 0))
-        } else if to == addr(RTP) {
-            (1, word(8))
-        } else {
-            (2, word(4))
+        let Some(socket) = self.roles.iter().position(|&role| local_of(role) == to) else {
+            return;
+        };
+        let steer = match self.roles[socket] {
+            Role::Srt => word(12).filter(|&id| id != 0),
+            Role::Rtp => word(8),
+            Role::Rtcp => word(4),
         };
         let shard = steer.unwrap_or(hash) % shards;
         let packet = InFlight {
