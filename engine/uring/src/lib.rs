@@ -14,6 +14,7 @@
 
 mod buffers;
 mod clock;
+mod config;
 mod memory;
 mod message;
 mod pool;
@@ -23,14 +24,15 @@ mod send;
 mod socket;
 mod steering;
 mod sys;
+mod wait;
 mod waker;
 
+pub use config::{
+    Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
+};
 pub use pool::ChunkPool;
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe};
-pub use reactor::{
-    Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, Reactor, ReactorConfig, ReactorCounters,
-    SocketCounters,
-};
+pub use reactor::Reactor;
 pub use socket::{BindError, SocketOptions, UdpSocket, bind_group};
 pub use steering::Steering;
 pub use waker::Waker;

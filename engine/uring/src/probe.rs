@@ -4,7 +4,8 @@
 use std::ffi::CStr;
 use std::io;
 
-use crate::reactor::{Reactor, ReactorConfig};
+use crate::config::ReactorConfig;
+use crate::reactor::Reactor;
 use crate::socket::{SocketOptions, UdpSocket};
 
 /// RLIMIT_MEMLOCK that is needed: glommio registers memory for its own rings with it.

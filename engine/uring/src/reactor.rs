@@ -18,128 +18,43 @@ use mirror_base::Instant;
 
 use crate::buffers::BufferRing;
 use crate::clock::{self, Clock};
-use crate::message::{self, CONTROL_BYTES, HEADER_BYTES, Message, NAME_BYTES};
+use crate::config::{Datagram, ReactorConfig, ReactorCounters, SocketCounters, check_config};
+use crate::message::{self, CONTROL_BYTES, Message, NAME_BYTES};
 use crate::probe::SetupError;
 use crate::send::SendQueue;
 use crate::socket::UdpSocket;
 use crate::sys::{self, EnterArgs, KernelTimespec};
+use crate::wait::{Plan, capped_min_wait_us, plan};
 use crate::waker::Waker;
-
-/// Sockets of one reactor.
-pub const MAX_SOCKETS: usize = 1024;
-/// The smallest provided buffer: 192 bytes go to addresses and control messages.
-pub const MIN_BUFFER_BYTES: usize = 512;
 
 const BUFFER_GROUP: u16 = 0;
 const WAKER: u64 = u64::MAX;
 const SQ_ENTRIES: u32 = 256;
-/// Completions that one wait asks for; in effect the wait ends by time.
-const WANT: u32 = 256;
 /// A drain of fewer completions than this cannot have left work behind in the kernel, which
 /// handles at least 20 ready sockets, or 32 datagrams of one, an enter.
-const MAY_BE_MORE: usize = 16;
+const MAY_BE_MORE: usize = 20;
 /// One reap hands out no more than about this, and enters no more often than that, so that
 /// timers and outputs get their turn under any flood. The rest stays in the sockets' buffers.
 const REAP_DATAGRAMS: usize = 1024;
 const REAP_ENTERS: usize = 64;
 /// Buffers are shown to the kernel in batches of this size.
 const PUBLISH_BATCH: usize = 32;
-/// What a 1332-byte datagram uses of a receive buffer (design D7).
-const TRUESIZE: usize = 2304;
-/// The rate at which a socket's buffer must survive `min_wait` half full: above what one core
-/// can receive.
-const FILL_RATE: u64 = 1_000_000;
-
-/// A received datagram, valid until the callback returns.
-#[derive(Debug)]
-pub struct Datagram<'a> {
-    /// Index of the socket in the reactor.
-    pub socket: usize,
-    /// Sender; `::ffff:` unmapped.
-    pub peer: SocketAddr,
-    /// Our address that it was sent to (pktinfo), where known; unmapped. A multicast group, if
-    /// it was sent to one.
-    pub local: Option<IpAddr>,
-    /// Kernel receive timestamp on the monotonic clock; time of reaping where there is none.
-    pub arrival: Instant,
-    /// The UDP payload (one segment of a GRO super-packet).
-    pub payload: &'a [u8],
-    /// The buffer was too small (MSG_TRUNC): the rest is lost.
-    pub truncated: bool,
-}
-
-/// Options of a reactor.
-#[derive(Clone, Debug)]
-pub struct ReactorConfig {
-    /// Provided buffers (power of two, 2 to 32768).
-    pub buffers: u16,
-    /// Bytes of each; 192 of them go to addresses and control messages. With GRO: 65536.
-    pub buffer_bytes: usize,
-    /// CQ entries.
-    pub cq_entries: u32,
-    /// Wake coalescing. Zero: woken for each datagram.
-    pub min_wait: Duration,
-    /// Datagrams queued for sending before a flush is forced (1 to 1024).
-    pub send_batch: usize,
-}
-
-impl Default for ReactorConfig {
-    fn default() -> Self {
-        ReactorConfig {
-            buffers: 256,
-            buffer_bytes: 2048,
-            cq_entries: 8192,
-            min_wait: Duration::from_micros(500),
-            send_batch: 64,
-        }
-    }
-}
-
-/// Figures of a reactor, all since it was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReactorCounters {
-    /// Calls of `io_uring_enter`.
-    pub enters: u64,
-    /// Waits that blocked and came back with something.
-    pub wakeups: u64,
-    /// Completions taken, those of the waker included.
-    pub completions: u64,
-    /// Multishot receives that ended (no buffer, an error, an empty datagram) and were armed again.
-    pub rearms: u64,
-    /// Re-arms for want of a buffer.
-    pub no_buffers: u64,
-    /// Times that the completion queue was found to have overflowed. Nothing is lost by that.
-    pub cq_overflows: u64,
-    /// Errors that the kernel reported for a receive.
-    pub receive_errors: u64,
-    /// Errors of `io_uring_enter` other than interruptions and timeouts.
-    pub enter_errors: u64,
-    /// Calls of `sendmmsg` and `sendmsg`.
-    pub send_calls: u64,
-    /// Datagrams that the kernel took.
-    pub datagrams_sent: u64,
-    /// Datagrams that it did not: buffer full, no route, refused.
-    pub send_errors: u64,
-}
-
-/// Figures of one socket, since the reactor was made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SocketCounters {
-    /// Datagrams received (segments of super-packets counted one by one).
-    pub datagrams: u64,
-    /// Bytes of UDP payload received.
-    pub bytes: u64,
-    /// Datagrams that the kernel dropped for want of receive buffer, as told by the latest
-    /// datagram that was not. With GRO it counts super-packets.
-    pub kernel_drops: u64,
-    /// Datagrams that were longer than the provided buffer.
-    pub truncated: u64,
-}
 
 #[derive(Clone, Copy, Default)]
 struct SocketState {
     counters: SocketCounters,
     last_drops: u32,
+    /// Where packet info is not needed to know it.
+    own_address: Option<IpAddr>,
+}
+
+impl SocketState {
+    fn new(socket: &UdpSocket) -> Self {
+        SocketState {
+            own_address: socket.own_address(),
+            ..SocketState::default()
+        }
+    }
 }
 
 /// The ring of one shard: the `Driver` of production. Not Send; made on the shard's thread.
@@ -161,8 +76,11 @@ pub struct Reactor {
     min_wait_us: u32,
     coalesces_in_kernel: bool,
     enter_flags: u32,
-    /// The last reap stopped before it had all, or found some: see `wait`.
+    /// The kernel was entered since the last reap.
+    entered: bool,
+    /// The last reap stopped before it had all.
     behind: bool,
+    /// The last reap found datagrams.
     busy: bool,
     refused: Option<i32>,
     _this_thread_only: PhantomData<*const ()>,
@@ -196,7 +114,7 @@ impl Reactor {
             registered_ring,
             buffers,
             header,
-            states: vec![SocketState::default(); sockets.len()],
+            states: sockets.iter().map(SocketState::new).collect(),
             rearm: (0..sockets.len() as u32).collect(),
             min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
             sockets,
@@ -208,6 +126,7 @@ impl Reactor {
             coalesces_in_kernel: ring.params().is_feature_min_timeout(),
             enter_flags: no_iowait,
             ring,
+            entered: false,
             behind: false,
             busy: false,
             refused: None,
@@ -263,6 +182,12 @@ impl Reactor {
         Duration::from_micros(self.min_wait_us.into())
     }
 
+    /// Whether the kernel coalesces wakes itself (`min_wait`, Linux 6.12); see [`Reactor::wait`]
+    /// for what happens where it does not.
+    pub fn coalesces_in_kernel(&self) -> bool {
+        self.coalesces_in_kernel
+    }
+
     /// Whether the waker fired since the last call.
     #[inline]
     pub fn take_woken(&mut self) -> bool {
@@ -303,21 +228,24 @@ impl Reactor {
     /// Under a flood it stops after about a thousand, and the next [`Reactor::wait`] does not
     /// block.
     pub fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+        if !self.entered {
+            // Called without a wait: let the kernel deliver first.
+            self.arm();
+            let _ = self.enter(0, None);
+        }
+        self.entered = false;
+        self.behind = false;
         self.clock.sample();
         let mut datagrams = 0;
         let mut enters = 0;
-        self.behind = false;
         loop {
             let drained = self.drain(handle);
             datagrams += drained.datagrams;
-            let kernel_has_more = {
-                let queue = self.ring.submission();
-                if queue.cq_overflow() {
-                    self.counters.cq_overflows += 1;
-                }
-                queue.taskrun() || queue.cq_overflow()
-            };
-            if !(kernel_has_more || drained.again || drained.completions >= MAY_BE_MORE) {
+            let overflowed = self.ring.submission().cq_overflow();
+            self.counters.cq_overflows += u64::from(overflowed);
+            // The kernel's own hint, IORING_SQ_TASKRUN, stays up after work that queued itself
+            // again was done in the same enter: it would keep us entering for nothing.
+            if !(overflowed || drained.again || drained.completions >= MAY_BE_MORE) {
                 break;
             }
             if datagrams >= REAP_DATAGRAMS || enters >= REAP_ENTERS {
@@ -345,6 +273,7 @@ impl Reactor {
             || self.waker.is_raised()
             || !self.ring.completion().is_empty()
             || self.ring.submission().cq_overflow();
+        self.entered = true;
         let left = if ready {
             0
         } else {
@@ -357,8 +286,13 @@ impl Reactor {
         let result = if left_ns == 0 {
             self.enter(0, None)
         } else {
-            let (want, timeout_ns, min_wait_us) = self.plan(left_ns);
-            let result = self.enter(want, Some((timeout_ns, min_wait_us)));
+            let plan = plan(
+                left_ns,
+                self.min_wait_us,
+                self.coalesces_in_kernel,
+                self.busy,
+            );
+            let result = self.enter(plan.want, Some(plan));
             if !self.ring.completion().is_empty() {
                 self.counters.wakeups += 1;
             }
@@ -367,21 +301,6 @@ impl Reactor {
         if result.is_err() && left_ns > 0 {
             // A ring that fails must not become a spinning core.
             sys::pause_1_ms();
-        }
-    }
-
-    /// How to wait `left_ns`: completions wanted, timeout, and `min_wait` in µs.
-    fn plan(&self, left_ns: u64) -> (u32, u64, u32) {
-        let dial_ns = u64::from(self.min_wait_us) * 1_000;
-        if dial_ns < 1_000 || left_ns < 1_000 {
-            (1, left_ns, 0)
-        } else if self.coalesces_in_kernel {
-            // min_wait beats the timeout, so it must not be the longer one (design D1).
-            (WANT, left_ns, (dial_ns.min(left_ns) / 1_000) as u32)
-        } else if self.busy {
-            (WANT, left_ns.min(dial_ns), 0)
-        } else {
-            (1, left_ns, 0)
         }
     }
 
@@ -464,8 +383,9 @@ impl Reactor {
             // buffer group is registered, and completions' buffers are handled by drain().
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 self.rearm.pop();
-            } else if self.enter(0, None).is_err() {
-                // What is left waits for the next turn.
+            } else if self.enter(0, None).is_err() || self.ring.submission().is_full() {
+                // What is left waits for the next turn: the kernel may want its completions
+                // taken before it accepts more.
                 return;
             }
         }
@@ -483,8 +403,8 @@ impl Reactor {
     }
 
     /// Submits what is queued, lets the kernel run its task work, and waits for `want`
-    /// completions, if any, at most (timeout in ns, min_wait in µs).
-    fn enter(&mut self, want: u32, wait: Option<(u64, u32)>) -> io::Result<()> {
+    /// completions, if any, by `wait`.
+    fn enter(&mut self, want: u32, wait: Option<Plan>) -> io::Result<()> {
         self.counters.enters += 1;
         let submit = self.ring.submission().len() as u32;
         let (fd, registered) = match self.registered_ring {
@@ -495,7 +415,11 @@ impl Reactor {
         let result = match wait {
             // SAFETY: the queue's entries were checked when they were pushed.
             None => unsafe { sys::ring_enter(fd, submit, want, flags, None) },
-            Some((timeout_ns, min_wait_us)) => {
+            Some(Plan {
+                timeout_ns,
+                min_wait_us,
+                ..
+            }) => {
                 let timeout = KernelTimespec {
                     seconds: (timeout_ns / 1_000_000_000).cast_signed(),
                     nanoseconds: (timeout_ns % 1_000_000_000).cast_signed(),
@@ -572,6 +496,7 @@ fn deliver(
     clock: &Clock,
     handle: &mut impl FnMut(Datagram<'_>),
 ) -> usize {
+    let local = message.local.or(state.own_address);
     let counters = &mut state.counters;
     if let Some(drops) = message.drops {
         // The kernel counts in 32 bits and wraps.
@@ -583,7 +508,7 @@ fn deliver(
     let datagram = |payload, truncated| Datagram {
         socket,
         peer: message.peer,
-        local: message.local,
+        local,
         arrival: clock.arrival(message.timestamp_ns),
         payload,
         truncated,
@@ -602,36 +527,6 @@ fn deliver(
     count
 }
 
-fn check_config(config: &ReactorConfig, sockets: usize) -> Result<(), SetupError> {
-    let refuse = |name, value, allowed| {
-        Err(SetupError::Config {
-            name,
-            value,
-            allowed,
-        })
-    };
-    if !config.buffers.is_power_of_two() || !(2..=32_768).contains(&config.buffers) {
-        return refuse(
-            "buffers",
-            config.buffers.into(),
-            "a power of two from 2 to 32768",
-        );
-    }
-    if !(MIN_BUFFER_BYTES..=1 << 20).contains(&config.buffer_bytes) {
-        return refuse("buffer_bytes", config.buffer_bytes, "512 to 1048576");
-    }
-    if !(2..=65_536).contains(&config.cq_entries) {
-        return refuse("cq_entries", config.cq_entries as usize, "2 to 65536");
-    }
-    if !(1..=1024).contains(&config.send_batch) {
-        return refuse("send_batch", config.send_batch, "1 to 1024");
-    }
-    if sockets > MAX_SOCKETS {
-        return refuse("sockets", sockets, "at most 1024");
-    }
-    Ok(())
-}
-
 fn build_ring(cq_entries: u32) -> Result<IoUring, SetupError> {
     let sq_entries = SQ_ENTRIES.min(cq_entries);
     IoUring::builder()
@@ -639,7 +534,6 @@ fn build_ring(cq_entries: u32) -> Result<IoUring, SetupError> {
         .setup_cqsize(cq_entries)
         .setup_clamp()
         .setup_coop_taskrun()
-        .setup_taskrun_flag()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .build(sq_entries)
@@ -691,89 +585,9 @@ fn register(
     })
 }
 
-/// `min_wait` capped so that no socket's receive buffer gets more than half full meanwhile, at a
-/// rate that one core cannot receive anyway.
-fn capped_min_wait_us(min_wait: Duration, sockets: &[UdpSocket]) -> u32 {
-    let smallest = sockets.iter().map(UdpSocket::granted_receive_buffer).min();
-    cap_min_wait_us(min_wait, smallest.unwrap_or(usize::MAX))
-}
-
-fn cap_min_wait_us(min_wait: Duration, receive_buffer: usize) -> u32 {
-    let datagrams = (receive_buffer / TRUESIZE / 2) as u64;
-    let cap_us = datagrams.saturating_mul(1_000_000) / FILL_RATE;
-    let asked_us = u64::try_from(min_wait.as_micros()).unwrap_or(u64::MAX);
-    // No more than a second: longer would only be a mistake.
-    asked_us.min(cap_us).min(1_000_000) as u32
-}
-
-const _: () = assert!(HEADER_BYTES < MIN_BUFFER_BYTES);
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn min_wait_is_capped_by_what_the_receive_buffer_can_take() {
-        let dial = Duration::from_micros(500);
-        assert_eq!(cap_min_wait_us(dial, 32 << 20), 500);
-        assert_eq!(
-            cap_min_wait_us(dial, 212_992),
-            46,
-            "92 datagrams: half of them at 1 Mpps"
-        );
-        assert_eq!(cap_min_wait_us(dial, 4608), 1);
-        assert_eq!(cap_min_wait_us(dial, 2304), 0);
-        assert_eq!(cap_min_wait_us(Duration::MAX, usize::MAX), 1_000_000);
-    }
-
-    #[test]
-    fn a_configuration_that_makes_no_ring_is_refused_with_its_bounds() {
-        let good = ReactorConfig::default;
-        assert!(check_config(&good(), MAX_SOCKETS).is_ok());
-        for (config, sockets) in [
-            (
-                ReactorConfig {
-                    buffers: 100,
-                    ..good()
-                },
-                1,
-            ),
-            (
-                ReactorConfig {
-                    buffers: 1,
-                    ..good()
-                },
-                1,
-            ),
-            (
-                ReactorConfig {
-                    buffer_bytes: 128,
-                    ..good()
-                },
-                1,
-            ),
-            (
-                ReactorConfig {
-                    cq_entries: 0,
-                    ..good()
-                },
-                1,
-            ),
-            (
-                ReactorConfig {
-                    send_batch: 0,
-                    ..good()
-                },
-                1,
-            ),
-            (good(), MAX_SOCKETS + 1),
-        ] {
-            assert!(matches!(
-                check_config(&config, sockets),
-                Err(SetupError::Config { .. })
-            ));
-        }
-    }
 
     #[test]
     fn segments_are_handed_out_one_by_one_and_drop_counts_may_wrap() {

@@ -91,6 +91,7 @@ impl UdpSocket {
     /// [`BindError`].
     pub fn bind_any(address: SocketAddr, options: &SocketOptions) -> Result<Self, BindError> {
         let socket = open(address, options)?;
+        enable_packet_info(&socket, address)?;
         bind(&socket, address)?;
         UdpSocket::finish(socket, address, None)
     }
@@ -148,6 +149,11 @@ impl UdpSocket {
     /// Whether replies need their source address told.
     pub(crate) fn is_wildcard(&self) -> bool {
         self.local.ip().is_unspecified()
+    }
+
+    /// The address that everything received on it was sent to, unless it is a wildcard.
+    pub(crate) fn own_address(&self) -> Option<IpAddr> {
+        (!self.is_wildcard()).then(|| self.local.ip().to_canonical())
     }
 
     fn finish(
@@ -227,6 +233,7 @@ fn bind_members(
     options: &SocketOptions,
 ) -> Result<Vec<UdpSocket>, BindError> {
     let first = open(listen, options)?;
+    enable_packet_info(&first, listen)?;
     // The first member is its own probe: bound without SO_REUSEPORT it fails if anybody, a group
     // of the same user included, holds the port. The option set afterwards lets ours join; the
     // kernel makes the group then, with the first at index 0.
@@ -242,6 +249,7 @@ fn bind_members(
     address.set_port(group[0].local_addr().port());
     for _ in 1..shards {
         let member = open(address, options)?;
+        enable_packet_info(&member, address)?;
         member
             .set_reuse_port(true)
             .map_err(os("set SO_REUSEPORT", address))?;
@@ -290,6 +298,17 @@ fn bind(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
         })
 }
 
+/// Asks for the addressed address of every datagram, where the socket's own does not tell it:
+/// what is bound to one address (or connected from one) is spared the cost.
+fn enable_packet_info(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
+    let (level, name) = match address {
+        _ if !address.ip().is_unspecified() => return Ok(()),
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    sys::set_option(socket.as_raw_fd(), level, name, &1i32).map_err(os("set PKTINFO", address))
+}
+
 /// A socket of `address`'s family with everything set but its address.
 ///
 /// It is left in blocking mode: the ring wants that (its requests would otherwise fail with
@@ -307,12 +326,8 @@ fn open(address: SocketAddr, options: &SocketOptions) -> Result<Socket, BindErro
         socket
             .set_only_v6(!address.ip().is_unspecified())
             .map_err(os("set IPV6_V6ONLY", address))?;
-        on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
-            .map_err(os("set IPV6_RECVPKTINFO", address))?;
         // Since 4.20; where it is missing there are no IPv6 groups to be protected from either.
         let _ = sys::set_option(fd, libc::IPPROTO_IPV6, sys::IPV6_MULTICAST_ALL, &0i32);
-    } else {
-        on(libc::IPPROTO_IP, libc::IP_PKTINFO).map_err(os("set IP_PKTINFO", address))?;
     }
     // Else every wildcard member would get the groups that other sockets of the host joined.
     sys::set_option(fd, libc::IPPROTO_IP, sys::IP_MULTICAST_ALL, &0i32)

@@ -1,0 +1,187 @@
+//! What goes into a reactor and comes out of it: options, datagrams, figures.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mirror_base::Instant;
+
+use crate::message::HEADER_BYTES;
+use crate::probe::SetupError;
+
+/// Sockets of one reactor.
+pub const MAX_SOCKETS: usize = 1024;
+/// The smallest provided buffer: 192 bytes go to addresses and control messages.
+pub const MIN_BUFFER_BYTES: usize = 512;
+
+const _: () = assert!(HEADER_BYTES < MIN_BUFFER_BYTES);
+
+/// A received datagram, valid until the callback returns.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// Index of the socket in the reactor.
+    pub socket: usize,
+    /// Sender; `::ffff:` unmapped.
+    pub peer: SocketAddr,
+    /// Our address that it was sent to (pktinfo), where known; unmapped. A multicast group, if
+    /// it was sent to one.
+    pub local: Option<IpAddr>,
+    /// Kernel receive timestamp on the monotonic clock; time of reaping where there is none.
+    pub arrival: Instant,
+    /// The UDP payload (one segment of a GRO super-packet).
+    pub payload: &'a [u8],
+    /// The buffer was too small (MSG_TRUNC): the rest is lost.
+    pub truncated: bool,
+}
+
+/// Options of a reactor.
+#[derive(Clone, Debug)]
+pub struct ReactorConfig {
+    /// Provided buffers (power of two, 2 to 32768).
+    pub buffers: u16,
+    /// Bytes of each; 192 of them go to addresses and control messages. With GRO: 65536.
+    pub buffer_bytes: usize,
+    /// CQ entries.
+    pub cq_entries: u32,
+    /// Wake coalescing. Zero: woken for each datagram.
+    pub min_wait: Duration,
+    /// Datagrams queued for sending before a flush is forced (1 to 1024).
+    pub send_batch: usize,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        ReactorConfig {
+            buffers: 256,
+            buffer_bytes: 2048,
+            cq_entries: 8192,
+            min_wait: Duration::from_micros(500),
+            send_batch: 64,
+        }
+    }
+}
+
+/// Figures of a reactor, all since it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReactorCounters {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Waits that blocked and came back with something.
+    pub wakeups: u64,
+    /// Completions taken, those of the waker included.
+    pub completions: u64,
+    /// Multishot receives that ended (no buffer, an error, an empty datagram) and were armed again.
+    pub rearms: u64,
+    /// Re-arms for want of a buffer.
+    pub no_buffers: u64,
+    /// Times that the completion queue was found to have overflowed. Nothing is lost by that.
+    pub cq_overflows: u64,
+    /// Errors that the kernel reported for a receive.
+    pub receive_errors: u64,
+    /// Errors of `io_uring_enter` other than interruptions and timeouts.
+    pub enter_errors: u64,
+    /// Calls of `sendmmsg` and `sendmsg`.
+    pub send_calls: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_sent: u64,
+    /// Datagrams that it did not: buffer full, no route, refused.
+    pub send_errors: u64,
+}
+
+/// Figures of one socket, since the reactor was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SocketCounters {
+    /// Datagrams received (segments of super-packets counted one by one).
+    pub datagrams: u64,
+    /// Bytes of UDP payload received.
+    pub bytes: u64,
+    /// Datagrams that the kernel dropped for want of receive buffer, as told by the latest
+    /// datagram that was not. With GRO it counts super-packets.
+    pub kernel_drops: u64,
+    /// Datagrams that were longer than the provided buffer.
+    pub truncated: u64,
+}
+
+/// Refuses what makes no ring.
+pub(crate) fn check_config(config: &ReactorConfig, sockets: usize) -> Result<(), SetupError> {
+    let refuse = |name, value, allowed| {
+        Err(SetupError::Config {
+            name,
+            value,
+            allowed,
+        })
+    };
+    if !config.buffers.is_power_of_two() || !(2..=32_768).contains(&config.buffers) {
+        return refuse(
+            "buffers",
+            config.buffers.into(),
+            "a power of two from 2 to 32768",
+        );
+    }
+    if !(MIN_BUFFER_BYTES..=1 << 20).contains(&config.buffer_bytes) {
+        return refuse("buffer_bytes", config.buffer_bytes, "512 to 1048576");
+    }
+    if !(2..=65_536).contains(&config.cq_entries) {
+        return refuse("cq_entries", config.cq_entries as usize, "2 to 65536");
+    }
+    if !(1..=1024).contains(&config.send_batch) {
+        return refuse("send_batch", config.send_batch, "1 to 1024");
+    }
+    if sockets > MAX_SOCKETS {
+        return refuse("sockets", sockets, "at most 1024");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_makes_no_ring_is_refused_with_its_bounds() {
+        let good = ReactorConfig::default;
+        assert!(check_config(&good(), MAX_SOCKETS).is_ok());
+        for (config, sockets) in [
+            (
+                ReactorConfig {
+                    buffers: 100,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    buffers: 1,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    buffer_bytes: 128,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    cq_entries: 0,
+                    ..good()
+                },
+                1,
+            ),
+            (
+                ReactorConfig {
+                    send_batch: 0,
+                    ..good()
+                },
+                1,
+            ),
+            (good(), MAX_SOCKETS + 1),
+        ] {
+            assert!(matches!(
+                check_config(&config, sockets),
+                Err(SetupError::Config { .. })
+            ));
+        }
+    }
+}
