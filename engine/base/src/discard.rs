@@ -89,6 +89,8 @@ reasons! {
     LimitExceeded = "limit_exceeded",
     /// The session is paused by the operator.
     Paused = "paused",
+    /// A payload form that is known, but not supported (interleaved modes, other codecs).
+    UnsupportedPayload = "unsupported_payload",
 }
 
 /// A counter for each [`Discard`] reason.

@@ -10,6 +10,7 @@
 //! nal_end(end, arrival)          it is complete; `end` is one past its last byte
 //! damage()                       something was lost here
 //! end_of_unit(arrival)           the source says that the access unit ends (RTP marker)
+//! next_timestamp(pts, arrival)   the source's time changes (RTP timestamp)
 //! poll_unit()                    the next complete access unit
 //! ```
 //!
@@ -171,6 +172,9 @@ pub struct Assembler {
     lossy: bool,
     /// The newest ready unit was too large and lacks its end.
     oversized: bool,
+    /// The source says where units end; parameter sets between slices do not (GStreamer's
+    /// `config-interval=-1` repeats them before each IDR slice).
+    source_delimits: bool,
     trust: Trust,
     ready: VecDeque<AccessUnit>,
     info: VideoInfo,
@@ -206,6 +210,7 @@ impl Assembler {
             next_dts: None,
             lossy: true,
             oversized: false,
+            source_delimits: believe_ends,
             trust: Trust {
                 score: if believe_ends { TRUST } else { 0 },
                 announced: None,
@@ -321,6 +326,20 @@ impl Assembler {
         }
     }
 
+    /// The source goes on to another time, which ends a unit as [`Assembler::end_of_unit`] does.
+    /// What came without a picture goes with the next one, unless something of it was lost.
+    pub fn next_timestamp(&mut self, pts: Option<i64>, arrival: Instant) {
+        self.end_of_unit(arrival);
+        if self.open && !self.unit.has_picture {
+            if self.unit.damaged {
+                self.close(arrival, true);
+            } else {
+                self.unit.pts = pts;
+            }
+        }
+        self.set_timestamps(pts, None);
+    }
+
     /// Closes the unit in the making whatever it lacks: end of the stream, a time limit, a
     /// change of the program. `now` becomes its `completed_by`.
     pub fn close(&mut self, now: Instant, damaged: bool) {
@@ -371,6 +390,11 @@ impl Assembler {
         if let NalClass::Prefix(wanted) = self.classify(nal) {
             self.read_prefix(wanted, nal);
         }
+    }
+
+    /// The track's number.
+    pub const fn track(&self) -> u16 {
+        self.track
     }
 
     /// Figures.
@@ -447,7 +471,7 @@ impl Assembler {
             debug_assert!(!contradicted);
             self.open_at(self.nal);
         } else if self.unit.has_picture {
-            if self.unit.lone_field {
+            if self.unit.lone_field || self.source_delimits {
                 // An access unit delimiter may stand between the two fields of a frame.
                 self.unit.boundary.get_or_insert(self.nal);
             } else {
@@ -582,7 +606,9 @@ impl Assembler {
         } else if !self.unit.has_picture {
             self.unit.damaged |= self.lossy && !whole_head;
         } else {
+            // What stood between two slices of a picture belongs to it.
             self.unit.boundary = None;
+            self.prefix = Prefix::default();
             return;
         }
         self.unit.has_picture = true;

@@ -3,6 +3,7 @@
 
 pub mod assembler;
 pub mod codec;
+pub mod depacketise;
 pub mod types;
 pub use assembler::Assembler;
 pub use types::{AccessUnit, Codec, FrameKind, Packet, Track};

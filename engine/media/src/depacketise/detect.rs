@@ -1,0 +1,333 @@
+//! What an RTP payload is, by its bits: MPEG-TS by its sync bytes, H.264 and HEVC by the
+//! plausibility of their payload headers over several packets. A hint (payload type, SDP) is
+//! where the detector starts; the bits overrule it.
+//!
+//! The two NAL unit headers hardly overlap: what is a fit first byte pair for one is a
+//! reserved or misused type for the other.
+
+use mirror_base::Discard;
+
+use super::nal;
+use crate::Codec;
+
+/// What a stream's payloads are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// RFC 2250: whole TS packets.
+    MpegTs,
+    /// NAL units of H.264 or HEVC.
+    Nal(Codec),
+    /// A codec that is not taken apart; known from the hint only.
+    Other(Codec),
+}
+
+/// How well a payload fits a kind.
+type Vote = u32;
+const NO: Vote = 0;
+const WEAK: Vote = 1;
+/// As good as so many weak ones.
+const STRONG: Vote = 3;
+
+/// Votes that make a kind certain, if most packets gave one.
+const CERTAIN: u32 = 3;
+/// Contrary votes in a row that overturn a certain kind.
+const OVERTURN: u32 = 16;
+/// Contrary votes in a row that overturn a hint which the bits cannot confirm.
+const OVERTURN_HINT: u32 = 8;
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    kind: Option<Kind>,
+    certain: bool,
+    seen: u32,
+    good: u32,
+    contrary: u32,
+}
+
+impl Detector {
+    pub(crate) const fn new(hint: Option<Codec>) -> Self {
+        let kind = match hint {
+            Some(codec @ (Codec::H264 | Codec::H265)) => Some(Kind::Nal(codec)),
+            Some(Codec::Unknown) | None => None,
+            Some(codec) => Some(Kind::Other(codec)),
+        };
+        Detector {
+            kind,
+            certain: false,
+            seen: 0,
+            good: 0,
+            contrary: 0,
+        }
+    }
+
+    /// What the payloads are, as far as is known.
+    pub(crate) const fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// Whether the bits have confirmed it.
+    pub(crate) const fn is_certain(&self) -> bool {
+        self.certain
+    }
+
+    /// Looks at one more payload. `true` if the kind is another now.
+    #[inline]
+    pub(crate) fn observe(&mut self, payload_type: u8, payload: &[u8]) -> bool {
+        if payload.is_empty() {
+            return false;
+        }
+        if self.certain
+            && self
+                .kind
+                .is_some_and(|kind| fits(kind, payload_type, payload) > NO)
+        {
+            self.contrary = 0;
+            return false;
+        }
+        self.weigh(payload_type, payload)
+    }
+
+    #[cold]
+    fn weigh(&mut self, payload_type: u8, payload: &[u8]) -> bool {
+        let mut best: Option<(Kind, Vote)> = None;
+        let mut tie = false;
+        for kind in [Kind::MpegTs, Kind::Nal(Codec::H264), Kind::Nal(Codec::H265)] {
+            let vote = fits(kind, payload_type, payload);
+            let leading = best.map_or(NO, |b| b.1);
+            tie = vote > NO && (vote == leading || (tie && vote < leading));
+            if vote > leading {
+                best = Some((kind, vote));
+            }
+        }
+        self.seen = self.seen.saturating_add(1);
+        let Some((candidate, vote)) = best.filter(|_| !tie) else {
+            if let Some(Kind::Other(_)) = self.kind {
+                self.contrary = 0;
+            }
+            return false;
+        };
+        if self.kind == Some(candidate) {
+            self.good = self.good.saturating_add(vote);
+            self.contrary = 0;
+            self.certain |= self.good >= CERTAIN && self.good * 2 > self.seen;
+            return false;
+        }
+        self.contrary += vote;
+        let bound = match self.kind {
+            None => 0,
+            Some(Kind::Other(_)) if vote < STRONG || candidate != Kind::MpegTs => OVERTURN_HINT,
+            Some(_) if self.certain => OVERTURN,
+            // A hint, or a first guess, that nothing has spoken for.
+            Some(_) if self.good == 0 => 0,
+            Some(_) => self.good + CERTAIN,
+        };
+        if self.contrary <= bound {
+            return false;
+        }
+        // A certain kind was overturned by so many votes; else all packets so far count.
+        let seen = if self.certain {
+            self.contrary
+        } else {
+            self.seen
+        };
+        let good = self.contrary;
+        let certain = good >= CERTAIN && good * 2 > seen;
+        *self = Detector {
+            kind: Some(candidate),
+            certain,
+            seen,
+            good,
+            contrary: 0,
+        };
+        true
+    }
+}
+
+fn fits(kind: Kind, payload_type: u8, payload: &[u8]) -> Vote {
+    match kind {
+        Kind::MpegTs => fits_ts(payload_type, payload),
+        Kind::Nal(Codec::H264) => fits_h264(payload),
+        Kind::Nal(_) => fits_h265(payload),
+        Kind::Other(_) => NO,
+    }
+}
+
+/// RFC 2250: a whole number of 188-byte packets. Static type 33 says so, too.
+fn fits_ts(payload_type: u8, payload: &[u8]) -> Vote {
+    let (packets, rest) = payload.as_chunks::<188>();
+    if packets.is_empty() || !packets.iter().all(|p| p[0] == 0x47) {
+        return NO;
+    }
+    if payload_type == 33 || packets.len() > 1 {
+        STRONG
+    } else if rest.is_empty() {
+        WEAK
+    } else {
+        NO
+    }
+}
+
+/// Whether every unit of an aggregate fits `unit`.
+fn aggregate_fits(codec: Codec, payload: &[u8], unit: fn(&[u8]) -> Vote) -> Vote {
+    let mut units = 0;
+    for piece in nal::pieces(codec, payload) {
+        match piece {
+            Ok(piece) if unit(piece.bytes) > NO => units += 1,
+            _ => return NO,
+        }
+    }
+    if units > 0 { STRONG } else { NO }
+}
+
+fn fits_h264(payload: &[u8]) -> Vote {
+    match payload {
+        [a, ..] if a & 0x80 != 0 => NO,
+        [a, ..] if a & 0x1F == 24 => aggregate_fits(Codec::H264, payload, h264_unit),
+        // RFC 6184, 5.8: the reserved bit is 0, start and end are never both set.
+        [a, fu, _, ..] if a & 0x1F == 28 => {
+            let fit = fu & 0x20 == 0 && fu & 0xC0 != 0xC0 && matches!(fu & 0x1F, 1..=8);
+            Vote::from(fit)
+        }
+        _ => h264_unit(payload),
+    }
+}
+
+/// 7.4.1: nal_ref_idc is 0 for SEI and delimiters, and not 0 for IDR slices and parameter sets.
+fn h264_unit(nal: &[u8]) -> Vote {
+    let &[a, b, ..] = nal else { return NO };
+    let referenced = a & 0x60 != 0;
+    match a & 0x9F {
+        1 => WEAK,
+        5 | 8 if referenced => WEAK,
+        6 if !referenced => WEAK,
+        7 if referenced && is_h264_profile(b) => STRONG,
+        9 if !referenced && b & 0x1F == 0x10 => STRONG,
+        _ => NO,
+    }
+}
+
+const fn is_h264_profile(idc: u8) -> bool {
+    matches!(
+        idc,
+        66 | 77 | 88 | 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128
+    )
+}
+
+fn fits_h265(payload: &[u8]) -> Vote {
+    match payload {
+        // Forbidden bit, base layer, temporal id.
+        [a, b, ..] if a & 0x81 != 0 || b & 0xF8 != 0 || b & 7 == 0 => NO,
+        [a, ..] if a >> 1 == 48 => aggregate_fits(Codec::H265, payload, h265_unit),
+        [a, _, fu, _, ..] if a >> 1 == 49 => {
+            let fit = fu & 0xC0 != 0xC0 && matches!(fu & 0x3F, 0..=9 | 16..=21 | 32..=40);
+            Vote::from(fit)
+        }
+        [a, _, _, ..] if a >> 1 == 50 => WEAK,
+        _ => h265_unit(payload),
+    }
+}
+
+fn h265_unit(nal: &[u8]) -> Vote {
+    let &[a, b, ..] = nal else { return NO };
+    if a & 0x81 != 0 || b & 0xF8 != 0 || b & 7 == 0 {
+        return NO;
+    }
+    match a >> 1 {
+        0..=9 | 16..=21 | 36..=40 => WEAK,
+        32..=34 if b == 1 => STRONG,
+        35 if nal.len() == 3 => STRONG,
+        _ => NO,
+    }
+}
+
+/// Why a packet of `kind` cannot be used.
+pub(crate) const fn refusal(kind: Option<Kind>) -> Discard {
+    match kind {
+        Some(_) => Discard::UnsupportedPayload,
+        None => Discard::UnknownPayloadType,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_hint_is_overruled_by_the_first_parameter_set() {
+        let mut d = Detector::new(Some(Codec::H264));
+        assert!(d.observe(96, &[0x40, 1, 0x0C, 1]));
+        assert_eq!(
+            (d.kind(), d.is_certain()),
+            (Some(Kind::Nal(Codec::H265)), true)
+        );
+        let mut d = Detector::new(Some(Codec::H265));
+        assert!(d.observe(97, &[0x67, 0x64, 0, 0x28]));
+        assert_eq!(
+            (d.kind(), d.is_certain()),
+            (Some(Kind::Nal(Codec::H264)), true)
+        );
+    }
+
+    #[test]
+    fn ts_is_known_by_its_sync_bytes_whatever_the_payload_type() {
+        let mut ts = vec![0; 7 * 188];
+        ts.iter_mut().step_by(188).for_each(|b| *b = 0x47);
+        for hint in [
+            None,
+            Some(Codec::H264),
+            Some(Codec::H265),
+            Some(Codec::Opus),
+        ] {
+            let mut d = Detector::new(hint);
+            for _ in 0..4 {
+                d.observe(96, &ts);
+            }
+            assert_eq!(
+                (d.kind(), d.is_certain()),
+                (Some(Kind::MpegTs), true),
+                "{hint:?}"
+            );
+        }
+        // One TS packet a datagram takes three of them.
+        let mut d = Detector::new(None);
+        assert!(d.observe(96, &ts[..188]) && !d.is_certain());
+        d.observe(96, &ts[..188]);
+        d.observe(96, &ts[..188]);
+        assert!(d.is_certain());
+    }
+
+    #[test]
+    fn a_certain_kind_survives_strays_but_not_a_change_of_codec() {
+        let mut d = Detector::new(None);
+        d.observe(96, &[0x67, 0x64, 0, 0x28]);
+        for _ in 0..5 {
+            assert!(!d.observe(96, &[0x40, 1, 0x0C, 1]));
+            d.observe(96, &[0x41, 0x9A, 1]);
+        }
+        let changes = (0..20)
+            .filter(|_| d.observe(96, &[0x02, 1, 0xD0, 9]))
+            .count();
+        assert_eq!((changes, d.kind()), (1, Some(Kind::Nal(Codec::H265))));
+    }
+
+    #[test]
+    fn noise_is_not_taken_for_video() {
+        let mut x = 7u64;
+        let mut certain = 0;
+        for _ in 0..200 {
+            let mut d = Detector::new(None);
+            for _ in 0..500 {
+                let payload: Vec<u8> = (0..160)
+                    .map(|_| {
+                        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        (x >> 56) as u8
+                    })
+                    .collect();
+                d.observe(97, &payload);
+            }
+            certain += u32::from(d.is_certain());
+        }
+        assert!(certain <= 2, "{certain} of 200");
+    }
+}

@@ -1,0 +1,474 @@
+//! RTP captures and published payloads through the depacketisers, held against their facts.
+
+use std::fmt::Write as _;
+
+use mirror_base::SlotMeta;
+use serde_json::Value;
+
+use super::*;
+use crate::FrameKind;
+
+#[path = "../../../../tests/vectors/pcap.rs"]
+mod pcap;
+mod sha256;
+
+const SSRC: u32 = 7;
+
+fn json(name: &str) -> Value {
+    let path = format!(
+        "{}/../../tests/vectors/rtp/{name}.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// A packet as a session delivers it.
+#[derive(Clone, Debug)]
+struct Sent {
+    sequence: u16,
+    timestamp: u32,
+    marker: bool,
+    payload_type: u8,
+    payload: Vec<u8>,
+}
+
+/// The first source's packets in order of their numbers, each once.
+fn sent(name: &str) -> Vec<Sent> {
+    let mut out: Vec<Sent> = Vec::new();
+    let mut source = None;
+    for datagram in pcap::datagrams(name) {
+        let p = datagram.payload;
+        if (192..=223).contains(&p[1]) || *source.get_or_insert(p[8..12].to_vec()) != p[8..12] {
+            continue;
+        }
+        assert_eq!(p[0] & 0x3F, 0, "plain headers only");
+        out.push(Sent {
+            sequence: u16::from_be_bytes([p[2], p[3]]),
+            timestamp: u32::from_be_bytes(p[4..8].try_into().unwrap()),
+            marker: p[1] & 0x80 != 0,
+            payload_type: p[1] & 0x7F,
+            payload: p[12..].to_vec(),
+        });
+    }
+    let first = out[0].sequence;
+    out.sort_by_key(|p| p.sequence.wrapping_sub(first));
+    out.dedup_by_key(|p| p.sequence);
+    out
+}
+
+struct Run {
+    input: RtpInput,
+    ring: SlotRing,
+    units: Vec<AccessUnit>,
+    taken: Vec<Taken>,
+    last: Option<u16>,
+    slot: u64,
+    /// Slot of the packet that a unit came out with.
+    completed_at: Vec<u64>,
+}
+
+impl Run {
+    fn new(hint: Option<Codec>) -> Self {
+        Run {
+            input: RtpInput::new(hint, 90_000, SSRC, Limits::default()),
+            ring: SlotRing::with_owned_chunks(16),
+            units: Vec::new(),
+            taken: Vec::new(),
+            last: None,
+            slot: 0,
+            completed_at: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, p: &Sent) {
+        let lost = self
+            .last
+            .map_or(0, |last| p.sequence.wrapping_sub(last).wrapping_sub(1));
+        self.last = Some(p.sequence);
+        self.slot += u64::from(lost);
+        let arrival = Instant::from_millis(self.slot);
+        let flags = u8::from(p.marker) << 7 | p.payload_type;
+        let meta = SlotMeta::new(arrival, p.timestamp, flags);
+        self.ring.insert(self.slot, &p.payload, meta).unwrap();
+        let taken = self.input.push(&Packet {
+            slot: self.slot,
+            arrival,
+            lost_before: u32::from(lost),
+            discontinuity: false,
+            timestamp: p.timestamp,
+            marker: p.marker,
+            payload_type: p.payload_type,
+            payload: &p.payload,
+        });
+        self.taken.push(taken);
+        self.drain();
+        self.slot += 1;
+    }
+
+    fn drain(&mut self) {
+        while let Some(unit) = self.input.poll_unit() {
+            self.units.push(unit);
+            self.completed_at.push(self.slot);
+        }
+    }
+
+    fn finish(mut self) -> Self {
+        self.input.finish();
+        self.drain();
+        self
+    }
+
+    fn extract_all(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for unit in &self.units {
+            assert!(self.input.extract(unit, &self.ring, &mut out));
+        }
+        out
+    }
+}
+
+fn run(hint: Option<Codec>, packets: &[Sent]) -> Run {
+    let mut run = Run::new(hint);
+    packets.iter().for_each(|p| run.push(p));
+    run.finish()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+fn is_key(codec: Codec, types: &[u64]) -> bool {
+    match codec {
+        Codec::H264 => types.contains(&5),
+        _ => types.iter().any(|t| (16..=21).contains(t)),
+    }
+}
+
+/// Access units, their times, sizes, key frames and bytes agree with the capture's facts.
+fn assert_facts(name: &str, codec: Codec) -> Run {
+    let facts = json(name);
+    let facts = &facts["streams"][0];
+    let r = run(None, &sent(name));
+    let units = facts["au"].as_array().unwrap();
+    assert_eq!(r.units.len(), units.len(), "{name}");
+    for (i, (unit, fact)) in r.units.iter().zip(units).enumerate() {
+        let types: Vec<u64> = fact[1]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| t.as_u64().unwrap())
+            .collect();
+        assert_eq!(
+            unit.pts.unwrap() & 0xFFFF_FFFF,
+            fact[0].as_i64().unwrap(),
+            "{name} {i}"
+        );
+        if !unit.damaged {
+            let bytes = fact[2].as_u64().unwrap() + 4 * types.len() as u64;
+            assert_eq!(u64::from(unit.bytes), bytes, "{name} {i}");
+        }
+        if unit.kind == FrameKind::Idr || is_key(codec, &types) {
+            assert!(
+                unit.kind.is_key() && is_key(codec, &types),
+                "{name} {i} {unit:?} {types:?}"
+            );
+        }
+    }
+    let bytes = r.extract_all();
+    assert_eq!(
+        bytes.len() as u64,
+        facts["annexb_bytes"].as_u64().unwrap(),
+        "{name}"
+    );
+    let digest = hex(&sha256::digest(&bytes));
+    assert_eq!(
+        facts["annexb_4byte_startcode_sha256"],
+        digest.as_str(),
+        "{name}"
+    );
+    let track = &r.input.tracks()[0];
+    assert_eq!(
+        (track.codec, track.id, r.input.tracks().len()),
+        (codec, SSRC, 1),
+        "{name}"
+    );
+    assert!(track.width > 0 && track.height > 0, "{name}");
+    assert_eq!(r.input.container(), Some(codec.name()));
+    r
+}
+
+#[test]
+fn units_of_real_senders_agree_with_their_facts() {
+    for (name, codec) in [
+        ("rtp01_ffmpeg_h264_ipp", Codec::H264),
+        ("rtp02_ffmpeg_h264_bframes", Codec::H264),
+        ("rtp03_ffmpeg_hevc_b3", Codec::H265),
+        ("rtp09_ffmpeg_h264_multislice", Codec::H264),
+        ("rtp20_gst_h264_stapa_fua_mtu500", Codec::H264),
+        ("rtp21_gst_h264_zerolatency_agg_rtcp", Codec::H264),
+        ("rtp22_gst_h265_ap_fu_mtu400", Codec::H265),
+        ("rtp23_gst_h264_seq_ts_wrap", Codec::H264),
+        ("rtp48_sender_restart_ssrc_change", Codec::H264),
+    ] {
+        let r = assert_facts(name, codec);
+        assert!(r.units.iter().all(|u| !u.damaged), "{name}");
+        assert!(r.taken.iter().all(|t| *t == Taken::Done), "{name}");
+        // The marker completes a unit: none waits for its successor.
+        assert!(
+            r.units.iter().all(|u| u.completed_by == u.last_arrival),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn paci_packets_carry_the_units_that_their_facts_say() {
+    // One of its packets is larger than a slot, so it is taken apart without a ring.
+    let name = "rtp65_syn_hevc_paci";
+    let mut bytes = Vec::new();
+    for p in sent(name) {
+        for piece in nal::pieces(Codec::H265, &p.payload).map(Result::unwrap) {
+            if piece.begins {
+                bytes.extend_from_slice(&[0, 0, 0, 1]);
+            }
+            bytes.extend_from_slice(piece.header());
+            bytes.extend_from_slice(piece.bytes);
+        }
+    }
+    let digest = hex(&sha256::digest(&bytes));
+    assert_eq!(
+        json(name)["streams"][0]["annexb_4byte_startcode_sha256"],
+        digest.as_str()
+    );
+}
+
+#[test]
+fn timestamps_go_on_over_their_wrap() {
+    let r = assert_facts("rtp23_gst_h264_seq_ts_wrap", Codec::H264);
+    assert!(
+        r.units
+            .windows(2)
+            .all(|w| w[1].pts.unwrap() - w[0].pts.unwrap() == 3600)
+    );
+}
+
+#[test]
+fn loss_damages_the_units_it_hits_and_no_others() {
+    let name = "rtp24_gst_h264_loss_reorder_dup_rcvleg";
+    let r = assert_facts(name, Codec::H264);
+    // 9529 is a delimiter of one unit, 9542 to 9544 are in the next ones.
+    let damaged: Vec<_> = r.units.iter().filter(|u| u.damaged).collect();
+    assert!(damaged.len() <= 4, "{damaged:?}");
+}
+
+#[test]
+fn a_change_of_timestamp_ends_a_unit_when_no_marker_is_ever_set() {
+    for (name, codec) in [
+        ("rtp02_ffmpeg_h264_bframes", Codec::H264),
+        ("rtp22_gst_h265_ap_fu_mtu400", Codec::H265),
+    ] {
+        let mut packets = sent(name);
+        packets.iter_mut().for_each(|p| p.marker = false);
+        let r = run(Some(codec), &packets);
+        let facts = json(name);
+        assert_eq!(
+            r.units.len(),
+            facts["streams"][0]["au"].as_array().unwrap().len()
+        );
+        assert!(r.units.iter().all(|u| !u.damaged));
+        // With the first packet of the next unit, not later.
+        for (unit, at) in r.units.iter().zip(&r.completed_at).skip(3) {
+            assert!(*at <= unit.end.slot + 1, "{unit:?} {at}");
+        }
+    }
+}
+
+#[test]
+fn a_marker_on_every_packet_does_not_split_units() {
+    let name = "rtp22_gst_h265_ap_fu_mtu400";
+    let mut packets = sent(name);
+    packets.iter_mut().for_each(|p| p.marker = true);
+    let r = run(Some(Codec::H265), &packets);
+    let units = json(name)["streams"][0]["au"].as_array().unwrap().len();
+    // The first false end may cost a unit its wholeness, until markers are disbelieved.
+    assert!(
+        r.units.len() >= units && r.units.len() <= units + 2,
+        "{}",
+        r.units.len()
+    );
+    assert!(r.units.iter().filter(|u| u.damaged).count() <= 2);
+}
+
+#[test]
+fn a_wrong_hint_costs_no_unit() {
+    for (name, wrong) in [
+        ("rtp01_ffmpeg_h264_ipp", Codec::H265),
+        ("rtp03_ffmpeg_hevc_b3", Codec::H264),
+        ("rtp22_gst_h265_ap_fu_mtu400", Codec::H264),
+        ("rtp20_gst_h264_stapa_fua_mtu500", Codec::H265),
+    ] {
+        let r = run(Some(wrong), &sent(name));
+        assert_eq!(r.units.len(), 50, "{name}");
+        assert!(r.units[0].kind.is_key(), "{name}");
+    }
+}
+
+#[test]
+fn mpeg_ts_is_handed_on_from_its_first_packet() {
+    for name in ["rtp08_ffmpeg_mp2t", "rtp35_gst_mp2t"] {
+        for hint in [None, Some(Codec::H264)] {
+            for payload_type in [33, 96] {
+                let mut packets = sent(name);
+                packets
+                    .iter_mut()
+                    .for_each(|p| p.payload_type = payload_type);
+                let r = run(hint, &packets);
+                assert!(
+                    r.taken.iter().all(|t| *t == Taken::MpegTs),
+                    "{name} {hint:?}"
+                );
+                assert_eq!(r.input.container(), Some("mpegts"));
+            }
+        }
+    }
+}
+
+#[test]
+fn interleaved_h264_is_refused_with_a_reason() {
+    let r = run(Some(Codec::H264), &sent("rtp63_syn_h264_stapb_mtap_fub"));
+    let refused = Taken::Discarded(Discard::UnsupportedPayload);
+    assert!(r.taken.contains(&refused), "{:?}", r.taken);
+}
+
+#[test]
+fn a_unit_that_waits_too_long_is_closed_as_damaged() {
+    let mut r = Run::new(Some(Codec::H264));
+    let packets = sent("rtp20_gst_h264_stapa_fua_mtu500");
+    packets[..6].iter().for_each(|p| r.push(p));
+    let due = r.input.poll_timeout().unwrap();
+    r.input.handle_timeout(due.offset_micros(-1));
+    r.drain();
+    assert!(r.units.is_empty());
+    r.input.handle_timeout(due);
+    r.drain();
+    assert!(r.units[0].damaged && r.input.poll_timeout().is_none());
+    // The fragments that come all the same have lost their start.
+    packets[6..8].iter().for_each(|p| r.push(p));
+}
+
+#[test]
+fn a_stray_payload_type_is_left_out_and_a_lasting_one_followed() {
+    let mut packets = sent("rtp01_ffmpeg_h264_ipp");
+    packets[20].payload_type = 13;
+    let r = run(None, &packets);
+    assert_eq!(r.taken[20], Taken::Discarded(Discard::UnknownPayloadType));
+    packets
+        .iter_mut()
+        .skip(20)
+        .for_each(|p| p.payload_type = 98);
+    let r = run(None, &packets);
+    assert_eq!(r.taken.iter().filter(|t| **t != Taken::Done).count(), 7);
+}
+
+#[test]
+fn another_codec_in_mid_stream_becomes_another_track() {
+    let mut packets = sent("rtp01_ffmpeg_h264_ipp");
+    let next = packets.last().unwrap().sequence;
+    for (i, mut p) in sent("rtp22_gst_h265_ap_fu_mtu400").into_iter().enumerate() {
+        p.sequence = next.wrapping_add(1 + i as u16);
+        packets.push(p);
+    }
+    let r = run(None, &packets);
+    let codecs: Vec<_> = r.input.tracks().iter().map(|t| t.codec).collect();
+    assert_eq!(codecs, [Codec::H264, Codec::H265]);
+    assert!(r.units.iter().filter(|u| u.track == 1).count() > 40);
+    assert!(r.units.iter().filter(|u| u.track == 0).count() >= 50);
+}
+
+#[test]
+fn published_payloads_are_of_the_kind_they_are_said_to_be() {
+    let vectors = json("rtp_payloads");
+    let mut seen = 0;
+    for row in vectors["packets"].as_array().unwrap() {
+        let text = row["payload"].as_str().unwrap();
+        if text.contains('.') {
+            // Shortened.
+            continue;
+        }
+        let payload: Vec<u8> = (0..text.len() / 2)
+            .map(|i| u8::from_str_radix(&text[i * 2..i * 2 + 2], 16).unwrap())
+            .collect();
+        let capture = row["capture"].as_str().unwrap();
+        let kind = row["kind"].as_str().unwrap();
+        let codec = match capture {
+            c if c.contains("h264") => Codec::H264,
+            c if c.contains("h265") || c.contains("hevc") => Codec::H265,
+            _ => continue,
+        };
+        if capture.contains("donl") || capture.contains("mtap") {
+            continue;
+        }
+        let pieces: Vec<_> = nal::pieces(codec, &payload)
+            .collect::<Result<_, _>>()
+            .unwrap();
+        match kind.split_once(':') {
+            Some(("FU-A" | "FU", edge)) => {
+                assert_eq!(
+                    (pieces[0].begins, pieces[0].ends),
+                    (edge == "S", edge == "E"),
+                    "{kind}"
+                );
+            }
+            _ => assert!(
+                pieces.iter().all(|p| p.begins == p.ends),
+                "{capture} {kind}"
+            ),
+        }
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+#[test]
+fn mutated_streams_neither_panic_nor_grow() {
+    let mut x = 3u64;
+    let mut random = move |bound: usize| {
+        x = x
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (x >> 33) as usize % bound
+    };
+    for (name, rounds) in [
+        ("rtp20_gst_h264_stapa_fua_mtu500", 60),
+        ("rtp22_gst_h265_ap_fu_mtu400", 60),
+    ] {
+        let original = sent(name);
+        for _ in 0..rounds {
+            let mut r = Run::new(None);
+            for p in &original {
+                let mut p = p.clone();
+                match random(8) {
+                    0 => p.payload.truncate(random(p.payload.len())),
+                    1 => {
+                        let at = random(p.payload.len().min(6));
+                        p.payload[at] ^= 1 << random(8);
+                    }
+                    2 => p.timestamp ^= 1 << random(32),
+                    3 => p.marker = !p.marker,
+                    4 => continue,
+                    _ => {}
+                }
+                r.push(&p);
+            }
+            let r = r.finish();
+            let mut out = Vec::new();
+            for unit in &r.units {
+                r.input.extract(unit, &r.ring, &mut out);
+            }
+            assert!(r.units.len() <= original.len() * 8 && out.len() < 1 << 20);
+        }
+    }
+}
