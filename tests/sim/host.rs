@@ -62,13 +62,26 @@ fn address(text: &str) -> SocketAddr {
 }
 
 impl World {
-    pub(crate) fn new(config: Config, initial: PacketSequenceNumber, forward: Netem, back: Netem) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        initial: PacketSequenceNumber,
+        forward: Netem,
+        back: Netem,
+    ) -> Self {
         let now = Instant::from_millis(1_000);
         // Enough for the whole window: memory is not what is tested here.
         let window = config.latency.as_millis() as usize * 8;
         World {
             now,
-            sender: Connection::connect(now, address(RECEIVER), 0x77, initial, "live/sim", &config, 0),
+            sender: Connection::connect(
+                now,
+                address(RECEIVER),
+                0x77,
+                initial,
+                "live/sim",
+                &config,
+                0,
+            ),
             receiver: None,
             forward,
             back,
@@ -90,7 +103,11 @@ impl World {
         self.drain();
         while let Some(at) = self.next_event().filter(|&at| at <= until) {
             self.steps += 1;
-            assert!(self.steps < 20_000_000, "the simulation does not come to rest at {:?}", self.now);
+            assert!(
+                self.steps < 20_000_000,
+                "the simulation does not come to rest at {:?}",
+                self.now
+            );
             self.now = self.now.max(at);
             self.deliver_datagrams();
             self.fire_timers();
@@ -106,9 +123,14 @@ impl World {
     }
 
     fn next_event(&self) -> Option<Instant> {
-        let timers = [self.sender.poll_timeout(), self.receiver.as_ref().and_then(Connection::poll_timeout)];
+        let timers = [
+            self.sender.poll_timeout(),
+            self.receiver.as_ref().and_then(Connection::poll_timeout),
+        ];
         let timers = timers.into_iter().flatten().map(|at| self.on_tick(at));
-        let arrivals = [self.forward.poll_timeout(), self.back.poll_timeout()].into_iter().flatten();
+        let arrivals = [self.forward.poll_timeout(), self.back.poll_timeout()]
+            .into_iter()
+            .flatten();
         timers.chain(arrivals).min()
     }
 
@@ -128,12 +150,20 @@ impl World {
         while let Some(datagram) = self.back.poll(self.now) {
             self.trace.fold(self.now, &datagram);
             // What is discarded is counted by the connection.
-            let _ = self.sender.handle_datagram(self.now, self.now, &datagram, &mut self.sender_ring);
+            let _ =
+                self.sender
+                    .handle_datagram(self.now, self.now, &datagram, &mut self.sender_ring);
         }
     }
 
     fn at_receiver(&mut self, datagram: &[u8]) {
-        let Some(id) = datagram.get(12..16).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes) else { return };
+        let Some(id) = datagram
+            .get(12..16)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_be_bytes)
+        else {
+            return;
+        };
         if id == 0 {
             self.handshake(datagram);
         } else if let Some(receiver) = self.receiver.as_mut().filter(|r| r.socket_id() == id) {
@@ -143,7 +173,10 @@ impl World {
 
     fn handshake(&mut self, datagram: &[u8]) {
         let mut out = [0; 1500];
-        match self.handshaker.handle_datagram(self.now, address(SENDER), datagram, &mut out) {
+        match self
+            .handshaker
+            .handle_datagram(self.now, address(SENDER), datagram, &mut out)
+        {
             Ok(HandshakeAction::Reply(len)) => self.back.push(self.now, out[..len].to_vec()),
             Ok(HandshakeAction::Conclude(request)) => self.conclude(*request),
             Err(_) => {}
@@ -183,11 +216,20 @@ impl World {
         while let Some(event) = self.sender.poll_event() {
             self.sender_events.push(event);
         }
-        let Some(receiver) = &mut self.receiver else { return };
+        let Some(receiver) = &mut self.receiver else {
+            return;
+        };
         while let Some(delivery) = receiver.poll_delivery(self.now, &self.receiver_ring) {
-            let slot = self.receiver_ring.get(delivery.slot).expect("a delivered slot can be read");
+            let slot = self
+                .receiver_ring
+                .get(delivery.slot)
+                .expect("a delivered slot can be read");
             self.trace.fold(self.now, slot.payload);
-            self.received.push(Received { at: self.now, delivery, payload: slot.payload.to_vec() });
+            self.received.push(Received {
+                at: self.now,
+                delivery,
+                payload: slot.payload.to_vec(),
+            });
         }
         self.receiver_ring.release_before(receiver.delivery_index());
         while let Some(len) = receiver.poll_transmit(self.now, &mut out) {

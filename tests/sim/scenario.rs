@@ -52,7 +52,6 @@ pub(crate) enum End {
 /// One scenario.
 #[derive(Debug)]
 pub(crate) struct Scenario {
-    pub(crate) weather: Weather,
     pub(crate) path: Path,
     pub(crate) config: Config,
     pub(crate) initial: PacketSequenceNumber,
@@ -72,11 +71,19 @@ impl Scenario {
         let jitter = Duration::from_micros(random.below(3_000));
         let path = Path {
             loss: random.share(if fair { 0.02 } else { 0.1 }),
-            burst_loss: (!fair && random.below(2) == 0).then(|| BurstLoss { enter: 0.005, leave: 0.1, loss: 0.9 }),
+            burst_loss: (!fair && random.below(2) == 0).then(|| BurstLoss {
+                enter: 0.005,
+                leave: 0.1,
+                loss: 0.9,
+            }),
             reorder: random.share(0.02),
             reorder_delay: Duration::from_micros(random.below(4_000)),
             duplicate: random.share(0.02),
-            corrupt: if weather == Weather::Corrupting { 0.01 } else { 0.0 },
+            corrupt: if weather == Weather::Corrupting {
+                0.01
+            } else {
+                0.0
+            },
             delay,
             jitter,
             ..Path::default()
@@ -89,21 +96,32 @@ impl Scenario {
         };
         let packets = 1_000 + random.below(2_000);
         // Every third begins where the numbers wrap within the run.
-        let initial = if random.below(3) == 0 { 0x7FFF_FFFF - random.below(900) } else { random.below(1 << 31) };
+        let initial = if random.below(3) == 0 {
+            0x7FFF_FFFF - random.below(900)
+        } else {
+            random.below(1 << 31)
+        };
         let blackout = (!fair && random.below(3) == 0).then(|| {
             let start = random.below(packets / 2);
             (start, start + 20 + random.below(300))
         });
         Scenario {
-            weather,
             path,
-            config: Config { latency, peer_latency: latency, ..Config::default() },
+            config: Config {
+                latency,
+                peer_latency: latency,
+                ..Config::default()
+            },
             initial: PacketSequenceNumber::new(initial as u32),
             interval: Duration::from_micros(200 + random.below(3_000)),
             packets,
             payload_bytes: 24 + random.below(1_292),
             blackout,
-            end: if random.below(2) == 0 { End::Close } else { End::Cut },
+            end: if random.below(2) == 0 {
+                End::Close
+            } else {
+                End::Cut
+            },
         }
     }
 
