@@ -10,6 +10,8 @@ use crate::probe::SetupError;
 
 /// Sockets of one reactor.
 pub const MAX_SOCKETS: usize = 1024;
+/// Submission queue entries: enough for the re-arms of a turn.
+pub(crate) const SQ_ENTRIES: u32 = 256;
 /// The smallest provided buffer: 192 bytes go to addresses and control messages.
 pub const MIN_BUFFER_BYTES: usize = 512;
 
@@ -57,6 +59,23 @@ impl Default for ReactorConfig {
             min_wait: Duration::from_micros(500),
             send_batch: 64,
         }
+    }
+}
+
+impl ReactorConfig {
+    /// What the kernel charges a ring of this configuration against RLIMIT_MEMLOCK, for users
+    /// without CAP_IPC_LOCK: completion and submission queues and the buffer ring's entries, in
+    /// whole pages. The buffers themselves are not charged.
+    pub fn memlock_bytes(&self) -> u64 {
+        let pages = |bytes: u64| bytes.div_ceil(4096) * 4096;
+        let completions = u64::from(self.cq_entries.next_power_of_two());
+        let submissions = u64::from(SQ_ENTRIES.min(self.cq_entries.next_power_of_two()));
+        // A page for both queues' heads, tails and flags, and one for the ring's own structures.
+        pages(completions * 16)
+            + pages(submissions * 4 + 1024)
+            + pages(submissions * 64)
+            + pages(u64::from(self.buffers) * 16)
+            + 4096
     }
 }
 

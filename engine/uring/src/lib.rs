@@ -31,7 +31,7 @@ pub use config::{
     Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
 };
 pub use pool::ChunkPool;
-pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe};
+pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;
 pub use socket::{BindError, SocketOptions, UdpSocket, bind_group};
 pub use steering::Steering;

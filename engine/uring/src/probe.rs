@@ -8,8 +8,12 @@ use crate::config::ReactorConfig;
 use crate::reactor::Reactor;
 use crate::socket::{SocketOptions, UdpSocket};
 
-/// RLIMIT_MEMLOCK that is needed: glommio registers memory for its own rings with it.
+/// RLIMIT_MEMLOCK that is needed in any case: glommio refuses to start with less.
 pub const MIN_MEMLOCK_BYTES: u64 = 512 * 1024;
+/// What glommio's three rings of one executor are charged, rounded up.
+const GLOMMIO_RINGS_BYTES: u64 = 128 * 1024;
+/// Bit of `CAP_IPC_LOCK` (linux/capability.h): who has it is not charged for rings.
+const CAP_IPC_LOCK: u32 = 14;
 
 /// The host cannot run a ring as we need it. Each names the feature, the kernel that has it and
 /// the command that mends it.
@@ -30,7 +34,7 @@ pub enum SetupError {
     /// No such system call.
     #[error(
         "this kernel ({running}) has no io_uring: run Linux 6.1 or newer built with \
-         CONFIG_IO_URING=y (`zgrep IO_URING /proc/config.gz`)"
+         CONFIG_IO_URING=y (see `zgrep IO_URING /proc/config.gz`)"
     )]
     Missing {
         /// `uname -r`.
@@ -45,8 +49,8 @@ pub enum SetupError {
     Forbidden,
     /// The kernel lacks something.
     #[error(
-        "{feature} needs Linux {since} and this is {running}: install a newer kernel \
-         (6.12 or newer recommended)"
+        "{feature} needs Linux {since} and this is {running}: install a newer kernel, \
+         best 6.12 or later (`apt install linux-image-generic` or your distribution's like)"
     )]
     KernelTooOld {
         /// What is missing.
@@ -58,7 +62,7 @@ pub enum SetupError {
     },
     /// RLIMIT_MEMLOCK is too small.
     #[error(
-        "locked memory (RLIMIT_MEMLOCK) is limited to {have} bytes, and glommio's rings need \
+        "locked memory (RLIMIT_MEMLOCK) is limited to {have} bytes, and the shards' rings need \
          {need}: `ulimit -l {}`, or `LimitMEMLOCK=infinity` in the systemd unit, or \
          `--ulimit memlock=-1` for a container",
         .need / 1024
@@ -137,16 +141,27 @@ impl SetupError {
     }
 }
 
-/// Looks at the host: io_uring enabled, kernel features, RLIMIT_MEMLOCK. `Ok` = can run.
+/// Looks at the host: io_uring enabled, kernel features, RLIMIT_MEMLOCK. `Ok` = can run one shard
+/// with the default configuration; see [`probe_for`].
 ///
-/// Makes a small ring with a socket on the loopback address, so that what the errors say was
+/// # Errors
+/// The first thing that is missing.
+pub fn probe() -> Result<(), SetupError> {
+    probe_for(1, &ReactorConfig::default())
+}
+
+/// Looks at the host: io_uring enabled, kernel features, RLIMIT_MEMLOCK. `Ok` = can run `shards`
+/// shards with rings of `config`.
+///
+/// Makes a ring with a socket on the loopback address, so that what the errors say was
 /// tried, not guessed from a version. `min_wait` (Linux 6.12) is not required: see
 /// [`Reactor::wait`].
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn probe() -> Result<(), SetupError> {
-    check_memlock(memlock_limit())?;
+pub fn probe_for(shards: usize, config: &ReactorConfig) -> Result<(), SetupError> {
+    let need = memlock_need(shards, config, locks_freely());
+    check_memlock(memlock_limit(), need)?;
     let options = SocketOptions {
         receive_buffer: 0,
         send_buffer: 0,
@@ -162,12 +177,7 @@ pub fn probe() -> Result<(), SetupError> {
             source,
         }
     })?;
-    let config = ReactorConfig {
-        buffers: 2,
-        cq_entries: 64,
-        ..ReactorConfig::default()
-    };
-    let mut reactor = Reactor::new(config, vec![socket])?;
+    let mut reactor = Reactor::new(config.clone(), vec![socket])?;
     reactor.reap(&mut |_| ());
     match reactor.refused() {
         Some(source) => Err(SetupError::step(
@@ -180,14 +190,31 @@ pub fn probe() -> Result<(), SetupError> {
     }
 }
 
-fn check_memlock(limit: u64) -> Result<(), SetupError> {
-    if limit < MIN_MEMLOCK_BYTES {
-        return Err(SetupError::MemlockTooSmall {
-            have: limit,
-            need: MIN_MEMLOCK_BYTES,
-        });
+/// RLIMIT_MEMLOCK for so many shards. glommio looks at the limit whatever our privileges; the
+/// kernel charges rings, for all processes of a user together, to those without CAP_IPC_LOCK.
+fn memlock_need(shards: usize, config: &ReactorConfig, locks_freely: bool) -> u64 {
+    if locks_freely {
+        return MIN_MEMLOCK_BYTES;
+    }
+    let shard = config.memlock_bytes() + GLOMMIO_RINGS_BYTES;
+    shard.saturating_mul(shards as u64).max(MIN_MEMLOCK_BYTES)
+}
+
+fn check_memlock(have: u64, need: u64) -> Result<(), SetupError> {
+    if have < need {
+        return Err(SetupError::MemlockTooSmall { have, need });
     }
     Ok(())
+}
+
+/// Whether we have CAP_IPC_LOCK.
+fn locks_freely() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << CAP_IPC_LOCK) != 0)
 }
 
 fn memlock_limit() -> u64 {
@@ -259,12 +286,23 @@ mod tests {
 
     #[test]
     fn a_small_memlock_limit_is_refused_with_the_command() {
-        assert!(check_memlock(MIN_MEMLOCK_BYTES).is_ok());
-        let text = check_memlock(65_536).unwrap_err().to_string();
+        assert!(check_memlock(MIN_MEMLOCK_BYTES, MIN_MEMLOCK_BYTES).is_ok());
+        let error = check_memlock(65_536, MIN_MEMLOCK_BYTES).unwrap_err();
+        let text = error.to_string();
         assert!(
             text.contains("65536") && text.contains("ulimit -l 512"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_unprivileged_need_locked_memory_for_every_shards_rings() {
+        let config = ReactorConfig::default();
+        assert_eq!(memlock_need(64, &config, true), MIN_MEMLOCK_BYTES);
+        assert_eq!(memlock_need(1, &config, false), MIN_MEMLOCK_BYTES);
+        // Measured on Linux 6.18: a ring of the default configuration starts with 152 KiB.
+        assert_eq!(config.memlock_bytes(), 156 * 1024);
+        assert_eq!(memlock_need(16, &config, false), 16 * (156 + 128) * 1024);
     }
 
     #[test]

@@ -18,7 +18,9 @@ use mirror_base::Instant;
 
 use crate::buffers::BufferRing;
 use crate::clock::{self, Clock};
-use crate::config::{Datagram, ReactorConfig, ReactorCounters, SocketCounters, check_config};
+use crate::config::{
+    Datagram, ReactorConfig, ReactorCounters, SQ_ENTRIES, SocketCounters, check_config,
+};
 use crate::message::{self, CONTROL_BYTES, Message, NAME_BYTES};
 use crate::probe::SetupError;
 use crate::send::SendQueue;
@@ -29,7 +31,6 @@ use crate::waker::Waker;
 
 const BUFFER_GROUP: u16 = 0;
 const WAKER: u64 = u64::MAX;
-const SQ_ENTRIES: u32 = 256;
 /// A drain of fewer completions than this cannot have left work behind in the kernel, which
 /// handles at least 20 ready sockets, or 32 datagrams of one, an enter.
 const MAY_BE_MORE: usize = 20;
@@ -37,6 +38,8 @@ const MAY_BE_MORE: usize = 20;
 /// timers and outputs get their turn under any flood. The rest stays in the sockets' buffers.
 const REAP_DATAGRAMS: usize = 1024;
 const REAP_ENTERS: usize = 64;
+/// Milliseconds that setting up a ring waits for memory.
+const NO_MEMORY_RETRIES: usize = 300;
 /// Buffers are shown to the kernel in batches of this size.
 const PUBLISH_BATCH: usize = 32;
 
@@ -527,24 +530,31 @@ fn deliver(
     count
 }
 
+/// Sets up a ring. The memory of one that was just closed, by a process before us of the same
+/// user, is given back by a kernel worker a moment later: so a lack of it is waited out shortly.
 fn build_ring(cq_entries: u32) -> Result<IoUring, SetupError> {
-    let sq_entries = SQ_ENTRIES.min(cq_entries);
-    IoUring::builder()
+    let mut builder = IoUring::builder();
+    builder
         .dontfork()
         .setup_cqsize(cq_entries)
         .setup_clamp()
         .setup_coop_taskrun()
         .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(sq_entries)
-        .map_err(|source| {
-            SetupError::step(
-                "set up a ring",
-                "IORING_SETUP_DEFER_TASKRUN of io_uring",
-                "6.1",
-                source,
-            )
-        })
+        .setup_defer_taskrun();
+    for _ in 0..NO_MEMORY_RETRIES {
+        match builder.build(SQ_ENTRIES.min(cq_entries)) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => sys::pause_1_ms(),
+            result => return result.map_err(setup_failed),
+        }
+    }
+    builder
+        .build(SQ_ENTRIES.min(cq_entries))
+        .map_err(setup_failed)
+}
+
+fn setup_failed(source: io::Error) -> SetupError {
+    let feature = "IORING_SETUP_DEFER_TASKRUN of io_uring";
+    SetupError::step("set up a ring", feature, "6.1", source)
 }
 
 fn register(
@@ -633,5 +643,35 @@ mod tests {
             (state.counters.kernel_drops, state.counters.truncated),
             (5, 1)
         );
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "needs a kernel")]
+    fn without_min_wait_wakes_are_coalesced_by_timeout_while_datagrams_come() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let socket = UdpSocket::bind_any(address, &crate::SocketOptions::default()).unwrap();
+        let to = socket.local_addr();
+        let mut reactor = Reactor::new(ReactorConfig::default(), vec![socket]).unwrap();
+        reactor.coalesces_in_kernel = false;
+        reactor.min_wait_us = 2_000;
+        let sender = std::net::UdpSocket::bind(address).unwrap();
+        sender.send_to(b"first", to).unwrap();
+        let start = reactor.now();
+        reactor.wait(start + std::time::Duration::from_secs(5));
+        assert_eq!(reactor.reap(&mut |_| ()), 1);
+        assert!(
+            reactor.now().micros_since(start) < 4_000_000,
+            "the first ends the wait"
+        );
+
+        sender.send_to(b"second", to).unwrap();
+        let start = reactor.now();
+        reactor.wait(start + std::time::Duration::from_secs(5));
+        let waited = reactor.now().micros_since(start);
+        assert!(
+            (1_900..4_000_000).contains(&waited),
+            "{waited} µs for a dial of 2 ms"
+        );
+        assert_eq!(reactor.reap(&mut |_| ()), 1);
     }
 }

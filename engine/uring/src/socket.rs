@@ -366,3 +366,38 @@ fn set_buffer(fd: RawFd, force: i32, plain: i32, bytes: usize) -> io::Result<()>
     sys::set_option(fd, libc::SOL_SOCKET, force, &bytes)
         .or_else(|_| sys::set_option(fd, libc::SOL_SOCKET, plain, &bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wildcard_on_a_host_without_ipv6_falls_back() {
+        let error = |errno| lacks_ipv6(&io::Error::from_raw_os_error(errno));
+        assert!(error(libc::EAFNOSUPPORT) && error(libc::EADDRNOTAVAIL));
+        assert!(!error(libc::EACCES) && !error(libc::EMFILE));
+        assert!(is_any_v6("[::]:30000".parse().unwrap()));
+        assert!(!is_any_v6("[::1]:30000".parse().unwrap()));
+        assert!(!is_any_v6("0.0.0.0:30000".parse().unwrap()));
+    }
+
+    #[test]
+    fn errors_say_address_action_and_remedy() {
+        let address = "0.0.0.0:500".parse().unwrap();
+        let source = io::Error::from_raw_os_error(libc::EACCES);
+        let text = BindError::Os {
+            action: "bind",
+            address,
+            source,
+        }
+        .to_string();
+        for part in ["bind", "0.0.0.0:500", "ip_unprivileged_port_start=500"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let text = BindError::InUse(address).to_string();
+        assert!(
+            text.contains("0.0.0.0:500") && text.contains("sport = :500"),
+            "{text}"
+        );
+    }
+}
