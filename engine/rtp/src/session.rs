@@ -36,6 +36,7 @@ enum Phase {
 struct Held {
     header: Header,
     arrival: Instant,
+    handled: Instant,
     datagram: Box<[u8]>,
 }
 
@@ -176,13 +177,13 @@ impl Session {
         self.last_heard = now;
         let step = header.sequence.wrapping_sub(self.max_sequence);
         if step == 0 || step > self.max_misorder {
-            return self.handle_out_of_order(arrival, header, datagram, ring);
+            return self.handle_out_of_order(now, arrival, header, datagram, ring);
         }
         // A.1: in order, with permissible gap.
         self.statistics.packets_received += 1;
         self.statistics.packets_lost += u64::from(step) - 1;
         self.advance(step, header.sequence);
-        self.keep(self.end - 1, arrival, header, datagram, ring)
+        self.keep(self.end - 1, now, arrival, header, datagram, ring)
     }
 
     #[inline]
@@ -199,12 +200,13 @@ impl Session {
     fn keep(
         &mut self,
         index: u64,
+        now: Instant,
         arrival: Instant,
         header: &Header,
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        let mut meta = SlotMeta::new(arrival, header.timestamp, header.flags());
+        let mut meta = SlotMeta::new(arrival, header.timestamp, header.flags()).handled_at(now);
         meta.payload_offset = header.payload_offset;
         meta.payload_end = header.payload_end;
         ring.insert(index, datagram, meta)?;
@@ -220,6 +222,7 @@ impl Session {
     #[cold]
     fn handle_out_of_order(
         &mut self,
+        now: Instant,
         arrival: Instant,
         header: &Header,
         datagram: &[u8],
@@ -227,11 +230,11 @@ impl Session {
     ) -> Result<(), Discard> {
         let step = header.sequence.wrapping_sub(self.max_sequence);
         if step != 0 && step < MAX_DROPOUT {
-            return self.handle_wide_gap(step, arrival, header, datagram, ring);
+            return self.handle_wide_gap(step, now, arrival, header, datagram, ring);
         }
         let back = self.max_sequence.wrapping_sub(header.sequence);
         if back >= self.max_misorder {
-            return self.handle_jump(arrival, header, datagram, ring);
+            return self.handle_jump(now, arrival, header, datagram, ring);
         }
         self.statistics.packets_received += 1;
         let index = (self.end - 1)
@@ -250,7 +253,7 @@ impl Session {
             self.statistics.packets_late += 1;
             return Err(Discard::Belated);
         }
-        self.keep(index, arrival, header, datagram, ring)?;
+        self.keep(index, now, arrival, header, datagram, ring)?;
         self.statistics.packets_reordered += 1;
         if index == self.next {
             self.released_at = arrival;
@@ -265,6 +268,7 @@ impl Session {
     fn handle_wide_gap(
         &mut self,
         step: u16,
+        now: Instant,
         arrival: Instant,
         header: &Header,
         datagram: &[u8],
@@ -281,7 +285,7 @@ impl Session {
             lost,
         });
         self.advance(1, header.sequence);
-        self.keep(self.end - 1, arrival, header, datagram, ring)
+        self.keep(self.end - 1, now, arrival, header, datagram, ring)
     }
 
     /// The next slot that is taken carries `mark`, together with one that is still there.
@@ -294,6 +298,7 @@ impl Session {
     /// A.1: two packets in sequence after a jump are a restart of the sender's numbering.
     fn handle_jump(
         &mut self,
+        now: Instant,
         arrival: Instant,
         header: &Header,
         datagram: &[u8],
@@ -309,20 +314,21 @@ impl Session {
             self.jitter.forget_transit();
             self.statistics.restarts += 1;
             self.restarted_event = true;
-            self.hold(arrival, header, datagram);
+            self.hold(now, arrival, header, datagram);
             return self.release_held(ring);
         }
         let stray = !self.held.is_empty();
         self.held.clear();
         self.bad_sequence = Some(header.sequence.wrapping_add(1));
-        self.hold(arrival, header, datagram);
+        self.hold(now, arrival, header, datagram);
         self.reject(u64::from(stray))
     }
 
-    fn hold(&mut self, arrival: Instant, header: &Header, datagram: &[u8]) {
+    fn hold(&mut self, now: Instant, arrival: Instant, header: &Header, datagram: &[u8]) {
         self.held.push(Held {
             header: *header,
             arrival,
+            handled: now,
             datagram: datagram.into(),
         });
     }
@@ -370,7 +376,7 @@ impl Session {
             MIN_SEQUENTIAL - 1
         };
         self.max_sequence = header.sequence;
-        self.hold(arrival, header, datagram);
+        self.hold(now, arrival, header, datagram);
         if wanted == 0 {
             self.phase = Phase::Valid;
             self.validated_event = true;
@@ -405,20 +411,26 @@ impl Session {
             self.cycles = u32::MAX;
         }
         let mut outcome = Ok(());
-        for Held {
-            header,
-            arrival,
-            datagram,
-        } in &held
-        {
+        for packet in &held {
+            let header = &packet.header;
             let step = header.sequence.wrapping_sub(self.max_sequence);
             self.statistics.packets_received += 1;
             self.statistics.packets_lost += u64::from(step).saturating_sub(1);
             self.advance(step, header.sequence);
-            let kept = self.keep(self.end - 1, *arrival, header, datagram, ring);
+            let Held {
+                arrival, handled, ..
+            } = *packet;
+            let kept = self.keep(
+                self.end - 1,
+                handled,
+                arrival,
+                header,
+                &packet.datagram,
+                ring,
+            );
             outcome = outcome.and(kept);
             // Releasable since the packet that proved the source.
-            self.released_at = self.released_at.max(*arrival);
+            self.released_at = self.released_at.max(arrival);
         }
         self.flush_before = self.end;
         outcome.and(self.reject(strays as u64))
@@ -652,9 +664,10 @@ impl Session {
         self.reports = Some(Box::new(ReportTimer::new(now, reporting)));
     }
 
-    /// Appends the compound RTCP packet that is due at `now`, if one is, and returns its
-    /// length: a receiver report with CNAME, after [`Self::close`] with a BYE.
-    pub fn poll_transmit_rtcp(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<usize> {
+    /// Writes the compound RTCP packet that is due at `now`, if one is, and returns its
+    /// length: a receiver report with CNAME, after [`Self::close`] with a BYE. `None` too when
+    /// `out` is too small; 512 bytes hold any.
+    pub fn poll_transmit_rtcp(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         let reports = self.reports.as_mut()?;
         let valid = self.statistics.packets_unique > 0;
         let figures = valid.then(|| Figures {
@@ -665,9 +678,11 @@ impl Session {
             jitter: self.jitter.units(),
             sender_report: self.sender_report,
         });
-        let sent = reports.poll(now, figures.as_ref(), out)?;
+        let mut compound = Vec::new();
+        let length = reports.poll(now, figures.as_ref(), &mut compound)?;
+        out.get_mut(..length)?.copy_from_slice(&compound);
         self.statistics.rtcp_sent += 1;
-        Some(sent)
+        Some(length)
     }
 }
 

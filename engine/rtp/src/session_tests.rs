@@ -331,11 +331,14 @@ fn a_report_says_what_was_received_and_answers_the_sender_report() {
     };
     b.session.enable_reports(b.now, reporting);
     let heard = b.now;
-    let mut out = Vec::new();
-    while b.session.poll_transmit_rtcp(b.now, &mut out).is_none() {
-        b.now = b.session.poll_timeout().unwrap();
-    }
-    let block = rtcp::parse(&out)
+    let mut out = [0; 512];
+    let length = loop {
+        match b.session.poll_transmit_rtcp(b.now, &mut out) {
+            Some(length) => break length,
+            None => b.now = b.session.poll_timeout().unwrap(),
+        }
+    };
+    let block = rtcp::parse(&out[..length])
         .unwrap()
         .next()
         .unwrap()

@@ -5,9 +5,9 @@
 //! One [`Netem`] is one direction of one path. All randomness comes from its seed: the same
 //! pushes give the same datagrams at the same times.
 
-use std::cmp::Ordering;
+use core::cmp::Ordering;
+use core::time::Duration;
 use std::collections::BinaryHeap;
-use std::time::Duration;
 
 use mirror_base::Instant;
 use rand_chacha::ChaCha8Rng;
