@@ -80,6 +80,7 @@ pub(crate) struct Receiver {
     fresh: Vec<Range>,
     pub(crate) nak_due: Instant,
     pub(crate) nak: Nak,
+    nak_starts: bool,
 
     flow_window: u32,
     /// The index that would continue a run of packets beyond the window.
@@ -122,6 +123,7 @@ impl Receiver {
             fresh: Vec::with_capacity(MAX_FRESH),
             nak_due: Instant::FAR_FUTURE,
             nak: Nak::None,
+            nak_starts: false,
             flow_window,
             jump: None,
         }
@@ -401,8 +403,9 @@ impl Receiver {
             self.nak = Nak::Fresh;
         }
         if self.nak_due == Instant::FAR_FUTURE {
-            // The interval is that of `Rtt`, read when the timer comes for the first time.
+            // Set to the interval of section 11.3 when the first NAK leaves.
             self.nak_due = now + Duration::from_millis(20);
+            self.nak_starts = true;
         }
     }
 
@@ -490,17 +493,19 @@ impl Receiver {
             self.nak_due = Instant::FAR_FUTURE;
             return;
         }
-        if self.nak == Nak::None {
-            self.nak = Nak::Whole;
-        }
+        self.nak = Nak::Whole;
         self.nak_due = now + rtt.nak_interval();
     }
 
-    /// The first NAK of a gap has left: the periodic one follows an interval later.
+    /// A NAK has left. The first one starts the interval of the periodic ones, and only those
+    /// continue it: new gaps must not put off the repetition of old ones.
     pub(crate) fn note_nak(&mut self, now: Instant, rtt: &Rtt) {
+        if self.nak == Nak::Whole || self.nak_starts {
+            self.nak_due = now + rtt.nak_interval();
+            self.nak_starts = false;
+        }
         self.nak = Nak::None;
         self.fresh.clear();
-        self.nak_due = now + rtt.nak_interval();
     }
 
     /// The ranges to report. Gaps that were repaired since they were found are left out.
@@ -731,6 +736,12 @@ impl Receiver {
     #[inline]
     pub(crate) const fn delivery_index(&self) -> u64 {
         self.deliver
+    }
+
+    /// Packets given up since the last delivery.
+    #[cfg(test)]
+    pub(crate) const fn pending(&self) -> u32 {
+        self.pending_lost
     }
 
     /// Whether no packet is held.
