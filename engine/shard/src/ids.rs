@@ -66,10 +66,12 @@ impl SocketIds {
     /// The place of the session that `id` may name; `None` when it is another shard's.
     #[inline]
     pub(crate) const fn locate(&self, id: u32) -> Option<u32> {
-        if id % self.shards != self.shard || id >= ID_SPACE {
+        // One division for both questions.
+        let number = id / self.shards;
+        if id - number * self.shards != self.shard || id >= ID_SPACE {
             return None;
         }
-        Some((id / self.shards) & ((1 << self.index_bits) - 1))
+        Some(number & ((1 << self.index_bits) - 1))
     }
 }
 

@@ -215,8 +215,8 @@ impl<C: Clock> Core<C> {
         let Ok(served) = outcome else {
             return self.session_panicked(key);
         };
-        let wanted = entry.stream.chunks_wanted();
-        if wanted > 0 {
+        if entry.announced && entry.is_filling() {
+            let wanted = entry.stream.chunks_wanted();
             entry.grow(wanted, pool);
         }
         let changed = served.changed && entry.announced;

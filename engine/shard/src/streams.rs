@@ -18,6 +18,8 @@ use crate::shard::Core;
 
 /// Chunks that a new ring starts with: 256 slots.
 const FIRST_CHUNKS: usize = 8;
+/// A ring with so few slots never used gets memory, if it is to have more at all.
+const FILLING_SLOTS: u64 = 128;
 /// A closing session's held packets are released as if so much time had passed: more than any
 /// TSBPD latency.
 const PAST_ALL_HOLDS: core::time::Duration = core::time::Duration::from_secs(60);
@@ -40,6 +42,15 @@ pub(crate) struct StreamEntry {
 }
 
 impl StreamEntry {
+    /// Whether the ring has used nearly all the memory that it has: a slow stream, or one that
+    /// just began, gets no more before that.
+    #[inline]
+    pub(crate) fn is_filling(&self) -> bool {
+        let ring = self.stream.ring();
+        let used = ring.end().saturating_sub(ring.oldest());
+        used + FILLING_SLOTS >= ring.capacity_slots() as u64
+    }
+
     /// Gives the ring up to `chunks` chunks, as far as the pool goes.
     pub(crate) fn grow(&mut self, chunks: usize, pool: &mut ChunkPool) {
         for _ in 0..chunks {

@@ -524,7 +524,7 @@ impl World {
     }
 
     /// Fresh snapshots of all shards.
-    pub(crate) fn snapshot(&mut self) -> Vec<Box<ShardSnapshot>> {
+    pub(crate) fn snapshot(&mut self) -> Vec<ShardSnapshot> {
         let receivers: Vec<_> = (0..self.shards.len())
             .map(|shard| {
                 let (reply, receiver) = crossbeam_channel::bounded(1);
@@ -534,7 +534,7 @@ impl World {
             })
             .collect();
         self.step();
-        receivers.iter().map(|r| r.try_recv().unwrap()).collect()
+        receivers.iter().map(|r| *r.try_recv().unwrap()).collect()
     }
 
     pub(crate) fn started(&self, id: &str) -> Vec<(ShardId, bool)> {
