@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as WallClock};
 
 use crossbeam_channel::Receiver;
-use mirror_base::{Instant, ShardId, StreamId};
+use mirror_base::{Instant, PacketSequenceNumber, ShardId, SlotRing, StreamId};
 use mirror_shard::{
-    LaunchError, RtpConfig, ShardPlacement, Shards, ShardsConfig, SrtConfig, launch,
+    Clock, LaunchError, MonotonicClock, RtpConfig, ShardPlacement, Shards, ShardsConfig, SrtConfig,
+    launch,
 };
 use mirror_stream::StreamConfig;
 use mirror_stream::report::{
@@ -181,6 +182,160 @@ fn rtp_sources_land_on_the_shard_of_their_ssrc_without_loss() {
     }
     assert_eq!(streams, 8);
     assert_eq!(drain(shards, &received), [EndReason::Drain; 8]);
+}
+
+/// A publisher on a socket of its own.
+struct Publisher {
+    socket: UdpSocket,
+    connection: mirror_srt::Connection,
+    ring: SlotRing,
+    to: SocketAddr,
+    connected: bool,
+    closed: bool,
+    to_send: u32,
+}
+
+impl Publisher {
+    fn call(number: u32, stream_id: &str, to: SocketAddr, now: Instant) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let connection = mirror_srt::Connection::connect(
+            now,
+            to,
+            number + 1,
+            PacketSequenceNumber::new(number.wrapping_mul(7_919)),
+            stream_id,
+            &mirror_srt::Config::default(),
+            0,
+        );
+        let ring = SlotRing::with_owned_chunks(2);
+        Publisher {
+            socket,
+            connection,
+            ring,
+            to,
+            connected: false,
+            closed: false,
+            to_send: 0,
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
+        let mut bytes = [0; 2048];
+        while let Ok((len, _)) = self.socket.recv_from(&mut bytes) {
+            let _ = self
+                .connection
+                .handle_datagram(now, now, &bytes[..len], &mut self.ring);
+        }
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.connection.handle_timeout(now, &mut self.ring);
+        }
+        while let Some(event) = self.connection.poll_event() {
+            match event {
+                mirror_srt::Event::Connected => self.connected = true,
+                mirror_srt::Event::Closed(_) => self.closed = true,
+            }
+        }
+        if self.connected && !self.closed && self.to_send > 0 {
+            let sent = self.connection.send(now, &[0x47; 1316]);
+            self.to_send -= u32::from(sent.is_ok());
+        }
+        while let Some(len) = self.connection.poll_transmit(now, &mut bytes) {
+            self.socket.send_to(&bytes[..len], self.to).unwrap();
+        }
+    }
+}
+
+/// Steps all publishers each millisecond and lets everybody publish, until `done` or 8 s.
+fn run(
+    publishers: &mut [Publisher],
+    shards: &Shards,
+    events: &Receiver<Event>,
+    seen: &mut Vec<Event>,
+    mut done: impl FnMut(&[Publisher]) -> bool,
+) {
+    let started = WallClock::now();
+    while !done(publishers) {
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "this takes too long"
+        );
+        let now = MonotonicClock.now();
+        for publisher in publishers.iter_mut() {
+            publisher.step(now);
+        }
+        while let Ok(event) = events.try_recv() {
+            if let Event::Authorise { shard, ticket, .. } = event {
+                shards
+                    .send(
+                        shard,
+                        Command::Authorised {
+                            ticket,
+                            decision: Ok(()),
+                        },
+                    )
+                    .unwrap();
+            }
+            seen.push(event);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn srt_publishers_connect_at_once_are_spread_and_return_to_their_shard() {
+    let config = config(true);
+    let to = config.srt.as_ref().unwrap().listen;
+    let (events, received) = crossbeam_channel::unbounded();
+    let shards = launch(config, Arc::new(Directory::default()), events).unwrap();
+    let mut seen = Vec::new();
+    let mut publishers: Vec<_> = (0..40)
+        .map(|n| Publisher::call(n, &format!("live/{n}"), to, MonotonicClock.now()))
+        .collect();
+    publishers.iter_mut().for_each(|p| p.to_send = 200);
+    let all_sent = |p: &[Publisher]| p.iter().all(|p| p.to_send == 0 && p.connection.is_sent());
+    run(&mut publishers, &shards, &received, &mut seen, all_sent);
+    let held = WallClock::now();
+    // TSBPD holds packets for 120 ms.
+    let held_over = |_: &[Publisher]| held.elapsed() > Duration::from_millis(200);
+    run(&mut publishers, &shards, &received, &mut seen, held_over);
+    for snapshot in snapshots(&shards) {
+        assert_eq!(snapshot.streams.len(), 20);
+        assert_eq!(snapshot.counters.foreign_datagrams, 0);
+        for stream in &snapshot.streams {
+            assert_eq!(stream.stats.packets_unique, 200, "{}", stream.stream_id);
+            assert_eq!(stream.stats.packets_dropped, 0);
+        }
+    }
+    // One of them goes and comes back from another port.
+    publishers[7].connection.close(MonotonicClock.now());
+    let ended = WallClock::now();
+    let gone = |_: &[Publisher]| ended.elapsed() > Duration::from_millis(300);
+    run(&mut publishers, &shards, &received, &mut seen, gone);
+    publishers[7] = Publisher::call(100, "live/7", to, MonotonicClock.now());
+    run(&mut publishers, &shards, &received, &mut seen, |p| {
+        p[7].connected
+    });
+    let started: Vec<_> = seen
+        .iter()
+        .filter_map(|event| match event {
+            Event::Started {
+                shard,
+                stream_id,
+                resumed,
+                ..
+            } if stream_id.as_str() == "live/7" => Some((*shard, *resumed)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(started.len(), 2);
+    assert_eq!(started[0].0, started[1].0);
+    assert!(!started[0].1 && started[1].1);
+    assert_eq!(drain(shards, &received).len(), 40);
+    for publisher in &mut publishers {
+        publisher.step(MonotonicClock.now());
+        assert!(publisher.closed, "every peer was told");
+    }
 }
 
 #[test]
