@@ -95,7 +95,7 @@ fn ingest_is_untouched_when_redis_dies_and_the_record_comes_back_with_it() {
     wait_for("/readyz says that the registry is gone", seconds(5), || {
         engine
             .request("GET", "/readyz")
-            .is_some_and(|r| r.status != 200 && r.body.to_lowercase().contains("re"))
+            .is_some_and(|r| r.status != 200 && r.body.to_lowercase().contains("redis"))
     });
     // A new publisher is let in without Redis, and soon.
     let begin = Instant::now();
