@@ -26,19 +26,6 @@ const PENDING_LIFETIME: Duration = Duration::from_secs(3);
 /// Bytes of the SRT stream ID that are shown.
 const SHOWN_STREAM_ID: usize = 512;
 
-/// Spec section 8: the listener is closing.
-const CLOSE: RejectionCode = RejectionCode(7);
-/// The stream ID is missing or no identifier.
-const BAD_REQUEST: RejectionCode = RejectionCode(1400);
-/// No room: streams, connections or packet memory.
-const OVERLOAD: RejectionCode = RejectionCode(1402);
-/// Terminated by the operator and still blocked.
-const FORBIDDEN: RejectionCode = RejectionCode(1403);
-/// Neither `publish` nor a default of it.
-const BAD_MODE: RejectionCode = RejectionCode(1405);
-/// The stream is live already.
-const CONFLICT: RejectionCode = RejectionCode(1409);
-
 /// A token bucket: so many a second, a second's worth at once.
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -177,7 +164,7 @@ impl<C: Clock> Core<C> {
     /// A good conclusion: finds the shard that owns its stream.
     fn conclude(&mut self, request: Box<ConnectRequest>, socket: usize, local: Option<IpAddr>) {
         if self.draining.is_some() {
-            return self.reject(&request, socket, local, CLOSE);
+            return self.reject(&request, socket, local, RejectionCode::CLOSE);
         }
         let wish = match self.wish(&request) {
             Ok(wish) => wish,
@@ -206,8 +193,8 @@ impl<C: Clock> Core<C> {
                     Err(_) => self.discard(Discard::HandshakeLimit),
                 }
             }
-            Reservation::Full => self.reject(&request, socket, local, OVERLOAD),
-            Reservation::Blocked => self.reject(&request, socket, local, FORBIDDEN),
+            Reservation::Full => self.reject(&request, socket, local, RejectionCode::OVERLOAD),
+            Reservation::Blocked => self.reject(&request, socket, local, RejectionCode::FORBIDDEN),
         }
     }
 
@@ -225,7 +212,7 @@ impl<C: Clock> Core<C> {
             let id = self
                 .directory
                 .default_stream(peer.ip(), peer.port())
-                .ok_or(BAD_REQUEST)?;
+                .ok_or(RejectionCode::BAD_REQUEST)?;
             return Ok((id, None, Vec::new()));
         };
         let fields = StreamIdFields::parse(raw);
@@ -234,9 +221,9 @@ impl<C: Clock> Core<C> {
             Some("publish") => {}
             None if default_publish => {}
             // "request", "bidirectional", anything else: nothing that this engine does.
-            _ => return Err(BAD_MODE),
+            _ => return Err(RejectionCode::BAD_MODE),
         }
-        let id = StreamId::new(&fields.resource).map_err(|_| BAD_REQUEST)?;
+        let id = StreamId::new(&fields.resource).map_err(|_| RejectionCode::BAD_REQUEST)?;
         let tags = fields
             .others
             .into_iter()
@@ -285,7 +272,7 @@ impl<C: Clock> Core<C> {
         if !self.events.must(event)
             && let Some(conclusion) = self.pending.take(ticket)
         {
-            self.refuse(&conclusion, OVERLOAD);
+            self.refuse(&conclusion, RejectionCode::OVERLOAD);
         }
     }
 
@@ -304,7 +291,7 @@ impl<C: Clock> Core<C> {
     /// Whether the stream may have this publisher: room, and no conflict.
     fn may_publish(&self, conclusion: &Conclusion) -> Result<(), RejectionCode> {
         if self.draining.is_some() {
-            return Err(CLOSE);
+            return Err(RejectionCode::CLOSE);
         }
         let limit = self
             .config
@@ -322,7 +309,7 @@ impl<C: Clock> Core<C> {
             return if self.by_request.len() < limit {
                 Ok(())
             } else {
-                Err(OVERLOAD)
+                Err(RejectionCode::OVERLOAD)
             };
         };
         let silent = session.silence(self.now) >= SUPERSEDE_AFTER;
@@ -332,7 +319,7 @@ impl<C: Clock> Core<C> {
         if over || self.config.takeover || (silent && same_credentials) {
             Ok(())
         } else {
-            Err(CONFLICT)
+            Err(RejectionCode::CONFLICT)
         }
     }
 
@@ -396,19 +383,24 @@ impl<C: Clock> Core<C> {
     ) -> Result<(), RejectionCode> {
         let now = self.now;
         let config = self.config.clone();
-        let srt = config.srt.as_ref().ok_or(OVERLOAD)?;
+        let srt = config.srt.as_ref().ok_or(RejectionCode::OVERLOAD)?;
         let publish = self.publish_request(conclusion);
         if let Some(&stream) = self.by_id.get(&conclusion.stream_id) {
             self.supersede(stream, driver);
         }
         // Looked up again: what was there may have ended for good just now.
         let resumed = self.by_id.contains_key(&conclusion.stream_id);
-        let stream = self.open_stream(publish.clone(), true).ok_or(OVERLOAD)?;
-        let entry = self.streams.get_mut(stream).ok_or(OVERLOAD)?;
+        let stream = self
+            .open_stream(publish.clone(), true)
+            .ok_or(RejectionCode::OVERLOAD)?;
+        let entry = self
+            .streams
+            .get_mut(stream)
+            .ok_or(RejectionCode::OVERLOAD)?;
         let next_index = entry.stream.ring().end();
         let Some(place) = self.sessions.next_key() else {
             self.abandon_stream(stream, resumed);
-            return Err(OVERLOAD);
+            return Err(RejectionCode::OVERLOAD);
         };
         let socket_id = self.ids.issue(place.index());
         let request = &conclusion.request;
@@ -438,7 +430,7 @@ impl<C: Clock> Core<C> {
         };
         let Ok(key) = self.sessions.insert(session) else {
             self.abandon_stream(stream, resumed);
-            return Err(OVERLOAD);
+            return Err(RejectionCode::OVERLOAD);
         };
         self.by_request.insert(request.key(), key);
         self.begin_session(stream, key, &publish, Format::MpegTs, resumed);
@@ -461,7 +453,7 @@ impl<C: Clock> Core<C> {
         }
         for ticket in self.pending.expired(self.now) {
             if let Some(conclusion) = self.pending.take(ticket) {
-                self.refuse(&conclusion, OVERLOAD);
+                self.refuse(&conclusion, RejectionCode::OVERLOAD);
             }
         }
     }
@@ -470,7 +462,7 @@ impl<C: Clock> Core<C> {
     pub(crate) fn refuse_pending(&mut self) {
         for ticket in self.pending.tickets() {
             if let Some(conclusion) = self.pending.take(ticket) {
-                self.refuse(&conclusion, CLOSE);
+                self.refuse(&conclusion, RejectionCode::CLOSE);
             }
         }
     }

@@ -17,6 +17,15 @@ use mirror_uring::ChunkPool;
 const LOW_SLOTS: usize = 32;
 
 impl<C: Clock> Core<C> {
+    /// Runs `work` that sets a session up or orders it about: a broken invariant there ends
+    /// this one errand, not the shard. A stream that is left without a session goes with the
+    /// next round of housekeeping.
+    pub(crate) fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.counters.session_panics += 1;
+        }
+    }
+
     /// Takes one datagram.
     #[inline]
     pub(crate) fn handle(&mut self, datagram: &Datagram<'_>) {
@@ -40,7 +49,7 @@ impl<C: Clock> Core<C> {
         };
         let id = u32::from_be_bytes([a, b, c, d]);
         if id == 0 {
-            return self.handshake(datagram);
+            return self.guarded(|core| core.handshake(datagram));
         }
         let Some(index) = self.ids.locate(id) else {
             return self.foreign();
@@ -99,7 +108,7 @@ impl<C: Clock> Core<C> {
         };
         match self.by_ssrc.get(&header.ssrc) {
             Some(&key) => self.rtp_packet(key, &header, datagram),
-            None => self.unknown_source(&header, datagram),
+            None => self.guarded(|core| core.unknown_source(&header, datagram)),
         }
     }
 

@@ -190,7 +190,7 @@ impl<D: Driver> Shard<D> {
             core.next_snapshot = core.now + SNAPSHOT_INTERVAL;
             // A wake-up that got lost must not leave mail lying for ever.
             core.read_mail(driver);
-            core.send_snapshot(driver);
+            core.guarded(|core| core.send_snapshot(driver));
         }
         core.outbox.empty_into(driver);
         core.events.retry();
@@ -352,8 +352,10 @@ impl<C: Clock> Core<C> {
                 return;
             };
             match mail {
-                Mail::Command(command) => self.command(command, driver),
-                Mail::Conclusion(conclusion) => self.conclude_here(*conclusion),
+                Mail::Command(command) => self.guarded(|core| core.command(command, driver)),
+                Mail::Conclusion(conclusion) => {
+                    self.guarded(|core| core.conclude_here(*conclusion));
+                }
             }
         }
     }

@@ -77,6 +77,31 @@ fn a_handshake_that_control_never_answers_expires() {
 }
 
 #[test]
+fn a_repeated_conclusion_gets_the_same_answer_and_no_second_session() {
+    let mut world = World::new(config(3));
+    let caller = world.call("live/a");
+    while world.started("live/a").is_empty() {
+        world.step();
+    }
+    world.lose_replies();
+    world.run(Duration::from_millis(100));
+    assert!(!world.callers[caller].connected, "the answer was lost");
+    world.run(Duration::from_millis(400));
+    assert!(world.callers[caller].connected);
+    let snapshots = world.snapshot();
+    assert_eq!(
+        snapshots.iter().map(|s| s.counters.accepted).sum::<u64>(),
+        1
+    );
+    assert_eq!(world.started("live/a").len(), 1);
+    world.callers[caller].to_send = 50;
+    world.run(Duration::from_millis(300));
+    let snapshots = world.snapshot();
+    let stream = snapshots.iter().flat_map(|s| &s.streams).next().unwrap();
+    assert_eq!(stream.stats.packets_unique, 50);
+}
+
+#[test]
 fn a_second_publisher_of_a_live_stream_is_refused() {
     let mut world = World::new(config(2));
     let first = world.call_and_wait("live/a");

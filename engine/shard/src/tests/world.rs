@@ -517,6 +517,11 @@ impl World {
         self.step_control();
     }
 
+    /// Everything that is on its way to the peers gets lost.
+    pub(crate) fn lose_replies(&mut self) {
+        self.net.borrow_mut().to_peers.clear();
+    }
+
     pub(crate) fn run(&mut self, time: Duration) {
         for _ in 0..time.as_millis() {
             self.step();
