@@ -6,6 +6,7 @@
 //! delivered, discarded or is still held; everything ends; the same seed takes the same course.
 
 mod host;
+mod rtp;
 mod scenario;
 
 use core::time::Duration;

@@ -15,13 +15,14 @@ pub(crate) struct Datagram {
 
 /// The datagrams of `tests/vectors/rtp/<name>.pcap`.
 pub(crate) fn datagrams(name: &str) -> Vec<Datagram> {
-    let path = format!(
-        "{}/../../tests/vectors/rtp/{name}.pcap",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join(format!("tests/vectors/rtp/{name}.pcap")))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no capture {name}"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-    assert_eq!(word(0), 0xA1B2_C3D4, "{path}: little-endian, microseconds");
+    assert_eq!(word(0), 0xA1B2_C3D4, "{name}: little-endian, microseconds");
     let (mut at, mut first, mut out) = (24, None, Vec::new());
     while at + 16 <= bytes.len() {
         let micros = u64::from(word(at)) * 1_000_000 + u64::from(word(at + 4));

@@ -618,12 +618,18 @@ impl Assembler {
 
     fn open_at(&mut self, first: Mark) {
         self.open = true;
+        let (pts, dts) = (self.next_pts, self.next_dts);
         self.unit = Unit {
             first,
-            pts: self.next_pts.take(),
-            dts: self.next_dts.take(),
+            pts,
+            dts,
             ..Unit::default()
         };
+        if !self.source_delimits {
+            // A PES packet's times are those of the first unit that begins in it (2.7.4); an
+            // RTP timestamp is that of all that carries it.
+            self.set_timestamps(None, None);
+        }
     }
 
     fn close_here(&mut self, arrival: Instant) {

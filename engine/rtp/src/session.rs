@@ -432,7 +432,6 @@ impl Session {
             // Releasable since the packet that proved the source.
             self.released_at = self.released_at.max(arrival);
         }
-        self.flush_before = self.end;
         outcome.and(self.reject(strays as u64))
     }
 
