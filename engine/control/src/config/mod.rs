@@ -27,6 +27,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use pinning::{
     Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,
 };
+pub(crate) use value::show_version as value_show_version;
 pub use value::{Cidr, IdPattern, show_duration, show_size};
 
 use error::ErrorList;

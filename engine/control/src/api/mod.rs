@@ -1,0 +1,336 @@
+//! The HTTP side (product contract, section 4): the cage accepts ([`cage`]), tiny_http speaks
+//! HTTP, a few workers answer ([`routes`]), and a supervisor hangs a new tiny_http into the cage
+//! when the old one fails. Nothing here can hold up the control thread or a shard: handlers look
+//! at the shared state under short locks and wait for shards for a second at the most.
+
+mod cage;
+mod latency;
+mod list;
+mod response;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cage::{Cage, CageCounters, Door};
+use response::Response;
+
+pub(crate) use latency::{
+    STAGES as LATENCY_STAGES, ask_all as ask_latency, stage as latency_stage,
+};
+pub(crate) use routes::Service;
+
+/// Threads that answer requests.
+const WORKERS: usize = 4;
+/// How often the supervisor tries whether tiny_http answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Requests answered, by class of status.
+#[derive(Debug, Default)]
+pub(crate) struct ApiCounters {
+    pub(crate) cage: Arc<CageCounters>,
+    pub(crate) ok: AtomicU64,
+    pub(crate) client_errors: AtomicU64,
+    pub(crate) server_errors: AtomicU64,
+    pub(crate) busy_us: AtomicU64,
+    pub(crate) panics: AtomicU64,
+}
+
+/// The running HTTP side.
+#[derive(Debug)]
+pub(crate) struct Api {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Api {
+    /// Binds and starts. The listener is bound here, so that a port in use is an error at once.
+    pub(crate) fn start(service: Arc<Service>) -> io::Result<Api> {
+        let config = &service.config.api;
+        let listener = bind(config.listen)?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let server = Inner::start(service.clone())?;
+        let door = Arc::new(Door {
+            path: Mutex::new(server.path.clone()),
+            suspect: AtomicBool::new(false),
+        });
+        let cage = Cage {
+            listener,
+            max_connections: config.max_connections,
+            door: door.clone(),
+            counters: service.counters.cage.clone(),
+            stop: stop.clone(),
+        };
+        let supervisor = Supervisor {
+            service,
+            server,
+            door,
+            stop: stop.clone(),
+        };
+        let threads = vec![
+            std::thread::Builder::new()
+                .name("api-cage".to_owned())
+                .spawn(move || cage.run())?,
+            std::thread::Builder::new()
+                .name("api-watch".to_owned())
+                .spawn(move || supervisor.run())?,
+        ];
+        Ok(Api {
+            address,
+            stop,
+            threads,
+        })
+    }
+
+    /// Where it listens (the port too when 0 was asked for).
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends all threads.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// One tiny_http with its workers, on a Unix socket in a directory that only we can enter.
+struct Inner {
+    path: PathBuf,
+    directory: PathBuf,
+    retired: Arc<AtomicBool>,
+    /// Keeps tiny_http's accept thread alive as long as the workers live.
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Inner {
+    fn start(service: Arc<Service>) -> io::Result<Inner> {
+        let directory = private_directory()?;
+        let path = directory.join("http");
+        let listener = UnixListener::bind(&path)?;
+        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+        let server = Arc::new(server);
+        let retired = Arc::new(AtomicBool::new(false));
+        let workers = (0..WORKERS)
+            .map(|i| {
+                let (server, service, retired) = (server.clone(), service.clone(), retired.clone());
+                std::thread::Builder::new()
+                    .name(format!("api-{i}"))
+                    .spawn(move || work(&server, &service, &retired))
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Inner {
+            path,
+            directory,
+            retired,
+            workers,
+        })
+    }
+
+    /// tiny_http answers a request, or one of its workers has left because its acceptor died.
+    fn answers(&self) -> bool {
+        !self.workers.iter().any(JoinHandle::is_finished) && probe(&self.path).is_ok()
+    }
+
+    fn retire(self, wait: bool) {
+        self.retired.store(true, Ordering::Relaxed);
+        if wait {
+            for worker in self.workers {
+                let _ = worker.join();
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn work(server: &tiny_http::Server, service: &Service, retired: &AtomicBool) {
+    while !retired.load(Ordering::Relaxed) {
+        match server.recv_timeout(Duration::from_millis(200)) {
+            Ok(Some(request)) => answer(service, request),
+            Ok(None) => {}
+            // tiny_http's acceptor is dead: the supervisor sees this worker gone.
+            Err(_) => return,
+        }
+    }
+}
+
+fn answer(service: &Service, request: tiny_http::Request) {
+    let start = Instant::now();
+    let authorization = header(&request, "Authorization");
+    let origin = header(&request, "Origin");
+    let method = request.method().as_str().to_owned();
+    let url = request.url().to_owned();
+    let handled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        service.handle(&method, &url, authorization.as_deref(), origin.as_deref())
+    }));
+    let response = handled.unwrap_or_else(|_| {
+        service.counters.panics.fetch_add(1, Ordering::Relaxed);
+        Response::error(500, "this request met an error of ours")
+    });
+    let counters = &service.counters;
+    match response.status {
+        ..400 => &counters.ok,
+        400..500 => &counters.client_errors,
+        _ => &counters.server_errors,
+    }
+    .fetch_add(1, Ordering::Relaxed);
+    let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    counters.busy_us.fetch_add(micros, Ordering::Relaxed);
+    // A client that is gone is no fault.
+    let _ = request.respond(to_tiny(response));
+}
+
+fn header(request: &tiny_http::Request, name: &'static str) -> Option<String> {
+    request
+        .headers()
+        .iter()
+        .find(|h| h.field.equiv(name))
+        .map(|h| h.value.as_str().to_owned())
+}
+
+fn to_tiny(response: Response) -> tiny_http::Response<io::Cursor<Vec<u8>>> {
+    let length = response.body.len();
+    let mut headers = Vec::with_capacity(response.headers.len() + 3);
+    let own = [
+        ("Content-Type", response.content_type),
+        ("Cache-Control", "no-store"),
+        ("Server", "mirror-ingest"),
+    ];
+    let all = own.into_iter().chain(
+        response
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str())),
+    );
+    for (name, value) in all {
+        headers.extend(tiny_http::Header::from_bytes(name, value));
+    }
+    tiny_http::Response::new(
+        tiny_http::StatusCode(response.status),
+        headers,
+        io::Cursor::new(response.body),
+        Some(length),
+        None,
+    )
+    // The length is always known: never chunk.
+    .with_chunked_threshold(usize::MAX)
+}
+
+/// Watches tiny_http and starts it anew when it fails.
+struct Supervisor {
+    service: Arc<Service>,
+    server: Inner,
+    door: Arc<Door>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Supervisor {
+    fn run(mut self) {
+        let mut next_probe = Instant::now() + PROBE_INTERVAL;
+        while !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+            let now = Instant::now();
+            let dead = self.server.workers.iter().any(JoinHandle::is_finished);
+            let suspect = self.door.suspect.swap(false, Ordering::Relaxed);
+            if !dead && !suspect && now < next_probe {
+                continue;
+            }
+            next_probe = now + PROBE_INTERVAL;
+            if !self.server.answers() {
+                self.restart();
+            }
+        }
+        self.server.retire(true);
+    }
+
+    fn restart(&mut self) {
+        tracing::error!("the HTTP server does not answer: starting it anew");
+        match Inner::start(self.service.clone()) {
+            Ok(server) => {
+                let path = server.path.clone();
+                *self
+                    .door
+                    .path
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = path;
+                let old = std::mem::replace(&mut self.server, server);
+                // Its workers may hang: they are left to end by themselves.
+                old.retire(false);
+                self.service
+                    .counters
+                    .cage
+                    .server_restarts
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the HTTP server cannot be started");
+                self.door.suspect.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Asks tiny_http for a sign of life.
+fn probe(path: &std::path::Path) -> io::Result<()> {
+    use std::io::{Read, Write};
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: self\r\nConnection: close\r\n\r\n")?;
+    let mut start = [0_u8; 12];
+    stream.read_exact(&mut start)?;
+    if start.starts_with(b"HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(io::Error::other("no 200"))
+    }
+}
+
+/// A directory that only this user can enter.
+fn private_directory() -> io::Result<PathBuf> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let mut bases: Vec<PathBuf> = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from)
+        .collect();
+    bases.push(std::env::temp_dir());
+    bases.push(PathBuf::from("/run"));
+    bases.push(PathBuf::from("/dev/shm"));
+    let mut last = io::Error::other("no directory for the API's inner socket");
+    for base in bases {
+        // sun_path has 108 bytes.
+        if base.as_os_str().len() > 60 {
+            continue;
+        }
+        for _ in 0..16 {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let nanos = crate::clock::now().as_nanos();
+            let directory = base.join(format!("mirror-{}-{number}-{nanos:x}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => return Ok(directory),
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,523 @@
+//! The control thread: takes the shards' events in, decides who may publish, keeps the state
+//! that the HTTP side shows, and tells the registry. It may be slow and may lose Redis; a shard
+//! never waits for it longer than its own handshake timeout.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, select, tick};
+use mirror_base::{Instant, ShardId, StreamId};
+use mirror_stream::report::{Command, EndReason, Event, PublishRequest, Status};
+use serde_json::{Value, json};
+
+use crate::clock::{self, WallClock};
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::registry::{Claim, EventRecord, Notice, Registry, Write};
+use crate::state::{Entry, SharedState, lock};
+use crate::{Mailboxes, ShardStopped, process};
+
+/// A handshake waits for the registry's claim so long at the most (D14).
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(250);
+/// Publishers waiting for a claim at the same time; more are let in provisionally.
+const MAX_PENDING: usize = 4096;
+/// A claim whose stream did not start within this time is given up.
+const ABANDON_AFTER: Duration = Duration::from_secs(5);
+/// Log lines of refusals a second.
+const REFUSALS_LOGGED: u32 = 5;
+
+/// SRT rejection codes of the application (SRT access control, section "Rejection codes").
+pub(crate) mod rejection {
+    pub(crate) const OVERLOAD: u32 = 1402;
+    pub(crate) const FORBIDDEN: u32 = 1403;
+    pub(crate) const CONFLICT: u32 = 1409;
+    pub(crate) const DOWN: u32 = 1503;
+}
+
+/// What the control thread works with.
+pub(crate) struct Runtime {
+    pub(crate) config: Arc<Config>,
+    pub(crate) state: SharedState,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) mailboxes: Arc<dyn Mailboxes>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) stopped: Sender<ShardStopped>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) pending: HashMap<u64, Pending>,
+    pub(crate) next_ticket: u64,
+    pub(crate) next_seq: u64,
+    pub(crate) next_heartbeat: Instant,
+    pub(crate) usage: process::Meter,
+    pub(crate) refusal_log: RefusalLog,
+    /// Claims granted, whose streams have not started yet.
+    pub(crate) granted: HashMap<StreamId, Instant>,
+    pub(crate) _notices: Sender<Notice>,
+}
+
+/// A publisher whose claim is being asked for.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    shard: ShardId,
+    ticket: u64,
+    request: PublishRequest,
+    deadline: Instant,
+}
+
+/// Lets a few log lines a second through and counts the rest.
+#[derive(Debug, Default)]
+pub(crate) struct RefusalLog {
+    left: u32,
+    held_back: u64,
+}
+
+impl Runtime {
+    pub(crate) fn run(mut self, events: &Receiver<Event>, notices: &Receiver<Notice>) {
+        let seconds = tick(Duration::from_secs(1));
+        let deadlines = tick(Duration::from_millis(20));
+        let mut open = true;
+        self.next_heartbeat = clock::now() + self.config.registry.heartbeat_interval;
+        self.each_second(clock::now());
+        while !self.stop.load(Ordering::Relaxed) {
+            // Without shards left, time and registry still go on until the daemon ends us.
+            if !open {
+                select! {
+                    recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
+                    recv(seconds) -> _ => self.each_second(clock::now()),
+                    recv(deadlines) -> _ => {}
+                }
+                continue;
+            }
+            select! {
+                recv(events) -> event => match event {
+                    Ok(event) => self.event(clock::now(), event),
+                    Err(_) => open = false,
+                },
+                recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
+                recv(seconds) -> _ => self.each_second(clock::now()),
+                recv(deadlines) -> _ => self.claim_deadlines(clock::now()),
+            }
+        }
+        // What the shards said last, then nobody is left to speak for the streams.
+        for event in events.try_iter().take(100_000) {
+            self.event(clock::now(), event);
+        }
+        self.deregister(clock::now());
+    }
+
+    /// The engine ends: its streams are gone.
+    fn deregister(&mut self, now: Instant) {
+        let ids: Vec<StreamId> = lock(&self.state).live().map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            lock(&self.state).changed(now, &id, Status::Terminated);
+            self.publish(
+                now,
+                &id,
+                "stream.terminated",
+                json!({ "reason": EndReason::Drain.name() }),
+            );
+        }
+    }
+
+    fn event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Authorise {
+                shard,
+                ticket,
+                request,
+            } => self.authorise(now, shard, ticket, request),
+            Event::Started {
+                shard,
+                stream_id,
+                request,
+                resumed,
+            } => {
+                self.started(now, shard, &stream_id, &request, resumed);
+            }
+            Event::Changed {
+                stream_id, status, ..
+            } => {
+                let before = lock(&self.state).changed(now, &stream_id, status);
+                if let Some(before) = before {
+                    self.publish(now, &stream_id, status_event(before, status), json!({}));
+                }
+            }
+            Event::Ended {
+                shard,
+                stream_id,
+                reason,
+                status,
+                last,
+            } => {
+                lock(&self.state).ended(now, shard, reason, status, last);
+                tracing::info!(stream = %stream_id, reason = reason.name(), status = status.name(), "stream ended");
+                let kind = status_event(Status::Active, status);
+                self.publish(now, &stream_id, kind, json!({ "reason": reason.name() }));
+            }
+            Event::Snapshot(snapshot) => {
+                let changes = lock(&self.state).snapshot(now, snapshot);
+                for id in changes.created {
+                    self.publish(now, &id, "stream.created", json!({}));
+                }
+                for (id, health) in changes.updated {
+                    let kind = if health {
+                        "health.changed"
+                    } else {
+                        "stream.updated"
+                    };
+                    self.publish(now, &id, kind, json!({}));
+                }
+                for id in changes.vanished {
+                    tracing::info!(stream = %id, "stream is gone from its shard");
+                    self.publish(
+                        now,
+                        &id,
+                        "stream.terminated",
+                        json!({ "reason": "vanished" }),
+                    );
+                }
+            }
+            Event::Stopped { shard, error } => {
+                if let Some(error) = &error {
+                    tracing::error!(%shard, error, "shard failed");
+                }
+                if let Some(Some(entry)) = lock(&self.state).shards.get_mut(shard.index()) {
+                    entry.stopped = true;
+                }
+                let _ = self.stopped.try_send(ShardStopped { shard, error });
+            }
+        }
+    }
+
+    fn authorise(&mut self, now: Instant, shard: ShardId, ticket: u64, request: PublishRequest) {
+        if let Err((code, why)) = self.judge(now, shard, &request) {
+            self.refuse(shard, ticket, &request, code, why);
+            return;
+        }
+        let created_us = WallClock::read().unix_micros(now);
+        let own = self.next_ticket;
+        self.next_ticket += 1;
+        let claim = if self.pending.len() < MAX_PENDING {
+            self.registry.claim(own, &request.stream_id, created_us)
+        } else {
+            Claim::Provisional
+        };
+        match claim {
+            Claim::Granted | Claim::Provisional => self.answer(shard, ticket, Ok(())),
+            Claim::Pending => {
+                let deadline = now + CLAIM_TIMEOUT;
+                self.pending.insert(
+                    own,
+                    Pending {
+                        shard,
+                        ticket,
+                        request,
+                        deadline,
+                    },
+                );
+            }
+        }
+    }
+
+    /// What this process alone can decide.
+    fn judge(
+        &self,
+        now: Instant,
+        shard: ShardId,
+        request: &PublishRequest,
+    ) -> Result<(), (u32, &'static str)> {
+        let id = &request.stream_id;
+        let ip = request.peer.ip();
+        if self.directory.is_blocked(now, id) {
+            return Err((
+                rejection::FORBIDDEN,
+                "terminated by the operator a moment ago",
+            ));
+        }
+        let rules = &self.config.publishers;
+        if !rules.is_empty() && !rules.iter().any(|rule| rule.admits(id, ip)) {
+            return Err((rejection::FORBIDDEN, "no publisher rule fits"));
+        }
+        let state = lock(&self.state);
+        if state.draining {
+            return Err((rejection::DOWN, "the engine is draining"));
+        }
+        // Two publishers on one shard are the shard's to judge: it knows which one is silent.
+        let elsewhere = state
+            .streams
+            .get(id)
+            .is_some_and(|e| !e.is_over() && e.shard != shard);
+        if elsewhere {
+            return Err((rejection::CONFLICT, "live on another shard"));
+        }
+        if state.live().filter(|(other, _)| *other != id).count() >= self.config.max_streams {
+            return Err((rejection::OVERLOAD, "max_streams reached"));
+        }
+        let limit = self.config.registry.max_streams_per_source;
+        if limit > 0 && state.live_from(ip, id) >= limit {
+            return Err((rejection::OVERLOAD, "max_streams_per_source reached"));
+        }
+        Ok(())
+    }
+
+    fn refuse(
+        &mut self,
+        shard: ShardId,
+        ticket: u64,
+        request: &PublishRequest,
+        code: u32,
+        why: &str,
+    ) {
+        {
+            let refusals = &mut lock(&self.state).refusals;
+            match code {
+                rejection::CONFLICT => refusals.conflict += 1,
+                rejection::OVERLOAD => refusals.overload += 1,
+                rejection::DOWN => refusals.down += 1,
+                _ => refusals.forbidden += 1,
+            }
+        }
+        if self.refusal_log.admit() {
+            tracing::warn!(stream = %request.stream_id, peer = %request.peer, code, why, "publisher refused");
+        }
+        self.answer(shard, ticket, Err(code));
+    }
+
+    fn answer(&self, shard: ShardId, ticket: u64, decision: Result<(), u32>) {
+        // A shard that is gone needs no answer.
+        let _ = self
+            .mailboxes
+            .send(shard, Command::Authorised { ticket, decision });
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Granted { ticket } | Notice::Provisional { ticket } => {
+                if let Some(p) = self.pending.remove(&ticket) {
+                    self.answer(p.shard, p.ticket, Ok(()));
+                    self.granted.insert(p.request.stream_id, clock::now());
+                }
+            }
+            Notice::Held { ticket, by } => match self.pending.remove(&ticket) {
+                Some(p) => {
+                    let why = format!("held by instance {by}");
+                    self.refuse(p.shard, p.ticket, &p.request, rejection::CONFLICT, &why);
+                }
+                // Came too late: the stream was let in provisionally. The next write of its
+                // record settles who was first.
+                None => {}
+            },
+            Notice::Lost { stream_id, to } => {
+                let shard = lock(&self.state)
+                    .streams
+                    .get(&stream_id)
+                    .filter(|e| !e.is_over())
+                    .map(|e| e.shard);
+                let Some(shard) = shard else { return };
+                tracing::warn!(stream = %stream_id, instance = to, "another instance had the stream first: ending ours");
+                let _ = self.mailboxes.send(
+                    shard,
+                    Command::Terminate {
+                        stream_id,
+                        reason: EndReason::TakenOver,
+                    },
+                );
+            }
+        }
+    }
+
+    fn claim_deadlines(&mut self, now: Instant) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let late: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| p.deadline <= now)
+            .map(|(&ticket, _)| ticket)
+            .collect();
+        for ticket in late {
+            if let Some(p) = self.pending.remove(&ticket) {
+                self.answer(p.shard, p.ticket, Ok(()));
+            }
+        }
+    }
+
+    fn started(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        id: &StreamId,
+        request: &PublishRequest,
+        resumed: bool,
+    ) {
+        let mut tags = request.tags.clone();
+        let ip = request.peer.ip();
+        for rule in self
+            .config
+            .publishers
+            .iter()
+            .filter(|rule| rule.admits(id, ip))
+            .take(1)
+        {
+            tags.extend(rule.tags.iter().cloned());
+        }
+        tags.sort();
+        tags.dedup();
+        self.granted.remove(id);
+        let created = lock(&self.state).started(now, shard, request, tags);
+        tracing::info!(stream = %id, peer = %request.peer, protocol = request.protocol.name(), %shard, resumed, "stream started");
+        if created {
+            self.publish(now, id, "stream.created", json!({}));
+        }
+        self.publish(now, id, "stream.started", json!({ "resumed": resumed }));
+    }
+
+    /// Tells the registry a stream's state, and subscribers what happened.
+    fn publish(&mut self, now: Instant, id: &StreamId, kind: &'static str, mut data: Value) {
+        let clock = WallClock::read();
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let mut state = lock(&self.state);
+        let Some(entry) = state.streams.get_mut(id) else {
+            return;
+        };
+        if let Some(map) = data.as_object_mut() {
+            map.insert("status".to_owned(), json!(entry.status.name()));
+            if kind == "health.changed" {
+                let (health, reasons) = entry.health();
+                map.insert("health".to_owned(), json!(health.name()));
+                map.insert("reasons".to_owned(), json!(reasons));
+            }
+        }
+        let event = EventRecord {
+            kind,
+            timestamp: clock.rfc3339(now),
+            data,
+            seq,
+        };
+        let (over, created_us) = beat(entry, now, &clock);
+        let record = state.record(id, &clock).map(|r| r.to_json());
+        drop(state);
+        self.registry.write(Write {
+            stream_id: id.clone(),
+            record,
+            live: !over,
+            created_us,
+            ttl: if over {
+                self.config.registry.terminated_ttl
+            } else {
+                self.config.registry.ttl
+            },
+            event: Some(event),
+        });
+    }
+
+    fn each_second(&mut self, now: Instant) {
+        self.refusal_log.refill();
+        let usage = self.usage.read(now);
+        let gone = {
+            let mut state = lock(&self.state);
+            state.process = usage;
+            state.expire(now, self.config.registry.terminated_ttl)
+        };
+        for stream_id in gone {
+            self.registry.write(Write {
+                stream_id,
+                record: None,
+                live: false,
+                created_us: 0,
+                ttl: Duration::ZERO,
+                event: None,
+            });
+        }
+        self.abandon_claims(now);
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + self.config.registry.heartbeat_interval;
+            self.heartbeat(now);
+        }
+    }
+
+    /// Gives up claims whose handshakes came to nothing, so that other instances may have them.
+    fn abandon_claims(&mut self, now: Instant) {
+        if self.granted.is_empty() {
+            return;
+        }
+        let registry = &self.registry;
+        let state = lock(&self.state);
+        self.granted.retain(|id, at| {
+            let waiting = now.saturating_since(*at) < ABANDON_AFTER;
+            if !waiting && state.streams.get(id).is_none_or(Entry::is_over) {
+                registry.abandon(id);
+            }
+            waiting
+        });
+    }
+
+    fn heartbeat(&mut self, now: Instant) {
+        let clock = WallClock::read();
+        let ids: Vec<StreamId> = lock(&self.state).live().map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            // One short lock each: the HTTP side gets its turn between.
+            let mut state = lock(&self.state);
+            let Some(entry) = state.streams.get_mut(&id) else {
+                continue;
+            };
+            let (over, created_us) = beat(entry, now, &clock);
+            let record = state.record(&id, &clock).map(|r| r.to_json());
+            drop(state);
+            if !over {
+                let ttl = self.config.registry.ttl;
+                self.registry.write(Write {
+                    stream_id: id,
+                    record,
+                    live: true,
+                    created_us,
+                    ttl,
+                    event: None,
+                });
+            }
+        }
+    }
+}
+
+/// Marks a stream's record as refreshed; whether it is over, and its birth in µs since 1970.
+fn beat(entry: &mut Entry, now: Instant, clock: &WallClock) -> (bool, i64) {
+    entry.last_heartbeat = Some(now);
+    (
+        entry.is_over(),
+        clock.unix_micros(entry.snapshot.created_at),
+    )
+}
+
+/// The event that a change of status is to subscribers.
+fn status_event(before: Status, after: Status) -> &'static str {
+    match (before, after) {
+        (_, Status::Paused) => "stream.paused",
+        (Status::Paused, Status::Active) => "stream.resumed",
+        (_, Status::Reconnecting) => "stream.reconnecting",
+        (_, Status::Terminated) => "stream.terminated",
+        (_, Status::Error) => "stream.error",
+        _ => "stream.updated",
+    }
+}
+
+impl RefusalLog {
+    fn admit(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        self.held_back += 1;
+        false
+    }
+
+    fn refill(&mut self) {
+        self.left = REFUSALS_LOGGED;
+        let held_back = std::mem::take(&mut self.held_back);
+        if held_back > 0 {
+            tracing::warn!(held_back, "more publishers were refused");
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! What control knows: every stream's last snapshot, also of those that ended a while ago, and
+//! each shard's. The control thread writes it as events come; the HTTP side reads it. The lock
+//! is held for short looks only: snapshots are shared, not copied.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mirror_base::{Instant, ShardId, StreamId};
+use mirror_stream::report::{
+    EndReason, PipelineState, PublishRequest, ShardSnapshot, Status, StreamSnapshot, StreamStats,
+};
+use serde_json::{Map, Value, json};
+
+use crate::config::value_show_version;
+use crate::record::{Context, Record};
+
+/// Ended streams that stay visible at the most, whatever `terminated_ttl` says: a storm of
+/// short sessions must not fill the memory.
+const MAX_ENDED: usize = 1000;
+/// A shard whose last snapshot is older is not well.
+pub(crate) const SHARD_STALE: Duration = Duration::from_secs(4);
+/// Loss or damage within so long makes a stream degraded.
+const HEALTH_WINDOW: Duration = Duration::from_secs(10);
+
+/// How a stream does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Health {
+    Healthy,
+    Degraded,
+    Critical,
+    #[default]
+    Unknown,
+}
+
+/// One stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) snapshot: Arc<StreamSnapshot>,
+    pub(crate) shard: ShardId,
+    pub(crate) core: Option<u32>,
+    pub(crate) status: Status,
+    pub(crate) updated_at: Instant,
+    pub(crate) seen_at: Instant,
+    pub(crate) ended_at: Option<Instant>,
+    pub(crate) last_heartbeat: Option<Instant>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Map<String, Value>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) error_count: u64,
+    pub(crate) end_reason: Option<EndReason>,
+    /// Snapshots of its shard in which the stream was missing.
+    pub(crate) missing: u8,
+    /// When repair failed or media was damaged last.
+    pub(crate) hurt_at: Option<Instant>,
+    pub(crate) known_health: Health,
+}
+
+impl Entry {
+    /// Whether the stream is gone, and only its record remains.
+    pub(crate) fn is_over(&self) -> bool {
+        self.status == Status::Terminated
+            || (self.status == Status::Error && self.ended_at.is_some())
+    }
+
+    /// Health and its reasons.
+    pub(crate) fn health(&self) -> (Health, Vec<&'static str>) {
+        if self.is_over() {
+            return (Health::Unknown, vec!["ended"]);
+        }
+        match self.status {
+            Status::Error => return (Health::Critical, vec!["error"]),
+            Status::Active => {}
+            Status::Reconnecting => return (Health::Degraded, vec!["waiting for its publisher"]),
+            _ => return (Health::Unknown, vec!["not active"]),
+        }
+        let mut reasons = Vec::new();
+        let silent = self
+            .snapshot
+            .last_packet_at
+            .is_some_and(|at| self.seen_at.saturating_since(at) > Duration::from_secs(1));
+        if silent {
+            reasons.push("no packet for more than a second");
+        }
+        if self.snapshot.state == PipelineState::Recovering {
+            reasons.push("waiting for a key frame after damage");
+        }
+        if self
+            .hurt_at
+            .is_some_and(|at| self.seen_at.saturating_since(at) < HEALTH_WINDOW)
+        {
+            reasons.push("unrepaired loss or damage in the last 10 s");
+        }
+        if !reasons.is_empty() {
+            (Health::Degraded, reasons)
+        } else if self.snapshot.stats.packets_received == 0 {
+            (Health::Unknown, vec!["nothing received yet"])
+        } else {
+            (Health::Healthy, reasons)
+        }
+    }
+}
+
+/// A shard's last snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardEntry {
+    pub(crate) snapshot: Arc<ShardSnapshot>,
+    pub(crate) received_at: Instant,
+    /// Share of a core since the snapshot before, percent.
+    pub(crate) cpu_percent: f64,
+    pub(crate) stopped: bool,
+}
+
+/// Sums over streams that are visible no longer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) packets_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) packets_lost: u64,
+    pub(crate) packets_dropped: u64,
+    pub(crate) packets_retransmitted: u64,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, stats: &StreamStats) {
+        self.packets_received += stats.packets_received;
+        self.bytes_received += stats.bytes_received;
+        self.packets_lost += stats.packets_lost;
+        self.packets_dropped += stats.packets_dropped;
+        self.packets_retransmitted += stats.packets_retransmitted;
+    }
+}
+
+/// The process itself, once a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessUsage {
+    /// Percent of one core.
+    pub(crate) cpu_percent: f64,
+    /// User and system time so far, seconds.
+    pub(crate) cpu_seconds: f64,
+    /// Resident bytes.
+    pub(crate) memory: u64,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) streams: HashMap<StreamId, Entry>,
+    pub(crate) shards: Vec<Option<ShardEntry>>,
+    pub(crate) retired: Totals,
+    pub(crate) process: ProcessUsage,
+    pub(crate) context: Context,
+    pub(crate) draining: bool,
+    pub(crate) refusals: Refusals,
+}
+
+/// Refused publishers by reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Refusals {
+    pub(crate) conflict: u64,
+    pub(crate) overload: u64,
+    pub(crate) forbidden: u64,
+    pub(crate) down: u64,
+}
+
+/// What a snapshot changed, for events.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Streams that were not known.
+    pub(crate) created: Vec<StreamId>,
+    /// Streams whose record differs in more than figures, and whether their health does.
+    pub(crate) updated: Vec<(StreamId, bool)>,
+    /// Streams that their shard no longer has, without having said so.
+    pub(crate) vanished: Vec<StreamId>,
+}
+
+pub(crate) type SharedState = Arc<Mutex<State>>;
+
+/// Locks; a panic elsewhere does not take the state away.
+pub(crate) fn lock(state: &SharedState) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    pub(crate) fn new(shards: usize, context: Context) -> Self {
+        State {
+            streams: HashMap::new(),
+            shards: vec![None; shards],
+            retired: Totals::default(),
+            process: ProcessUsage::default(),
+            context,
+            draining: false,
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Streams that are not over.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (&StreamId, &Entry)> {
+        self.streams.iter().filter(|(_, entry)| !entry.is_over())
+    }
+
+    /// Live streams from `ip`, `except` left out.
+    pub(crate) fn live_from(&self, ip: IpAddr, except: &StreamId) -> usize {
+        let ip = ip.to_canonical();
+        self.live()
+            .filter(|(id, entry)| *id != except && entry.snapshot.peer.ip().to_canonical() == ip)
+            .count()
+    }
+
+    pub(crate) fn record(&self, id: &StreamId, clock: &crate::clock::WallClock) -> Option<Record> {
+        self.streams
+            .get(id)
+            .map(|entry| Record::of(entry, &self.context, clock))
+    }
+
+    /// A session was accepted. Returns whether the stream is new.
+    pub(crate) fn started(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        request: &PublishRequest,
+        tags: Vec<String>,
+    ) -> bool {
+        let core = self.core_of(shard);
+        let metadata = metadata(request);
+        match self.streams.get_mut(&request.stream_id) {
+            Some(entry) if !entry.is_over() => {
+                let mut snapshot = (*entry.snapshot).clone();
+                snapshot.peer = request.peer;
+                snapshot.started_at = now;
+                snapshot.status = Status::Connecting;
+                entry.snapshot = Arc::new(snapshot);
+                entry.shard = shard;
+                entry.core = core;
+                entry.status = Status::Connecting;
+                entry.updated_at = now;
+                entry.seen_at = now;
+                entry.end_reason = None;
+                entry.ended_at = None;
+                entry.tags = tags;
+                entry.metadata = metadata;
+                entry.missing = 0;
+                false
+            }
+            _ => {
+                self.retire(&request.stream_id.clone());
+                let snapshot = Arc::new(first_snapshot(now, request));
+                let mut entry = Entry::new(now, snapshot, shard, core);
+                entry.tags = tags;
+                entry.metadata = metadata;
+                self.streams.insert(request.stream_id.clone(), entry);
+                true
+            }
+        }
+    }
+
+    /// A status changed; returns the one before, if it differed.
+    pub(crate) fn changed(
+        &mut self,
+        now: Instant,
+        id: &StreamId,
+        status: Status,
+    ) -> Option<Status> {
+        let entry = self.streams.get_mut(id)?;
+        let before = std::mem::replace(&mut entry.status, status);
+        entry.updated_at = now;
+        if status == Status::Error && before != Status::Error {
+            entry.error_count += 1;
+        }
+        if status == Status::Terminated && entry.ended_at.is_none() {
+            entry.ended_at = Some(now);
+        }
+        (before != status).then_some(before)
+    }
+
+    /// A session ended.
+    pub(crate) fn ended(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        reason: EndReason,
+        status: Status,
+        last: Box<StreamSnapshot>,
+    ) {
+        let core = self.core_of(shard);
+        let id = last.stream_id.clone();
+        let last: Arc<StreamSnapshot> = Arc::from(last);
+        let entry = self
+            .streams
+            .entry(id)
+            .or_insert_with(|| Entry::new(now, last.clone(), shard, core));
+        entry.absorb(now, last);
+        entry.status = status;
+        entry.updated_at = now;
+        entry.end_reason = Some(reason);
+        if matches!(status, Status::Terminated | Status::Error) {
+            entry.ended_at = Some(now);
+        }
+        if matches!(
+            reason,
+            EndReason::PeerError | EndReason::InternalError | EndReason::IdleTimeout
+        ) {
+            entry.error_count += 1;
+            entry.last_error = Some(reason.name().to_owned());
+        }
+    }
+
+    /// A shard's snapshot of once a second.
+    pub(crate) fn snapshot(&mut self, now: Instant, snapshot: Box<ShardSnapshot>) -> Changes {
+        let mut changes = Changes::default();
+        let shard = snapshot.shard;
+        let mut snapshot = *snapshot;
+        let streams = std::mem::take(&mut snapshot.streams);
+        for stream in streams {
+            self.stream_snapshot(now, shard, snapshot.core, stream, &mut changes);
+        }
+        let at = snapshot.at;
+        for (id, entry) in &mut self.streams {
+            // A session that began after the snapshot was taken cannot be in it.
+            if entry.shard != shard
+                || entry.is_over()
+                || entry.seen_at == now
+                || entry.updated_at >= at
+            {
+                continue;
+            }
+            entry.missing = entry.missing.saturating_add(1);
+            if entry.missing >= 3 {
+                entry.status = Status::Terminated;
+                entry.ended_at = Some(now);
+                entry.updated_at = now;
+                changes.vanished.push(id.clone());
+            }
+        }
+        let Some(slot) = self.shards.get_mut(shard.index()) else {
+            return changes;
+        };
+        let cpu_percent = slot.as_ref().map_or(0.0, |old| {
+            let cpu = snapshot.cpu_ns.saturating_sub(old.snapshot.cpu_ns) as f64;
+            let wall = at.saturating_since(old.snapshot.at).as_nanos() as f64;
+            if wall > 0.0 {
+                cpu / wall * 100.0
+            } else {
+                old.cpu_percent
+            }
+        });
+        *slot = Some(ShardEntry {
+            snapshot: Arc::new(snapshot),
+            received_at: now,
+            cpu_percent,
+            stopped: false,
+        });
+        changes
+    }
+
+    fn stream_snapshot(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        core: Option<u32>,
+        stream: StreamSnapshot,
+        changes: &mut Changes,
+    ) {
+        let id = stream.stream_id.clone();
+        let stream = Arc::new(stream);
+        match self.streams.get_mut(&id) {
+            Some(entry) if !entry.is_over() => {
+                // Snapshots and events share one channel: a stream of another shard is an old view.
+                if entry.shard != shard {
+                    return;
+                }
+                let old = entry.snapshot.clone();
+                let status = entry.status;
+                entry.core = core;
+                entry.status = stream.status;
+                entry.absorb(now, stream.clone());
+                let health = entry.health().0;
+                let healthy = std::mem::replace(&mut entry.known_health, health) == health;
+                let same = status == stream.status
+                    && old.tracks == stream.tracks
+                    && old.container == stream.container
+                    && old.peer == stream.peer
+                    && old.state == stream.state;
+                if !same || !healthy {
+                    entry.updated_at = now;
+                    changes.updated.push((id, !healthy));
+                }
+            }
+            // Its end is known already; or it came back and its start got lost on the way.
+            Some(entry) if entry.ended_at.is_some_and(|at| stream.started_at <= at) => {}
+            _ => {
+                let gone = matches!(stream.status, Status::Terminated);
+                if gone {
+                    return;
+                }
+                self.retire(&id);
+                let mut entry = Entry::new(now, stream.clone(), shard, core);
+                entry.status = stream.status;
+                self.streams.insert(id.clone(), entry);
+                changes.created.push(id);
+            }
+        }
+    }
+
+    /// Forgets ended streams whose time is over; returns their ids.
+    pub(crate) fn expire(&mut self, now: Instant, ttl: Duration) -> Vec<StreamId> {
+        let mut ended: Vec<(Instant, StreamId)> = self
+            .streams
+            .iter()
+            .filter(|(_, entry)| entry.is_over())
+            .filter_map(|(id, entry)| Some((entry.ended_at?, id.clone())))
+            .collect();
+        ended.sort();
+        let surplus = ended.len().saturating_sub(MAX_ENDED);
+        let gone: Vec<StreamId> = ended
+            .into_iter()
+            .enumerate()
+            .filter(|(i, (at, _))| *i < surplus || now.saturating_since(*at) >= ttl)
+            .map(|(_, (_, id))| id)
+            .collect();
+        for id in &gone {
+            self.retire(id);
+        }
+        gone
+    }
+
+    fn retire(&mut self, id: &StreamId) {
+        if let Some(entry) = self.streams.remove(id) {
+            self.retired.add(&entry.snapshot.stats);
+        }
+    }
+
+    fn core_of(&self, shard: ShardId) -> Option<u32> {
+        self.shards.get(shard.index())?.as_ref()?.snapshot.core
+    }
+
+    /// All packets of the process's life.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = self.retired;
+        for entry in self.streams.values() {
+            totals.add(&entry.snapshot.stats);
+        }
+        totals
+    }
+
+    /// Datagrams that kernels dropped for lack of buffer, all sockets together.
+    pub(crate) fn kernel_drops(&self) -> u64 {
+        self.shards
+            .iter()
+            .flatten()
+            .flat_map(|s| &s.snapshot.sockets)
+            .map(|socket| socket.kernel_drops)
+            .sum()
+    }
+}
+
+impl Entry {
+    fn new(now: Instant, snapshot: Arc<StreamSnapshot>, shard: ShardId, core: Option<u32>) -> Self {
+        Entry {
+            status: snapshot.status,
+            snapshot,
+            shard,
+            core,
+            updated_at: now,
+            seen_at: now,
+            ended_at: None,
+            last_heartbeat: None,
+            tags: Vec::new(),
+            metadata: Map::new(),
+            last_error: None,
+            error_count: 0,
+            end_reason: None,
+            missing: 0,
+            hurt_at: None,
+            known_health: Health::Unknown,
+        }
+    }
+
+    fn absorb(&mut self, now: Instant, snapshot: Arc<StreamSnapshot>) {
+        let (old, new) = (&self.snapshot.stats, &snapshot.stats);
+        if new.packets_dropped > old.packets_dropped || new.frames_damaged > old.frames_damaged {
+            self.hurt_at = Some(now);
+        }
+        self.snapshot = snapshot;
+        self.seen_at = now;
+        self.missing = 0;
+    }
+}
+
+fn metadata(request: &PublishRequest) -> Map<String, Value> {
+    let mut map = Map::new();
+    if !request.srt_stream_id.is_empty() {
+        map.insert("srt_stream_id".to_owned(), json!(request.srt_stream_id));
+    }
+    if let Some(user) = &request.user {
+        map.insert("user".to_owned(), json!(user));
+    }
+    if request.peer_version != 0 {
+        map.insert(
+            "srt_version".to_owned(),
+            json!(value_show_version(request.peer_version)),
+        );
+    }
+    map
+}
+
+/// What is known of a stream before its first snapshot.
+fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
+    let latency_ms = u32::try_from(request.latency.as_millis()).unwrap_or(u32::MAX);
+    StreamSnapshot {
+        stream_id: request.stream_id.clone(),
+        protocol: request.protocol,
+        mode: request.mode,
+        peer: request.peer,
+        status: Status::Connecting,
+        state: PipelineState::Connecting,
+        previous_state: PipelineState::Initializing,
+        transitions: Vec::new(),
+        created_at: now,
+        started_at: now,
+        last_packet_at: None,
+        tracks: Vec::new(),
+        container: None,
+        stats: StreamStats {
+            latency_ms,
+            sessions: 1,
+            ..StreamStats::default()
+        },
+    }
+}
