@@ -18,6 +18,8 @@ mod record;
 mod registry;
 mod runtime;
 mod state;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

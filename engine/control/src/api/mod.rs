@@ -49,6 +49,8 @@ pub(crate) struct ApiCounters {
 #[derive(Debug)]
 pub(crate) struct Api {
     address: SocketAddr,
+    #[cfg(test)]
+    door: Arc<Door>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -75,7 +77,7 @@ impl Api {
         let supervisor = Supervisor {
             service,
             server,
-            door,
+            door: door.clone(),
             stop: stop.clone(),
         };
         let threads = vec![
@@ -88,6 +90,8 @@ impl Api {
         ];
         Ok(Api {
             address,
+            #[cfg(test)]
+            door,
             stop,
             threads,
         })
@@ -96,6 +100,16 @@ impl Api {
     /// Where it listens (the port too when 0 was asked for).
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where tiny_http listens now.
+    #[cfg(test)]
+    fn inner_socket(&self) -> PathBuf {
+        self.door
+            .path
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Ends all threads.

@@ -48,7 +48,8 @@ return 1
 /// Writes a live record: claim `KEYS[1]`, record `KEYS[2]`; `ARGV`: prefix, id, instance,
 /// created µs, claim ms, record ms, record, number of index sets, their names, then pairs of
 /// events (channel, text). The earlier claim wins; the loser gets the winner's name and writes
-/// nothing. Indexes that the record was in before and is in no longer are left.
+/// nothing. Indexes that the record was in before and is in no longer are left; the list of them
+/// outlives the record by a day, so that whoever removes the record later finds them.
 const WRITE_LIVE: &str = r"
 local prefix, id, instance = ARGV[1], ARGV[2], ARGV[3]
 local held = redis.call('GET', KEYS[1])
@@ -73,7 +74,7 @@ for name in pairs(new) do
   redis.call('SADD', name, id)
   redis.call('SADD', member, name)
 end
-redis.call('PEXPIRE', member, ARGV[6])
+redis.call('PEXPIRE', member, ARGV[6] + 86400000)
 redis.call('ZADD', prefix .. 'streams:created', 'NX', ARGV[4], id)
 for i = 9 + count, #ARGV, 2 do
   redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
@@ -102,7 +103,7 @@ if mine then
       redis.call('SADD', ARGV[i], id)
       redis.call('SADD', member, ARGV[i])
     end
-    if count > 0 then redis.call('PEXPIRE', member, ARGV[6]) end
+    if count > 0 then redis.call('PEXPIRE', member, ARGV[6] + 86400000) end
   else
     redis.call('DEL', KEYS[2])
     redis.call('ZREM', prefix .. 'streams:created', id)

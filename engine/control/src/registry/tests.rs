@@ -1,1 +1,318 @@
-//! t
+//! The Redis backend against a real redis-server, and against none, a dead one and a hung one.
+
+use std::net::TcpListener;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use mirror_stream::report::{Command, EndReason, Status};
+use redis::Commands;
+use serde_json::Value;
+
+use crate::testing::{Engine, Options, request, stream, until};
+
+/// A redis-server of the test's own, on a free loopback port.
+struct Server {
+    port: u16,
+    child: Option<Child>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut server = Server {
+            port: free_port(),
+            child: None,
+        };
+        server.run();
+        server
+    }
+
+    fn run(&mut self) {
+        let child = Process::new("redis-server")
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .args(["--dir", &std::env::temp_dir().display().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs redis-server (Debian package redis-server)");
+        self.child = Some(child);
+        until(|| self.client().get_connection().is_ok());
+    }
+
+    fn client(&self) -> redis::Client {
+        redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap()
+    }
+
+    fn connection(&self) -> redis::Connection {
+        self.client().get_connection().unwrap()
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn options(&self) -> Options {
+        options(self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn options(port: u16) -> Options {
+    let set = [
+        "registry.backend=redis".to_owned(),
+        format!("registry.redis.url=redis://127.0.0.1:{port}"),
+        "registry.heartbeat_interval=300ms".to_owned(),
+        "registry.heartbeat_timeout=2s".to_owned(),
+        "registry.ttl=3s".to_owned(),
+        "registry.terminated_ttl=1s".to_owned(),
+        "registry.redis.read_timeout=300ms".to_owned(),
+        "registry.redis.connect_timeout=300ms".to_owned(),
+    ];
+    Options {
+        set: set.into(),
+        ..Options::default()
+    }
+}
+
+fn ready(engine: &Engine) -> bool {
+    engine.snapshot(0, Vec::new());
+    engine.snapshot(1, Vec::new());
+    engine.get("/readyz").0 == 200
+}
+
+fn record(connection: &mut redis::Connection, id: &str) -> Option<Value> {
+    let text: Option<String> = connection.get(format!("mirror:stream:{id}")).unwrap();
+    text.map(|t| serde_json::from_str(&t).unwrap())
+}
+
+fn members(connection: &mut redis::Connection, set: &str) -> Vec<String> {
+    let mut members: Vec<String> = connection.smembers(format!("mirror:{set}")).unwrap();
+    members.sort();
+    members
+}
+
+#[test]
+fn record_has_ttl_indexes_and_events_and_goes_in_the_end() {
+    let server = Server::start();
+    let engine = Engine::start(server.options());
+    until(|| ready(&engine));
+    let mut subscriber = server.connection();
+    subscriber
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut pubsub = subscriber.as_pubsub();
+    pubsub.subscribe("mirror:events").unwrap();
+    engine.publish("live/cam1");
+    engine.snapshot(0, vec![stream("live/cam1")]);
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let event: String = pubsub.get_message().unwrap().get_payload().unwrap();
+        let event: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(event["stream_id"], "live/cam1");
+        assert_eq!(event["source"], "test-1");
+        assert_eq!(event["version"], 1);
+        assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
+        kinds.push(event["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(kinds, ["stream.created", "stream.started"]);
+
+    let mut c = server.connection();
+    until(|| record(&mut c_of(&server), "live/cam1").is_some_and(|r| r["status"] == "active"));
+    let found = record(&mut c, "live/cam1").unwrap();
+    assert_eq!(found["codec"], "H264");
+    assert_eq!(found["instance"], "test-1");
+    assert_eq!(found["source_addr"], "192.0.2.7:4000");
+    let ttl: i64 = c.pttl("mirror:stream:live/cam1").unwrap();
+    assert!((1..=3000).contains(&ttl), "{ttl}");
+    for set in [
+        "streams:active",
+        "streams:status:active",
+        "streams:type:srt",
+        "streams:protocol:srt",
+        "streams:codec:H264",
+        "streams:instance:test-1",
+        "streams:source:192.0.2.7",
+        "streams:tag:studio=1",
+    ] {
+        assert_eq!(members(&mut c, set), ["live/cam1"], "{set}");
+    }
+    assert!(
+        members(&mut c, "streams:status:connecting").is_empty(),
+        "old indexes are left"
+    );
+    // The heartbeat keeps it beyond its TTL, as long as the shard reports it.
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_secs(1));
+        engine.snapshot(0, vec![stream("live/cam1")]);
+    }
+    assert!(record(&mut c, "live/cam1").is_some());
+    engine.end("live/cam1", EndReason::PeerClosed, Status::Terminated);
+    until(|| members(&mut c_of(&server), "streams:active").is_empty());
+    assert_eq!(record(&mut c, "live/cam1").unwrap()["status"], "terminated");
+    until(|| record(&mut c_of(&server), "live/cam1").is_none());
+    until(|| members(&mut c_of(&server), "streams:status:terminated").is_empty());
+    engine.stop();
+}
+
+fn c_of(server: &Server) -> redis::Connection {
+    server.connection()
+}
+
+#[test]
+fn killed_redis_touches_nothing_and_is_caught_up_when_it_returns() {
+    let mut server = Server::start();
+    let engine = Engine::start(server.options());
+    until(|| ready(&engine));
+    engine.publish("live/before");
+    until(|| record(&mut c_of(&server), "live/before").is_some());
+    server.kill();
+    until(|| {
+        let (status, body) = engine.get("/readyz");
+        status == 503 && body.contains("registry (redis) is not usable")
+    });
+    assert!(
+        engine
+            .get("/metrics")
+            .1
+            .contains("registry_up{backend=\"redis\"} 0")
+    );
+    let begin = Instant::now();
+    engine.publish("live/during");
+    assert!(
+        begin.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        begin.elapsed()
+    );
+    engine.end("live/before", EndReason::PeerClosed, Status::Reconnecting);
+    until(|| engine.get("/api/v1/streams/live%2Fduring").0 == 200);
+    server.run();
+    until(|| record(&mut c_of(&server), "live/during").is_some());
+    until(|| {
+        record(&mut c_of(&server), "live/before").is_some_and(|r| r["status"] == "reconnecting")
+    });
+    assert_eq!(
+        members(&mut c_of(&server), "streams:active"),
+        ["live/before", "live/during"]
+    );
+    until(|| {
+        engine
+            .get("/metrics")
+            .1
+            .contains("registry_pending_writes 0")
+    });
+    engine.stop();
+    assert!(
+        members(&mut c_of(&server), "streams:active").is_empty(),
+        "an engine that ends deregisters"
+    );
+}
+
+#[test]
+fn hung_redis_blocks_nothing() {
+    // Accepts (by its backlog) and never answers.
+    let hung = TcpListener::bind("127.0.0.1:0").unwrap();
+    let engine = Engine::start(options(hung.local_addr().unwrap().port()));
+    for i in 0..10 {
+        let begin = Instant::now();
+        engine.publish(&format!("live/{i}"));
+        assert!(
+            begin.elapsed() < Duration::from_millis(400),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+    until(|| engine.get("/api/v1/streams/live%2F9").0 == 200);
+    let (status, body) = engine.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(body.contains("registry (redis) is not usable"), "{body}");
+    let begin = Instant::now();
+    engine.stop();
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn redis_that_hangs_while_a_claim_waits_costs_250_ms() {
+    let server = Server::start();
+    let mut slow = server.options();
+    slow.set.push("registry.redis.read_timeout=5s".to_owned());
+    let engine = Engine::start(slow);
+    until(|| ready(&engine));
+    let mut c = server.connection();
+    redis::cmd("CLIENT")
+        .arg("PAUSE")
+        .arg(2000)
+        .query::<()>(&mut c)
+        .unwrap();
+    let begin = Instant::now();
+    assert_eq!(engine.authorise(request("live/cam1")), Ok(()));
+    let took = begin.elapsed();
+    assert!((200..450).contains(&took.as_millis()), "{took:?}");
+    engine.stop();
+}
+
+#[test]
+fn claim_of_another_instance_is_a_conflict_and_the_earlier_wins() {
+    let server = Server::start();
+    let engine = Engine::start(server.options());
+    until(|| ready(&engine));
+    let mut c = server.connection();
+    let claim = r#"{"instance":"other","created":"1000"}"#;
+    let _: () = c.set("mirror:claim:live/theirs", claim).unwrap();
+    assert_eq!(engine.authorise(request("live/theirs")), Err(1409));
+    assert!(
+        engine
+            .get("/metrics")
+            .1
+            .contains("publishers_refused_total{reason=\"conflict\"} 1")
+    );
+    // Ours is live; another instance turns out to have had it earlier.
+    engine.publish("live/ours");
+    until(|| record(&mut c_of(&server), "live/ours").is_some());
+    let _: () = c.set("mirror:claim:live/ours", claim).unwrap();
+    match engine.command(|c| matches!(c, Command::Terminate { .. })) {
+        Command::Terminate { stream_id, reason } => {
+            assert_eq!(
+                (stream_id.as_str(), reason),
+                ("live/ours", EndReason::TakenOver)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // A later claim than ours is overwritten.
+    engine.publish("live/kept");
+    let late = r#"{"instance":"other","created":"9999999999999999"}"#;
+    let _: () = c.set("mirror:claim:live/kept", late).unwrap();
+    until(|| {
+        let claim: String = c_of(&server).get("mirror:claim:live/kept").unwrap();
+        claim.contains("test-1")
+    });
+    engine.stop();
+}
