@@ -299,15 +299,14 @@ impl Runtime {
                     self.granted.insert(p.request.stream_id, clock::now());
                 }
             }
-            Notice::Held { ticket, by } => match self.pending.remove(&ticket) {
-                Some(p) => {
+            // A ticket that is gone: the answer came too late, and the stream was let in
+            // provisionally. The next write of its record settles who was first.
+            Notice::Held { ticket, by } => {
+                if let Some(p) = self.pending.remove(&ticket) {
                     let why = format!("held by instance {by}");
                     self.refuse(p.shard, p.ticket, &p.request, rejection::CONFLICT, &why);
                 }
-                // Came too late: the stream was let in provisionally. The next write of its
-                // record settles who was first.
-                None => {}
-            },
+            }
             Notice::Lost { stream_id, to } => {
                 let shard = lock(&self.state)
                     .streams

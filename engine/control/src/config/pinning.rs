@@ -253,13 +253,11 @@ fn offline(core: u32, online: &[u32]) -> String {
 fn shard_pin(s: &mut Section<'_>, online: &[u32]) -> Option<ShardPin> {
     let node = s.peek("core");
     let core = s.integer("core", 0..=65_535) as u32;
-    if let Some(node) = node
+    let given = node
         .as_ref()
-        .filter(|n| matches!(n.value, Value::Integer(0..=65_535)))
-    {
-        if !online.contains(&core) {
-            s.fault("core", node, offline(core, online));
-        }
+        .filter(|n| matches!(n.value, Value::Integer(0..=65_535)));
+    if let Some(node) = given.filter(|_| !online.contains(&core)) {
+        s.fault("core", node, offline(core, online));
     }
     let pin = ShardPin {
         core,
