@@ -339,6 +339,73 @@ fn srt_publishers_connect_at_once_are_spread_and_return_to_their_shard() {
 }
 
 #[test]
+fn replies_leave_from_the_address_that_was_called() {
+    let mut config = config(true);
+    let port = config.srt.as_ref().unwrap().listen.port();
+    if let Some(srt) = config.srt.as_mut() {
+        srt.listen = SocketAddr::from(([0, 0, 0, 0], port));
+    }
+    let (events, received) = crossbeam_channel::unbounded();
+    let shards = launch(config, Arc::new(Directory::default()), events).unwrap();
+    let mut seen = Vec::new();
+    let mut publishers: Vec<_> = (0..4_u8)
+        .map(|n| {
+            let to = SocketAddr::from(([127, 0, 0, 5 + n], port));
+            let id = format!("live/{n}");
+            let publisher = Publisher::call(u32::from(n), &id, to, MonotonicClock.now());
+            // From now on the kernel drops what comes from anywhere else.
+            publisher.socket.connect(to).unwrap();
+            publisher
+        })
+        .collect();
+    let all = |p: &[Publisher]| p.iter().all(|p| p.connected);
+    run(&mut publishers, &shards, &received, &mut seen, all);
+    drain(shards, &received);
+}
+
+#[test]
+fn one_dual_stack_group_takes_both_families() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let mut config = config(false);
+    let mut v6 = SocketAddr::from(([0_u16; 8], 0));
+    let rtp = config.rtp.as_mut().unwrap();
+    v6.set_port(rtp.listen.port());
+    rtp.listen = v6;
+    let (events, received) = crossbeam_channel::unbounded();
+    let shards = launch(config, Arc::new(Directory::default()), events).unwrap();
+    let senders = [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")];
+    for (family, (from, to)) in senders.into_iter().enumerate() {
+        let socket = UdpSocket::bind(from).unwrap();
+        let to = SocketAddr::new(to.parse().unwrap(), v6.port());
+        for sequence in 0..50 {
+            for ssrc in 0..2 {
+                let ssrc = 0x200 + 2 * family as u32 + ssrc;
+                socket.send_to(&rtp_packet(ssrc, sequence), to).unwrap();
+            }
+        }
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    let mut peers = Vec::new();
+    for snapshot in snapshots(&shards) {
+        for stream in &snapshot.streams {
+            let ssrc = u32::from_str_radix(&stream.stream_id.as_str()[4..], 16).unwrap();
+            assert_eq!(ssrc % 2, u32::from(snapshot.shard.0), "steered alike");
+            assert_eq!(stream.stats.packets_unique, 50);
+            peers.push(stream.peer.is_ipv6());
+        }
+    }
+    peers.sort_unstable();
+    assert_eq!(
+        peers,
+        [false, false, true, true],
+        "mapped addresses are shown as IPv4"
+    );
+    drain(shards, &received);
+}
+
+#[test]
 fn a_shard_without_streams_costs_next_to_nothing() {
     let (events, received) = crossbeam_channel::unbounded();
     let shards = launch(config(false), Arc::new(Directory::default()), events).unwrap();

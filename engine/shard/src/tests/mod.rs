@@ -1,5 +1,6 @@
 //! Shards over a virtual network, in virtual time, with the real rooms behind them.
 
+mod hostile;
 mod lifecycle;
 mod placement;
 mod sources;
