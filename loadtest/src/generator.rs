@@ -177,12 +177,19 @@ fn run(mut senders: Vec<Sender>, burst: Duration, shared: &Shared) {
     for sender in &mut senders {
         sender.close(now);
     }
-    publish(&senders, latest_turn_ns, shared);
+    if let Ok(mut progress) = shared.progress.lock() {
+        fill(&mut progress, &senders, latest_turn_ns);
+    }
 }
 
 fn publish(senders: &[Sender], latest_turn_ns: u64, shared: &Shared) {
     // try: a reader must not hold up a turn; the next publication comes soon enough
-    let Ok(mut progress) = shared.progress.try_lock() else { return };
+    if let Ok(mut progress) = shared.progress.try_lock() {
+        fill(&mut progress, senders, latest_turn_ns);
+    }
+}
+
+fn fill(progress: &mut Progress, senders: &[Sender], latest_turn_ns: u64) {
     progress.senders.clear();
     progress.senders.extend(senders.iter().map(Sender::stats));
     progress.cpu_ns = process::own_cpu_ns();
