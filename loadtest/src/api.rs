@@ -22,17 +22,27 @@ pub struct Api {
 impl Api {
     /// From `http://host:port`; a reverse proxy's TLS is not spoken.
     pub fn new(url: &str, token: Option<String>) -> Result<Self> {
-        let rest = url.strip_prefix("http://").ok_or_else(|| anyhow!("{url}: must begin with http://"))?;
+        let rest = url
+            .strip_prefix("http://")
+            .ok_or_else(|| anyhow!("{url}: must begin with http://"))?;
         let authority = rest.split('/').next().unwrap_or_default();
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().with_context(|| format!("{url}: port {port}"))?),
+            Some((host, port)) if !port.ends_with(']') => (
+                host,
+                port.parse()
+                    .with_context(|| format!("{url}: port {port}"))?,
+            ),
             _ => (authority, 80),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             bail!("{url}: no host");
         }
-        Ok(Api { host: host.to_owned(), port, token })
+        Ok(Api {
+            host: host.to_owned(),
+            port,
+            token,
+        })
     }
 
     /// The host's name.
@@ -42,7 +52,8 @@ impl Api {
 
     /// GET `path`, parsed. Statuses other than 200 are errors.
     pub fn get(&self, path: &str) -> Result<Value> {
-        self.request(path).with_context(|| format!("GET http://{}:{}{path}", self.host, self.port))
+        self.request(path)
+            .with_context(|| format!("GET http://{}:{}{path}", self.host, self.port))
     }
 
     fn request(&self, path: &str) -> Result<Value> {
@@ -51,7 +62,10 @@ impl Api {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n", self.host, self.port);
+        let mut head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n",
+            self.host, self.port
+        );
         if let Some(token) = &self.token {
             head += &format!("Authorization: Bearer {token}\r\n");
         }
@@ -69,16 +83,29 @@ impl Api {
 
 /// Status and body of an HTTP/1.1 answer that was read to its end.
 fn parse(answer: &[u8]) -> Result<(u16, Vec<u8>)> {
-    let split = answer.windows(4).position(|w| w == b"\r\n\r\n").ok_or_else(|| anyhow!("no complete HTTP head"))?;
+    let split = answer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .ok_or_else(|| anyhow!("no complete HTTP head"))?;
     let head = String::from_utf8_lossy(&answer[..split]).to_ascii_lowercase();
     let mut body = &answer[split + 4..];
-    let status = head.split_whitespace().nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| anyhow!("no HTTP status"))?;
-    let header = |name: &str| head.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let status = head
+        .split_whitespace()
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .ok_or_else(|| anyhow!("no HTTP status"))?;
+    let header = |name: &str| {
+        head.lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))
+            .map(str::trim)
+    };
     if header("transfer-encoding").is_some_and(|v| v.contains("chunked")) {
         return Ok((status, dechunk(body)?));
     }
     if let Some(length) = header("content-length").and_then(|v| v.parse::<usize>().ok()) {
-        body = body.get(..length).ok_or_else(|| anyhow!("answer was cut short"))?;
+        body = body
+            .get(..length)
+            .ok_or_else(|| anyhow!("answer was cut short"))?;
     }
     Ok((status, body.to_vec()))
 }
@@ -86,21 +113,37 @@ fn parse(answer: &[u8]) -> Result<(u16, Vec<u8>)> {
 fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     loop {
-        let line = rest.windows(2).position(|w| w == b"\r\n").ok_or_else(|| anyhow!("chunk without size"))?;
+        let line = rest
+            .windows(2)
+            .position(|w| w == b"\r\n")
+            .ok_or_else(|| anyhow!("chunk without size"))?;
         let text = String::from_utf8_lossy(&rest[..line]);
         let size = usize::from_str_radix(text.split(';').next().unwrap_or("").trim(), 16)?;
         rest = &rest[line + 2..];
         if size == 0 {
             return Ok(out);
         }
-        out.extend_from_slice(rest.get(..size).ok_or_else(|| anyhow!("chunk was cut short"))?);
-        rest = rest.get(size + 2..).ok_or_else(|| anyhow!("chunk was cut short"))?;
+        out.extend_from_slice(
+            rest.get(..size)
+                .ok_or_else(|| anyhow!("chunk was cut short"))?,
+        );
+        rest = rest
+            .get(size + 2..)
+            .ok_or_else(|| anyhow!("chunk was cut short"))?;
     }
 }
 
 /// `id` as one path segment.
 pub fn encode(id: &str) -> String {
-    id.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    id.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 /// The number under `key`, at the top or in an object `stats` there.
@@ -117,7 +160,16 @@ pub fn count(value: &Value, key: &str) -> Option<u64> {
 /// The sum of all numbers under `key`, at any depth.
 pub fn sum(value: &Value, key: &str) -> f64 {
     match value {
-        Value::Object(map) => map.iter().map(|(k, v)| if k == key { v.as_f64().unwrap_or(0.0) } else { sum(v, key) }).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(k, v)| {
+                if k == key {
+                    v.as_f64().unwrap_or(0.0)
+                } else {
+                    sum(v, key)
+                }
+            })
+            .sum(),
         Value::Array(list) => list.iter().map(|v| sum(v, key)).sum(),
         _ => 0.0,
     }

@@ -1,7 +1,7 @@
 //! The generator's thread: it drives all senders by the [`Pacer`]'s turns, from the first
 //! handshake to the last SHUTDOWN, and publishes its figures several times a second.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,6 +52,8 @@ impl Progress {
 #[derive(Debug)]
 struct Shared {
     order: AtomicU8,
+    /// Media packets so far, exact at each turn's end.
+    packets: AtomicU64,
     progress: Mutex<Progress>,
 }
 
@@ -68,24 +70,37 @@ impl Generator {
     where
         F: FnOnce(Instant) -> std::io::Result<Vec<Sender>> + Send + 'static,
     {
-        let shared = Arc::new(Shared { order: AtomicU8::new(Order::Connect as u8), progress: Mutex::default() });
+        let shared = Arc::new(Shared {
+            order: AtomicU8::new(Order::Connect as u8),
+            packets: AtomicU64::new(0),
+            progress: Mutex::default(),
+        });
         let (ready_tx, ready_rx) = std::sync::mpsc::channel();
         let for_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("generator".into()).spawn(move || {
-            let prepared = core.map_or(Ok(()), process::pin).and_then(|()| make(process::monotonic()));
-            match prepared {
-                Ok(senders) => {
-                    let _ = ready_tx.send(Ok(()));
-                    process::sharpen_timers();
-                    run(senders, burst, &for_thread);
+        let thread = std::thread::Builder::new()
+            .name("generator".into())
+            .spawn(move || {
+                let prepared = core
+                    .map_or(Ok(()), process::pin)
+                    .and_then(|()| make(process::monotonic()));
+                match prepared {
+                    Ok(senders) => {
+                        let _ = ready_tx.send(Ok(()));
+                        process::sharpen_timers();
+                        run(senders, burst, &for_thread);
+                    }
+                    Err(error) => {
+                        let _ = ready_tx.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = ready_tx.send(Err(error));
-                }
-            }
-        })?;
-        let generator = Generator { shared, thread: Some(thread) };
-        ready_rx.recv().unwrap_or_else(|_| Err(std::io::Error::other("the generator's thread ended")))?;
+            })?;
+        let generator = Generator {
+            shared,
+            thread: Some(thread),
+        };
+        ready_rx
+            .recv()
+            .unwrap_or_else(|_| Err(std::io::Error::other("the generator's thread ended")))?;
         Ok(generator)
     }
 
@@ -105,9 +120,18 @@ impl Generator {
         self.progress()
     }
 
+    /// Media packets of all senders until now.
+    pub fn packets(&self) -> u64 {
+        self.shared.packets.load(Ordering::Relaxed)
+    }
+
     /// The figures of some moments ago.
     pub fn progress(&self) -> Progress {
-        self.shared.progress.lock().map(|p| p.clone()).unwrap_or_default()
+        self.shared
+            .progress
+            .lock()
+            .map(|p| p.clone())
+            .unwrap_or_default()
     }
 
     fn order(&self, order: Order) {
@@ -136,7 +160,7 @@ fn run(mut senders: Vec<Sender>, burst: Duration, shared: &Shared) {
     let groups = pacer.groups();
     let start = process::monotonic();
     let mut media_start: Option<u64> = None;
-    let (mut n, mut published, mut latest_turn_ns) = (0, None::<u64>, 0);
+    let (mut n, mut packets, mut published, mut latest_turn_ns) = (0, 0, None::<u64>, 0);
     loop {
         let turn = pacer.turn(n);
         process::sleep_until(start + Duration::from_nanos(turn.at_ns));
@@ -160,8 +184,9 @@ fn run(mut senders: Vec<Sender>, burst: Duration, shared: &Shared) {
         let media_ns = media.and_then(|at| turn.at_ns.checked_sub(at + pacer.phase_ns(turn.group)));
         let unix_us = process::unix_us();
         for sender in senders.iter_mut().skip(turn.group).step_by(groups) {
-            sender.drive(now, unix_us, media_ns);
+            packets += sender.drive(now, unix_us, media_ns);
         }
+        shared.packets.store(packets, Ordering::Relaxed);
         if published.is_none_or(|at| elapsed >= at + PUBLISH_NS) {
             publish(&senders, latest_turn_ns, shared);
             published = Some(elapsed);
@@ -201,7 +226,12 @@ pub fn await_connected(generator: &Generator, limit: Duration) -> Option<Progres
     let end = std::time::Instant::now() + limit;
     loop {
         let progress = generator.progress();
-        if !progress.senders.is_empty() && progress.senders.iter().all(|s| s.phase != Phase::Connecting) {
+        if !progress.senders.is_empty()
+            && progress
+                .senders
+                .iter()
+                .all(|s| s.phase != Phase::Connecting)
+        {
             return Some(progress);
         }
         if std::time::Instant::now() >= end {

@@ -27,8 +27,13 @@ impl Pacer {
 
     /// A schedule for `senders` senders.
     pub fn new(burst: Duration, senders: usize) -> Self {
-        let burst_ns = u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX).max(1_000);
-        Pacer { burst_ns, groups: senders.clamp(1, Self::MAX_GROUPS) as u64 }
+        let burst_ns = u64::try_from(burst.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1_000);
+        Pacer {
+            burst_ns,
+            groups: senders.clamp(1, Self::MAX_GROUPS) as u64,
+        }
     }
 
     /// Groups in all. Sender `i` is in group `i % groups`.
@@ -39,7 +44,10 @@ impl Pacer {
     /// Turn `n`, counted over all groups.
     pub fn turn(&self, n: u64) -> Turn {
         let (round, group) = (n / self.groups, n % self.groups);
-        Turn { group: group as usize, at_ns: round * self.burst_ns + group * self.burst_ns / self.groups }
+        Turn {
+            group: group as usize,
+            at_ns: round * self.burst_ns + group * self.burst_ns / self.groups,
+        }
     }
 
     /// Where group `group`'s content starts, so that its packets are due at its turns.
@@ -79,7 +87,13 @@ mod tests {
         assert_eq!(pacer.first_turn_at(0), 0);
         assert_eq!(pacer.first_turn_at(1), 1);
         let n = pacer.first_turn_at(10_500_000);
-        assert_eq!(pacer.turn(n), Turn { group: 2, at_ns: 10_666_666 });
+        assert_eq!(
+            pacer.turn(n),
+            Turn {
+                group: 2,
+                at_ns: 10_666_666
+            }
+        );
     }
 
     #[test]

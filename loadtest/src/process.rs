@@ -22,16 +22,30 @@ pub struct ThreadCpu {
 
 /// CPU time of every thread of process `pid` (`/proc/<pid>/task/*/schedstat`, first field).
 pub fn threads(pid: u32) -> Vec<ThreadCpu> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
     let mut out: Vec<ThreadCpu> = tasks
         .filter_map(|task| {
             let path = task.ok()?.path();
             let tid = path.file_name()?.to_str()?.parse().ok()?;
             let cpu_ns = cpu_of(&path)?;
-            let name = fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+            let name = fs::read_to_string(path.join("comm"))
+                .ok()?
+                .trim()
+                .to_owned();
             let status = fs::read_to_string(path.join("status")).ok()?;
-            let allowed = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
-            Some(ThreadCpu { tid, name, allowed, cpu_ns })
+            let allowed = status
+                .lines()
+                .find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?
+                .trim()
+                .to_owned();
+            Some(ThreadCpu {
+                tid,
+                name,
+                allowed,
+                cpu_ns,
+            })
         })
         .collect();
     out.sort_by_key(|t| t.tid);
@@ -39,7 +53,12 @@ pub fn threads(pid: u32) -> Vec<ThreadCpu> {
 }
 
 fn cpu_of(task: &std::path::Path) -> Option<u64> {
-    fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+    fs::read_to_string(task.join("schedstat"))
+        .ok()?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// CPU time of a whole process, ns, threads that have ended not counted.
@@ -113,8 +132,13 @@ pub fn own_cpu_ns() -> u64 {
 /// Sleeps until `at` on CLOCK_MONOTONIC.
 pub fn sleep_until(at: Instant) {
     let nanos = at.as_nanos();
-    let request = rustix::thread::Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as i64 };
-    while rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &request) == Err(rustix::io::Errno::INTR) {}
+    let request = rustix::thread::Timespec {
+        tv_sec: (nanos / 1_000_000_000) as i64,
+        tv_nsec: (nanos % 1_000_000_000) as i64,
+    };
+    while rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &request)
+        == Err(rustix::io::Errno::INTR)
+    {}
 }
 
 #[cfg(test)]

@@ -104,9 +104,19 @@ impl Scenario {
             Errors(vec![format!("{file}:{line}: {}", e.message())])
         })?;
         let mut errors = Errors::default();
-        let root = Section { file, text, path: String::new(), line: 1, table: table.get_ref() };
+        let root = Section {
+            file,
+            text,
+            path: String::new(),
+            line: 1,
+            table: table.get_ref(),
+        };
         let scenario = read(&root, &mut errors);
-        if errors.0.is_empty() { Ok(scenario) } else { Err(errors) }
+        if errors.0.is_empty() {
+            Ok(scenario)
+        } else {
+            Err(errors)
+        }
     }
 
     /// Senders in all.
@@ -116,7 +126,12 @@ impl Scenario {
 }
 
 fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+    text.as_bytes()
+        .iter()
+        .take(at)
+        .filter(|b| **b == b'\n')
+        .count()
+        + 1
 }
 
 /// A table of the file, with what is needed to say where in it an error is.
@@ -130,13 +145,25 @@ struct Section<'a> {
 
 impl<'a> Section<'a> {
     fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.table.iter().find(|(k, _)| k.get_ref() == key).map(|(_, v)| v)
+        self.table
+            .iter()
+            .find(|(k, _)| k.get_ref() == key)
+            .map(|(_, v)| v)
     }
 
     fn fault(&self, errors: &mut Errors, key: &str, value: &Spanned<DeValue<'_>>, allowed: &str) {
         let line = line_of(self.text, value.span().start);
-        let shown = self.text.get(value.span()).unwrap_or("").lines().next().unwrap_or("");
-        errors.0.push(format!("{}:{line}: {}{key} = {shown}: {allowed}", self.file, self.path));
+        let shown = self
+            .text
+            .get(value.span())
+            .unwrap_or("")
+            .lines()
+            .next()
+            .unwrap_or("");
+        errors.0.push(format!(
+            "{}:{line}: {}{key} = {shown}: {allowed}",
+            self.file, self.path
+        ));
     }
 
     /// Complains of keys that are not in `known`.
@@ -144,12 +171,24 @@ impl<'a> Section<'a> {
         for (key, _) in self.table {
             if !known.contains(&key.get_ref().as_ref()) {
                 let line = line_of(self.text, key.span().start);
-                errors.0.push(format!("{}:{line}: {}{}: unknown key; known: {}", self.file, self.path, key.get_ref(), known.join(", ")));
+                errors.0.push(format!(
+                    "{}:{line}: {}{}: unknown key; known: {}",
+                    self.file,
+                    self.path,
+                    key.get_ref(),
+                    known.join(", ")
+                ));
             }
         }
     }
 
-    fn read<T>(&self, errors: &mut Errors, key: &str, allowed: &str, convert: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
+    fn read<T>(
+        &self,
+        errors: &mut Errors,
+        key: &str,
+        allowed: &str,
+        convert: impl FnOnce(&DeValue<'_>) -> Option<T>,
+    ) -> Option<T> {
         let value = self.get(key)?;
         let read = convert(value.get_ref());
         if read.is_none() {
@@ -159,21 +198,45 @@ impl<'a> Section<'a> {
     }
 
     fn string(&self, errors: &mut Errors, key: &str) -> Option<String> {
-        self.read(errors, key, "must be a string", |v| v.as_str().map(str::to_owned))
+        self.read(errors, key, "must be a string", |v| {
+            v.as_str().map(str::to_owned)
+        })
     }
 
-    fn integer(&self, errors: &mut Errors, key: &str, range: core::ops::RangeInclusive<u64>) -> Option<u64> {
-        let allowed = format!("must be a whole number from {} to {}", range.start(), range.end());
-        self.read(errors, key, &allowed, |v| integer(v).filter(|n| range.contains(n)))
+    fn integer(
+        &self,
+        errors: &mut Errors,
+        key: &str,
+        range: core::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let allowed = format!(
+            "must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
+        self.read(errors, key, &allowed, |v| {
+            integer(v).filter(|n| range.contains(n))
+        })
     }
 
     fn boolean(&self, errors: &mut Errors, key: &str) -> Option<bool> {
         self.read(errors, key, "must be true or false", |v| v.as_bool())
     }
 
-    fn duration(&self, errors: &mut Errors, key: &str, range: core::ops::RangeInclusive<Duration>) -> Option<Duration> {
-        let allowed = format!("must be a duration like \"500us\" or \"10s\", from {:?} to {:?}", range.start(), range.end());
-        self.read(errors, key, &allowed, |v| units::duration(v.as_str()?).filter(|d| range.contains(d)))
+    fn duration(
+        &self,
+        errors: &mut Errors,
+        key: &str,
+        range: core::ops::RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let allowed = format!(
+            "must be a duration like \"500us\" or \"10s\", from {:?} to {:?}",
+            range.start(),
+            range.end()
+        );
+        self.read(errors, key, &allowed, |v| {
+            units::duration(v.as_str()?).filter(|d| range.contains(d))
+        })
     }
 
     fn choice<T: Copy>(&self, errors: &mut Errors, key: &str, choices: &[(&str, T)]) -> Option<T> {
@@ -192,11 +255,20 @@ impl<'a> Section<'a> {
             return None;
         };
         let line = line_of(self.text, value.span().start);
-        Some(Section { file: self.file, text: self.text, path: format!("{}{key}.", self.path), line, table })
+        Some(Section {
+            file: self.file,
+            text: self.text,
+            path: format!("{}{key}.", self.path),
+            line,
+            table,
+        })
     }
 
     fn missing(&self, errors: &mut Errors, key: &str, allowed: &str) {
-        errors.0.push(format!("{}:{}: {}{key} is missing: {allowed}", self.file, self.line, self.path));
+        errors.0.push(format!(
+            "{}:{}: {}{key} is missing: {allowed}",
+            self.file, self.line, self.path
+        ));
     }
 }
 
@@ -215,19 +287,27 @@ fn number(value: &DeValue<'_>) -> Option<f64> {
 const MAX_COUNT: u64 = 1_000_000_000;
 
 fn read(root: &Section<'_>, errors: &mut Errors) -> Scenario {
-    root.only(errors, &["name", "duration", "target", "pacing", "senders", "expect"]);
-    let stem = std::path::Path::new(root.file).file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    root.only(
+        errors,
+        &["name", "duration", "target", "pacing", "senders", "expect"],
+    );
+    let stem = std::path::Path::new(root.file)
+        .file_stem()
+        .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     let name = root.string(errors, "name").unwrap_or(stem);
     let seconds = |n| Duration::from_secs(n);
     if root.get("duration").is_none() {
         root.missing(errors, "duration", "a duration like \"10s\"");
     }
-    let duration = root.duration(errors, "duration", seconds(1)..=seconds(7 * 86_400)).unwrap_or(seconds(1));
+    let duration = root
+        .duration(errors, "duration", seconds(1)..=seconds(7 * 86_400))
+        .unwrap_or(seconds(1));
     let (mut host, mut srt_port, mut rtp_port) = (None, 30_000, 5_004);
     if let Some(target) = root.section(errors, "target") {
         target.only(errors, &["host", "srt_port", "rtp_port"]);
         host = target.string(errors, "host");
-        let port = |n: Option<u64>, default| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
+        let port =
+            |n: Option<u64>, default| n.and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
         srt_port = port(target.integer(errors, "srt_port", 1..=65_535), srt_port);
         rtp_port = port(target.integer(errors, "rtp_port", 1..=65_535), rtp_port);
     }
@@ -236,15 +316,40 @@ fn read(root: &Section<'_>, errors: &mut Errors) -> Scenario {
         pacing.only(errors, &["burst", "core"]);
         let range = Duration::from_micros(100)..=Duration::from_millis(20);
         burst = pacing.duration(errors, "burst", range).unwrap_or(burst);
-        core = pacing.integer(errors, "core", 0..=1023).and_then(|n| usize::try_from(n).ok());
+        core = pacing
+            .integer(errors, "core", 0..=1023)
+            .and_then(|n| usize::try_from(n).ok());
     }
     let senders = senders(root, errors);
-    let expect = root.section(errors, "expect").map(|s| expect(&s, errors)).unwrap_or_default();
-    Scenario { name, duration, host, srt_port, rtp_port, burst, core, senders, expect }
+    let expect = root
+        .section(errors, "expect")
+        .map(|s| expect(&s, errors))
+        .unwrap_or_default();
+    Scenario {
+        name,
+        duration,
+        host,
+        srt_port,
+        rtp_port,
+        burst,
+        core,
+        senders,
+        expect,
+    }
 }
 
 fn expect(section: &Section<'_>, errors: &mut Errors) -> Expect {
-    section.only(errors, &["lost", "dropped", "kernel_drops", "missing", "missing_frames", "max_cpu"]);
+    section.only(
+        errors,
+        &[
+            "lost",
+            "dropped",
+            "kernel_drops",
+            "missing",
+            "missing_frames",
+            "max_cpu",
+        ],
+    );
     let percent = |v: &DeValue<'_>| number(v).filter(|n| (0.0..=100_000.0).contains(n));
     Expect {
         lost: section.integer(errors, "lost", 0..=MAX_COUNT),
@@ -252,7 +357,12 @@ fn expect(section: &Section<'_>, errors: &mut Errors) -> Expect {
         kernel_drops: section.integer(errors, "kernel_drops", 0..=MAX_COUNT),
         missing: section.integer(errors, "missing", 0..=MAX_COUNT),
         missing_frames: section.integer(errors, "missing_frames", 0..=MAX_COUNT),
-        max_cpu: section.read(errors, "max_cpu", "must be a percentage of one core", percent),
+        max_cpu: section.read(
+            errors,
+            "max_cpu",
+            "must be a percentage of one core",
+            percent,
+        ),
     }
 }
 
@@ -262,7 +372,12 @@ fn senders(root: &Section<'_>, errors: &mut Errors) -> Vec<SenderGroup> {
         return Vec::new();
     };
     let Some(array) = value.get_ref().as_array().filter(|a| !a.is_empty()) else {
-        root.fault(errors, "senders", value, "must be one or more tables [[senders]]");
+        root.fault(
+            errors,
+            "senders",
+            value,
+            "must be one or more tables [[senders]]",
+        );
         return Vec::new();
     };
     let mut out = Vec::new();
@@ -274,7 +389,13 @@ fn senders(root: &Section<'_>, errors: &mut Errors) -> Vec<SenderGroup> {
             continue;
         };
         let path = format!("senders[{i}].");
-        let section = Section { file: root.file, text: root.text, path, line, table };
+        let section = Section {
+            file: root.file,
+            text: root.text,
+            path,
+            line,
+            table,
+        };
         let before = errors.0.len();
         let group = sender_group(&section, errors);
         if group.protocol == Protocol::Srt && errors.0.len() == before {
@@ -289,12 +410,19 @@ fn senders(root: &Section<'_>, errors: &mut Errors) -> Vec<SenderGroup> {
     out
 }
 
-fn check_ids(section: &Section<'_>, group: &SenderGroup, ids: &mut HashSet<String>, errors: &mut Errors) {
+fn check_ids(
+    section: &Section<'_>,
+    group: &SenderGroup,
+    ids: &mut HashSet<String>,
+    errors: &mut Errors,
+) {
     for n in 1..=group.count {
         let id = group.id.replace("{n}", &n.to_string());
         let fault = match StreamId::new(&id) {
             Err(error) => error.to_string(),
-            Ok(_) if !ids.insert(id.clone()) => format!("stream \"{id}\" occurs twice; use {{n}} for the sender's number"),
+            Ok(_) if !ids.insert(id.clone()) => {
+                format!("stream \"{id}\" occurs twice; use {{n}} for the sender's number")
+            }
             Ok(_) => continue,
         };
         match section.get("id") {
@@ -306,14 +434,29 @@ fn check_ids(section: &Section<'_>, group: &SenderGroup, ids: &mut HashSet<Strin
 }
 
 fn sender_group(s: &Section<'_>, errors: &mut Errors) -> SenderGroup {
-    let known = ["protocol", "payload", "count", "bitrate", "id", "codec", "resolution", "frame_rate", "gop", "b_frames", "audio", "latency"];
+    let known = [
+        "protocol",
+        "payload",
+        "count",
+        "bitrate",
+        "id",
+        "codec",
+        "resolution",
+        "frame_rate",
+        "gop",
+        "b_frames",
+        "audio",
+        "latency",
+    ];
     s.only(errors, &known);
     let before = errors.0.len();
     let rtp = s.choice(errors, "protocol", &[("srt", false), ("rtp", true)]);
     if s.get("protocol").is_none() {
         s.missing(errors, "protocol", "\"srt\" or \"rtp\"");
     }
-    let native = s.choice(errors, "payload", &[("mpegts", false), ("native", true)]).unwrap_or(false);
+    let native = s
+        .choice(errors, "payload", &[("mpegts", false), ("native", true)])
+        .unwrap_or(false);
     let protocol = match (rtp.unwrap_or(false), native) {
         (false, _) => Protocol::Srt,
         (true, false) => Protocol::RtpMpegTs,
@@ -329,17 +472,39 @@ fn sender_group(s: &Section<'_>, errors: &mut Errors) -> SenderGroup {
         let rate = v.as_str().map_or_else(|| integer(v), units::bitrate)?;
         (100_000..=2_000_000_000).contains(&rate).then_some(rate)
     };
-    let bitrate_bps = s.read(errors, "bitrate", "must be bits a second like \"50Mb\", from 100kb to 2Gb", bitrate).unwrap_or(1_000_000);
-    let count = s.integer(errors, "count", 1..=10_000).and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
-    let id = s.string(errors, "id").unwrap_or_else(|| "load/{n}".to_owned());
+    let bitrate_bps = s
+        .read(
+            errors,
+            "bitrate",
+            "must be bits a second like \"50Mb\", from 100kb to 2Gb",
+            bitrate,
+        )
+        .unwrap_or(1_000_000);
+    let count = s
+        .integer(errors, "count", 1..=10_000)
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(1);
+    let id = s
+        .string(errors, "id")
+        .unwrap_or_else(|| "load/{n}".to_owned());
     let video = video(s, errors);
     let audio = s.boolean(errors, "audio").unwrap_or(false);
     if let (true, Protocol::RtpNative, Some(value)) = (audio, protocol, s.get("audio")) {
         s.fault(errors, "audio", value, "native RTP carries video only");
     }
     let millis = |n| Duration::from_millis(n);
-    let latency = s.duration(errors, "latency", millis(20)..=millis(8_000)).unwrap_or(millis(120));
-    let group = SenderGroup { protocol, count, bitrate_bps, id, video, audio, latency };
+    let latency = s
+        .duration(errors, "latency", millis(20)..=millis(8_000))
+        .unwrap_or(millis(120));
+    let group = SenderGroup {
+        protocol,
+        count,
+        bitrate_bps,
+        id,
+        video,
+        audio,
+        latency,
+    };
     if errors.0.len() == before {
         check_content(s, &group, errors);
     }
@@ -350,8 +515,17 @@ fn sender_group(s: &Section<'_>, errors: &mut Errors) -> SenderGroup {
 /// milliseconds.
 fn check_content(s: &Section<'_>, group: &SenderGroup, errors: &mut Errors) {
     let made = match group.protocol {
-        Protocol::RtpNative => RtpTemplate::new(RtpShape { video: group.video, bitrate_bps: group.bitrate_bps }).map(drop),
-        _ => TsTemplate::new(TsShape { video: group.video, bitrate_bps: group.bitrate_bps, audio: group.audio }).map(drop),
+        Protocol::RtpNative => RtpTemplate::new(RtpShape {
+            video: group.video,
+            bitrate_bps: group.bitrate_bps,
+        })
+        .map(drop),
+        _ => TsTemplate::new(TsShape {
+            video: group.video,
+            bitrate_bps: group.bitrate_bps,
+            audio: group.audio,
+        })
+        .map(drop),
     };
     if let (Err(error), Some(value)) = (made, s.get("bitrate")) {
         s.fault(errors, "bitrate", value, &error.to_string());
@@ -359,14 +533,27 @@ fn check_content(s: &Section<'_>, group: &SenderGroup, errors: &mut Errors) {
 }
 
 fn video(s: &Section<'_>, errors: &mut Errors) -> VideoShape {
-    let codec = s.choice(errors, "codec", &[("h264", VideoCodec::H264), ("h265", VideoCodec::H265)]).unwrap_or(VideoCodec::H264);
+    let codec = s
+        .choice(
+            errors,
+            "codec",
+            &[("h264", VideoCodec::H264), ("h265", VideoCodec::H265)],
+        )
+        .unwrap_or(VideoCodec::H264);
     let size = |v: &DeValue<'_>| {
         let (w, h) = v.as_str()?.split_once('x')?;
         let (w, h): (u32, u32) = (w.parse().ok()?, h.parse().ok()?);
         let good = |n| (64..=4096).contains(&n) && n % 2 == 0;
         (good(w) && good(h)).then_some((w, h))
     };
-    let (width, height) = s.read(errors, "resolution", "must be like \"1920x1080\", even numbers from 64 to 4096", size).unwrap_or((1920, 1080));
+    let (width, height) = s
+        .read(
+            errors,
+            "resolution",
+            "must be like \"1920x1080\", even numbers from 64 to 4096",
+            size,
+        )
+        .unwrap_or((1920, 1080));
     let rate = |v: &DeValue<'_>| {
         let (num, den) = match v.as_str() {
             Some(text) => {
@@ -375,13 +562,27 @@ fn video(s: &Section<'_>, errors: &mut Errors) -> VideoShape {
             }
             None => (u32::try_from(integer(v)?).ok()?, 1),
         };
-        (den > 0 && num >= den && num <= 300 * den && (90_000 * u64::from(den)).is_multiple_of(u64::from(num))).then_some((num, den))
+        (den > 0
+            && num >= den
+            && num <= 300 * den
+            && (90_000 * u64::from(den)).is_multiple_of(u64::from(num)))
+        .then_some((num, den))
     };
     let allowed = "must be a frame rate whose frames last whole 90 kHz ticks: 24, 25, 30, 50, 60, \"30000/1001\", \"60000/1001\" ...";
-    let (fps_num, fps_den) = s.read(errors, "frame_rate", allowed, rate).unwrap_or((30, 1));
+    let (fps_num, fps_den) = s
+        .read(errors, "frame_rate", allowed, rate)
+        .unwrap_or((30, 1));
     let gop = s.integer(errors, "gop", 1..=1_000).unwrap_or(60) as u32;
     let b_frames = s.integer(errors, "b_frames", 0..=7).unwrap_or(2) as u32;
-    VideoShape { codec, width, height, fps_num, fps_den, gop, b_frames }
+    VideoShape {
+        codec,
+        width,
+        height,
+        fps_num,
+        fps_den,
+        gop,
+        b_frames,
+    }
 }
 
 #[cfg(test)]
@@ -403,10 +604,19 @@ max_cpu = 60
     #[test]
     fn a_good_scenario_is_read_with_its_defaults() {
         let s = Scenario::parse("configs/x.toml", GOOD).unwrap();
-        assert_eq!((s.name.as_str(), s.duration), ("x", Duration::from_secs(10)));
-        assert_eq!((s.srt_port, s.rtp_port, s.sender_count()), (30_000, 5_004, 4));
+        assert_eq!(
+            (s.name.as_str(), s.duration),
+            ("x", Duration::from_secs(10))
+        );
+        assert_eq!(
+            (s.srt_port, s.rtp_port, s.sender_count()),
+            (30_000, 5_004, 4)
+        );
         assert_eq!(s.senders[0].video.codec, VideoCodec::H264);
-        assert_eq!((s.expect.lost, s.expect.dropped, s.expect.max_cpu), (Some(0), None, Some(60.0)));
+        assert_eq!(
+            (s.expect.lost, s.expect.dropped, s.expect.max_cpu),
+            (Some(0), None, Some(60.0))
+        );
     }
 
     #[test]
@@ -441,7 +651,10 @@ lost = -1
         ];
         assert_eq!(errors.len(), wanted.len(), "{errors:#?}");
         for want in wanted {
-            assert!(errors.iter().any(|e| e.starts_with(want)), "{want} in {errors:#?}");
+            assert!(
+                errors.iter().any(|e| e.starts_with(want)),
+                "{want} in {errors:#?}"
+            );
         }
     }
 
@@ -464,7 +677,9 @@ lost = -1
 
     #[test]
     fn broken_toml_names_its_line() {
-        let errors = Scenario::parse("f.toml", "duration = \"1s\"\n[pacing\n").unwrap_err().0;
+        let errors = Scenario::parse("f.toml", "duration = \"1s\"\n[pacing\n")
+            .unwrap_err()
+            .0;
         assert!(errors[0].starts_with("f.toml:2:"), "{errors:?}");
     }
 
@@ -475,7 +690,8 @@ lost = -1
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let scenario = Scenario::parse(&path.to_string_lossy(), &text).unwrap_or_else(|e| panic!("{e}"));
+            let scenario =
+                Scenario::parse(&path.to_string_lossy(), &text).unwrap_or_else(|e| panic!("{e}"));
             assert!(scenario.sender_count() > 0);
             seen += 1;
         }

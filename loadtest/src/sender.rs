@@ -149,18 +149,47 @@ pub struct SrtCall<'a> {
 
 impl Sender {
     /// Opens the socket; an SRT caller also queues its first handshake datagram.
-    pub fn srt(now: Instant, target: SocketAddr, content: TsStream, call: &SrtCall<'_>) -> io::Result<Self> {
+    pub fn srt(
+        now: Instant,
+        target: SocketAddr,
+        content: TsStream,
+        call: &SrtCall<'_>,
+    ) -> io::Result<Self> {
         let wire = Wire::connect(target)?;
         let sequence = PacketSequenceNumber::new(call.initial_sequence);
-        let connection = Connection::connect(now, target, call.socket_id, sequence, call.stream_id, call.config, 0);
-        let transport = Transport::Srt { connection: Box::new(connection), ring: Box::new(SlotRing::new()) };
-        Ok(Sender { content: Content::Ts(content), transport, wire, stats: SenderStats::default() })
+        let connection = Connection::connect(
+            now,
+            target,
+            call.socket_id,
+            sequence,
+            call.stream_id,
+            call.config,
+            0,
+        );
+        let transport = Transport::Srt {
+            connection: Box::new(connection),
+            ring: Box::new(SlotRing::new()),
+        };
+        Ok(Sender {
+            content: Content::Ts(content),
+            transport,
+            wire,
+            stats: SenderStats::default(),
+        })
     }
 
     /// A sender without a handshake.
     pub fn plain(target: SocketAddr, content: Content, transport: Transport) -> io::Result<Self> {
-        let stats = SenderStats { phase: Phase::Ready, ..SenderStats::default() };
-        Ok(Sender { content, transport, wire: Wire::connect(target)?, stats })
+        let stats = SenderStats {
+            phase: Phase::Ready,
+            ..SenderStats::default()
+        };
+        Ok(Sender {
+            content,
+            transport,
+            wire: Wire::connect(target)?,
+            stats,
+        })
     }
 
     /// Where it stands.
@@ -187,8 +216,9 @@ impl Sender {
     }
 
     /// Takes what arrived, sends what is due until `media_ns` (ns of media time; `None`: no
-    /// media), and keeps the protocol's timers.
-    pub fn drive(&mut self, now: Instant, unix_us: u64, media_ns: Option<u64>) {
+    /// media), and keeps the protocol's timers. Returns the number of media packets sent.
+    pub fn drive(&mut self, now: Instant, unix_us: u64, media_ns: Option<u64>) -> u64 {
+        let before = self.stats.packets;
         self.receive(now);
         if let (Phase::Ready, Some(until)) = (self.stats.phase, media_ns) {
             while self.content.next_due_ns() <= until {
@@ -197,6 +227,7 @@ impl Sender {
         }
         self.transmit(now);
         self.wire.flush();
+        self.stats.packets - before
     }
 
     /// Ends the session: SRT's SHUTDOWN, RTP's BYE.
@@ -224,7 +255,9 @@ impl Sender {
     }
 
     fn receive(&mut self, now: Instant) {
-        let Transport::Srt { connection, ring } = &mut self.transport else { return };
+        let Transport::Srt { connection, ring } = &mut self.transport else {
+            return;
+        };
         let mut buffer = [0; 2048];
         while let Some(datagram) = self.wire.receive(&mut buffer) {
             // what cannot be understood is the engine's fault and shows in the comparison
@@ -237,7 +270,9 @@ impl Sender {
             self.stats.phase = match (event, self.stats.phase) {
                 (Event::Connected, _) => Phase::Ready,
                 (Event::Closed(_), Phase::Closed) => Phase::Closed,
-                (Event::Closed(CloseReason::Rejected(code)), _) => Phase::Failed(Failure::Rejected(code.0)),
+                (Event::Closed(CloseReason::Rejected(code)), _) => {
+                    Phase::Failed(Failure::Rejected(code.0))
+                }
                 (Event::Closed(CloseReason::ConnectTimeout), _) => Phase::Failed(Failure::NoAnswer),
                 (Event::Closed(_), _) => Phase::Failed(Failure::Lost),
             };
@@ -265,11 +300,19 @@ impl Sender {
                 match connection.send(now, &payload) {
                     Ok(()) => {}
                     // counted as a gap in the stream: the engine is not told of it by SRT
-                    Err(SendError::BufferFull | SendError::NotConnected | SendError::TooLong) => self.stats.dropped += 1,
+                    Err(SendError::BufferFull | SendError::NotConnected | SendError::TooLong) => {
+                        self.stats.dropped += 1
+                    }
                 }
                 DATAGRAM
             }
-            (Content::Ts(ts), Transport::Rtp { ssrc, first_sequence }) => {
+            (
+                Content::Ts(ts),
+                Transport::Rtp {
+                    ssrc,
+                    first_sequence,
+                },
+            ) => {
                 let sequence = first_sequence.wrapping_add(ts.number() as u16);
                 let ticks = ts.ticks() as u32;
                 let room = self.wire.room();
@@ -299,7 +342,10 @@ impl Sender {
 }
 
 fn put_ts(ts: &mut TsStream, unix_us: u64, room: &mut [u8], at: usize) {
-    if let Some(payload) = room.get_mut(at..).and_then(|r| r.first_chunk_mut::<DATAGRAM>()) {
+    if let Some(payload) = room
+        .get_mut(at..)
+        .and_then(|r| r.first_chunk_mut::<DATAGRAM>())
+    {
         ts.next(unix_us, payload);
     }
 }
@@ -316,16 +362,41 @@ mod tests {
     use crate::content::{VideoCodec, VideoShape};
 
     fn content() -> TsStream {
-        let video = VideoShape { codec: VideoCodec::H264, width: 640, height: 360, fps_num: 30, fps_den: 1, gop: 30, b_frames: 0 };
-        TsStream::new(Arc::new(TsTemplate::new(TsShape { video, bitrate_bps: 2_000_000, audio: false }).unwrap()))
+        let video = VideoShape {
+            codec: VideoCodec::H264,
+            width: 640,
+            height: 360,
+            fps_num: 30,
+            fps_den: 1,
+            gop: 30,
+            b_frames: 0,
+        };
+        TsStream::new(Arc::new(
+            TsTemplate::new(TsShape {
+                video,
+                bitrate_bps: 2_000_000,
+                audio: false,
+            })
+            .unwrap(),
+        ))
     }
 
     #[test]
     fn rtp_mp2t_packets_are_numbered_timed_and_stamped() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let transport = Transport::Rtp { ssrc: 0x1234_5678, first_sequence: 65_535 };
-        let mut sender = Sender::plain(receiver.local_addr().unwrap(), Content::Ts(content()), transport).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let transport = Transport::Rtp {
+            ssrc: 0x1234_5678,
+            first_sequence: 65_535,
+        };
+        let mut sender = Sender::plain(
+            receiver.local_addr().unwrap(),
+            Content::Ts(content()),
+            transport,
+        )
+        .unwrap();
         // a datagram each 5.264 ms: at 11 ms three are due
         sender.drive(Instant::from_millis(11), 77, Some(11_000_000));
         sender.close(Instant::from_millis(12));
@@ -334,7 +405,10 @@ mod tests {
             assert_eq!(receiver.recv(&mut buffer).unwrap(), 12 + DATAGRAM);
             assert_eq!(buffer[..2], [0x80, 33]);
             assert_eq!(buffer[2..4], sequence.to_be_bytes());
-            assert_eq!(u32::from_be_bytes(buffer[4..8].try_into().unwrap()), (i as u32 * 5_264 * 9) / 100);
+            assert_eq!(
+                u32::from_be_bytes(buffer[4..8].try_into().unwrap()),
+                (i as u32 * 5_264 * 9) / 100
+            );
             assert_eq!(Stamp::find(&buffer[12..]).unwrap().number, i as u64);
         }
         assert_eq!(receiver.recv(&mut buffer).unwrap(), 16);

@@ -5,7 +5,9 @@ use std::time::Duration;
 /// Splits "50Mb" into 50.0 and "Mb".
 fn split(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim()))
 }
@@ -17,7 +19,10 @@ fn whole(value: f64) -> Option<u64> {
 /// Bits a second: "50Mb", "50Mbps", "2.5Mb/s", "800kb", "1Gb", "123456".
 pub fn bitrate(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
-    let unit = unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps")).unwrap_or(unit);
+    let unit = unit
+        .strip_suffix("/s")
+        .or_else(|| unit.strip_suffix("ps"))
+        .unwrap_or(unit);
     let factor = match unit {
         "" | "b" | "bit" => 1.0,
         "k" | "kb" | "kbit" => 1e3,

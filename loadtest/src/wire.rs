@@ -44,14 +44,25 @@ pub struct Wire {
 impl Wire {
     /// A socket that sends to `target` only, and hears from it only.
     pub fn connect(target: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = Socket::new(Domain::for_address(target), Type::DGRAM, Some(Protocol::UDP))?;
+        let any: IpAddr = if target.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let socket = Socket::new(
+            Domain::for_address(target),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.bind(&SocketAddr::new(any, 0).into())?;
         // what the kernel does not grant is no error: the default does for small rates
         let _ = socket.set_send_buffer_size(4 << 20);
         let _ = socket.set_recv_buffer_size(1 << 20);
         socket.connect(&target.into())?;
-        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+        let local = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or(io::ErrorKind::InvalidData)?;
         Ok(Wire {
             socket,
             local,
@@ -111,7 +122,11 @@ impl Wire {
             return (count, bytes);
         }
         for &length in &self.lengths[i + 1..] {
-            if length > first || length == 0 || count == MAX_SEGMENTS || bytes + usize::from(length) > MAX_BYTES {
+            if length > first
+                || length == 0
+                || count == MAX_SEGMENTS
+                || bytes + usize::from(length) > MAX_BYTES
+            {
                 break;
             }
             count += 1;
@@ -125,7 +140,11 @@ impl Wire {
 
     fn send_run(&mut self, start: usize, bytes: usize, segment: usize, count: usize) {
         let data = &self.buffer[start..start + bytes];
-        let result = if count == 1 { self.socket.send(data).map(|_| ()) } else { send_segmented(&self.socket, data, segment) };
+        let result = if count == 1 {
+            self.socket.send(data).map(|_| ())
+        } else {
+            send_segmented(&self.socket, data, segment)
+        };
         self.counters.calls += 1;
         match result {
             Ok(()) => {
@@ -166,7 +185,10 @@ fn send_segmented(socket: &Socket, data: &[u8], segment: usize) -> io::Result<()
     socket.sendmsg(&message, 0).map(|_| ())
 }
 
-const _: () = assert!(size_of::<usize>() == 8, "the control message is laid out for 64-bit hosts");
+const _: () = assert!(
+    size_of::<usize>() == 8,
+    "the control message is laid out for 64-bit hosts"
+);
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +200,9 @@ mod tests {
     #[test]
     fn a_batch_arrives_as_the_datagrams_it_was_made_of() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         let mut wire = Wire::connect(receiver.local_addr().unwrap()).unwrap();
         let lengths = [1332, 1332, 1332, 700, 44, 1332, 1332, 16, 16];
         for (i, length) in lengths.iter().enumerate() {

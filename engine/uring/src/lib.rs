@@ -17,6 +17,7 @@ mod clock;
 mod config;
 mod memory;
 mod message;
+pub mod plain;
 mod pool;
 mod probe;
 mod reactor;

@@ -44,7 +44,11 @@ impl BitWriter {
     /// se(v).
     pub fn se(&mut self, value: i32) -> &mut Self {
         let magnitude = value.unsigned_abs();
-        self.ue(if value > 0 { magnitude * 2 - 1 } else { magnitude * 2 })
+        self.ue(if value > 0 {
+            magnitude * 2 - 1
+        } else {
+            magnitude * 2
+        })
     }
 
     /// Zero bits up to the next byte boundary.

@@ -41,18 +41,39 @@ impl GopPlan {
     pub fn new(gop: u32, b_frames: u32) -> Self {
         let gop = gop.max(1);
         let mut frames = Vec::with_capacity(gop as usize);
-        frames.push(Frame { kind: FrameType::Idr, display: 0, references_before: 0, past: 0, future: 0 });
+        frames.push(Frame {
+            kind: FrameType::Idr,
+            display: 0,
+            references_before: 0,
+            past: 0,
+            future: 0,
+        });
         let (mut past, mut references) = (0, 1);
         while past + 1 < gop {
             let anchor = (past + b_frames + 1).min(gop - 1);
-            frames.push(Frame { kind: FrameType::P, display: anchor, references_before: references, past, future: 0 });
+            frames.push(Frame {
+                kind: FrameType::P,
+                display: anchor,
+                references_before: references,
+                past,
+                future: 0,
+            });
             references += 1;
             for display in past + 1..anchor {
-                frames.push(Frame { kind: FrameType::B, display, references_before: references, past, future: anchor });
+                frames.push(Frame {
+                    kind: FrameType::B,
+                    display,
+                    references_before: references,
+                    past,
+                    future: anchor,
+                });
             }
             past = anchor;
         }
-        GopPlan { frames, reorder: u32::from(b_frames > 0) }
+        GopPlan {
+            frames,
+            reorder: u32::from(b_frames > 0),
+        }
     }
 
     /// How `total` bytes are shared among the frames, as an encoder would: IDR 5, P 1.3, B 0.8.
@@ -68,7 +89,8 @@ impl GopPlan {
             .iter()
             .map(|f| {
                 before += weight(f);
-                let until = u64::try_from(u128::from(total) * u128::from(before) / u128::from(all)).unwrap_or(u64::MAX);
+                let until = u64::try_from(u128::from(total) * u128::from(before) / u128::from(all))
+                    .unwrap_or(u64::MAX);
                 let size = until - given;
                 given = until;
                 size
@@ -78,11 +100,13 @@ impl GopPlan {
 
     /// Frames of each type: IDR, P, B.
     pub fn count(&self) -> (u64, u64, u64) {
-        self.frames.iter().fold((0, 0, 0), |(i, p, b), f| match f.kind {
-            FrameType::Idr => (i + 1, p, b),
-            FrameType::P => (i, p + 1, b),
-            FrameType::B => (i, p, b + 1),
-        })
+        self.frames
+            .iter()
+            .fold((0, 0, 0), |(i, p, b), f| match f.kind {
+                FrameType::Idr => (i + 1, p, b),
+                FrameType::P => (i, p + 1, b),
+                FrameType::B => (i, p, b + 1),
+            })
     }
 }
 

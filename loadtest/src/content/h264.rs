@@ -12,7 +12,12 @@ const PCM_SAMPLES: usize = 384;
 const PCM_BYTES: usize = PCM_SAMPLES + 2;
 
 /// One access unit: delimiter, (SPS, PPS), slices.
-pub fn access_unit(shape: &VideoShape, frame: &Frame, target: usize, noise: &mut Noise) -> Vec<Vec<u8>> {
+pub fn access_unit(
+    shape: &VideoShape,
+    frame: &Frame,
+    target: usize,
+    noise: &mut Noise,
+) -> Vec<Vec<u8>> {
     // 7.4.2.4: primary_pic_type 0 = I, 1 = I and P, 2 = I, P and B
     let primary_pic_type = match frame.kind {
         FrameType::Idr => 0,
@@ -27,9 +32,15 @@ pub fn access_unit(shape: &VideoShape, frame: &Frame, target: usize, noise: &mut
     let macroblocks = shape.width.div_ceil(16) * shape.height.div_ceil(16);
     let used: usize = nals.iter().map(|n| n.len() + 4).sum();
     // an IDR's grey macroblocks take a byte each, in a slice of their own
-    let rest = if frame.kind == FrameType::Idr { macroblocks as usize + 24 } else { 16 };
+    let rest = if frame.kind == FrameType::Idr {
+        macroblocks as usize + 24
+    } else {
+        16
+    };
     let budget = target.saturating_sub(used + rest + 24);
-    let pcm = u32::try_from(budget / PCM_BYTES).unwrap_or(u32::MAX).min(macroblocks);
+    let pcm = u32::try_from(budget / PCM_BYTES)
+        .unwrap_or(u32::MAX)
+        .min(macroblocks);
     if frame.kind == FrameType::Idr {
         if pcm > 0 {
             nals.push(slice(frame, 0, pcm, 0, noise));
@@ -76,7 +87,9 @@ fn sequence_parameter_set(shape: &VideoShape) -> Vec<u8> {
     w.flag(true); // vui_parameters_present (E.1.1)
     w.flag(false).flag(false).flag(false).flag(false); // aspect, overscan, video signal, chroma
     w.flag(true); // timing_info: a tick is half a frame
-    w.bits(shape.fps_den.into(), 32).bits(u64::from(shape.fps_num) * 2, 32).flag(true);
+    w.bits(shape.fps_den.into(), 32)
+        .bits(u64::from(shape.fps_num) * 2, 32)
+        .flag(true);
     w.flag(false).flag(false).flag(false); // no HRDs, no pic_struct
     w.flag(true).flag(true).ue(0).ue(0).ue(16).ue(16); // bitstream_restriction
     w.ue(u32::from(shape.b_frames > 0)).ue(2); // max_num_reorder_frames, max_dec_frame_buffering

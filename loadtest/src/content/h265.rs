@@ -20,7 +20,12 @@ const fn header(nal_type: u8) -> [u8; 2] {
 }
 
 /// One access unit: delimiter, (VPS, SPS, PPS), one slice segment.
-pub fn access_unit(shape: &VideoShape, frame: &Frame, target: usize, noise: &mut Noise) -> Vec<Vec<u8>> {
+pub fn access_unit(
+    shape: &VideoShape,
+    frame: &Frame,
+    target: usize,
+    noise: &mut Noise,
+) -> Vec<Vec<u8>> {
     let mut aud = header(AUD).to_vec();
     // 7.4.3.5: pic_type 0 = I, 1 = P and I, 2 = B, P and I; then the trailing bit
     aud.push(match frame.kind {
@@ -61,7 +66,11 @@ fn profile_tier_level(w: &mut BitWriter, shape: &VideoShape) {
     w.bits(0, 2).flag(false).bits(1, 5).bits(0x6000_0000, 32);
     w.flag(true).flag(false).flag(false).flag(true); // progressive, frames only
     w.bits(0, 44);
-    let level = if shape.width * shape.height <= 2_228_224 { 123 } else { 153 }; // A.4.1
+    let level = if shape.width * shape.height <= 2_228_224 {
+        123
+    } else {
+        153
+    }; // A.4.1
     w.bits(level, 8);
 }
 
@@ -72,17 +81,30 @@ fn sub_layer_ordering(w: &mut BitWriter, shape: &VideoShape) {
 
 fn video_parameter_set(shape: &VideoShape) -> Vec<u8> {
     let mut w = BitWriter::new();
-    w.bits(0, 4).flag(true).flag(true).bits(0, 6).bits(0, 3).flag(true).bits(0xFFFF, 16);
+    w.bits(0, 4)
+        .flag(true)
+        .flag(true)
+        .bits(0, 6)
+        .bits(0, 3)
+        .flag(true)
+        .bits(0xFFFF, 16);
     profile_tier_level(&mut w, shape);
     sub_layer_ordering(&mut w, shape);
     w.bits(0, 6).ue(0); // vps_max_layer_id, one layer set
-    w.flag(true).bits(shape.fps_den.into(), 32).bits(shape.fps_num.into(), 32).flag(false).ue(0);
+    w.flag(true)
+        .bits(shape.fps_den.into(), 32)
+        .bits(shape.fps_num.into(), 32)
+        .flag(false)
+        .ue(0);
     w.flag(false).trailing();
     nal_unit(&header(VPS), &w.into_bytes())
 }
 
 fn sequence_parameter_set(shape: &VideoShape) -> Vec<u8> {
-    let (coded_width, coded_height) = (shape.width.next_multiple_of(8), shape.height.next_multiple_of(8));
+    let (coded_width, coded_height) = (
+        shape.width.next_multiple_of(8),
+        shape.height.next_multiple_of(8),
+    );
     let mut w = BitWriter::new();
     w.bits(0, 4).bits(0, 3).flag(true);
     profile_tier_level(&mut w, shape);
@@ -100,7 +122,9 @@ fn sequence_parameter_set(shape: &VideoShape) -> Vec<u8> {
     w.flag(true); // vui_parameters (E.2.1)
     w.flag(false).flag(false).flag(false).flag(false); // aspect, overscan, signal, chroma
     w.flag(false).flag(false).flag(false).flag(false); // neutral, fields, frame info, window
-    w.flag(true).bits(shape.fps_den.into(), 32).bits(shape.fps_num.into(), 32);
+    w.flag(true)
+        .bits(shape.fps_den.into(), 32)
+        .bits(shape.fps_num.into(), 32);
     w.flag(false).flag(false).flag(false); // poc proportional, HRD, restriction
     w.flag(false).trailing();
     nal_unit(&header(SPS), &w.into_bytes())
@@ -108,7 +132,13 @@ fn sequence_parameter_set(shape: &VideoShape) -> Vec<u8> {
 
 fn picture_parameter_set() -> Vec<u8> {
     let mut w = BitWriter::new();
-    w.ue(0).ue(0).flag(false).flag(false).bits(0, 3).flag(false).flag(false);
+    w.ue(0)
+        .ue(0)
+        .flag(false)
+        .flag(false)
+        .bits(0, 3)
+        .flag(false)
+        .flag(false);
     w.ue(0).ue(0).se(0); // one reference in each list, QP 26
     w.flag(false).flag(false).flag(false).se(0).se(0); // intra, transform skip, QP deltas
     w.flag(false).flag(false).flag(false).flag(false); // chroma QP, weights, bypass

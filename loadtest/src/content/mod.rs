@@ -58,7 +58,12 @@ impl VideoShape {
 
     /// One access unit as NAL units without start codes, about `target` bytes in all, never
     /// fewer than the headers need.
-    pub fn access_unit(&self, frame: &gop::Frame, target: usize, noise: &mut Noise) -> Vec<Vec<u8>> {
+    pub fn access_unit(
+        &self,
+        frame: &gop::Frame,
+        target: usize,
+        noise: &mut Noise,
+    ) -> Vec<Vec<u8>> {
         match self.codec {
             VideoCodec::H264 => h264::access_unit(self, frame, target, noise),
             VideoCodec::H265 => h265::access_unit(self, frame, target, noise),

@@ -56,16 +56,27 @@ impl RtpTemplate {
         let frame_ticks = shape.video.frame_ticks().ok_or(ShapeError::FrameRate)?;
         let loop_ticks = frame_ticks * u64::from(shape.video.gop);
         let total = u128::from(shape.bitrate_bps) * u128::from(loop_ticks) / (8 * 90_000);
-        let total = u64::try_from(total).ok().filter(|t| *t <= MAX_TEMPLATE_BYTES).ok_or(ShapeError::TooLarge)?;
+        let total = u64::try_from(total)
+            .ok()
+            .filter(|t| *t <= MAX_TEMPLATE_BYTES)
+            .ok_or(ShapeError::TooLarge)?;
         let plan = shape.video.plan();
         let mut noise = Noise::new(shape.bitrate_bps ^ 0x6D69_7272_6F72);
-        let mut build = Builder { codec: shape.video.codec, bytes: Vec::new(), packets: Vec::new(), ticks: 0, payload: 0 };
+        let mut build = Builder {
+            codec: shape.video.codec,
+            bytes: Vec::new(),
+            packets: Vec::new(),
+            ticks: 0,
+            payload: 0,
+        };
         let mut budget = 0;
         for (frame, size) in plan.frames.iter().zip(plan.sizes(total)) {
             budget += size;
             build.ticks = u64::from(frame.display + plan.reorder) * frame_ticks;
             let left = budget.saturating_sub(build.payload);
-            let target = usize::try_from(left * 995 / 1000).unwrap_or(0).saturating_sub(64);
+            let target = usize::try_from(left * 995 / 1000)
+                .unwrap_or(0)
+                .saturating_sub(64);
             let mut nals = shape.video.access_unit(frame, target, &mut noise);
             nals.remove(0); // no delimiter: the marker bit delimits
             build.unit(&nals);
@@ -95,9 +106,11 @@ impl Builder {
             VideoCodec::H264 => PAYLOAD_TYPE_H264,
             VideoCodec::H265 => PAYLOAD_TYPE_H265,
         };
-        self.bytes.extend_from_slice(&[0x90, payload_type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        self.bytes
+            .extend_from_slice(&[0x90, payload_type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         // RFC 8285, 4.3: two-byte elements, appbits 0; 6 words: id 1, length, stamp, padding
-        self.bytes.extend_from_slice(&[0x10, 0, 0, 6, 1, STAMP_BYTES as u8]);
+        self.bytes
+            .extend_from_slice(&[0x10, 0, 0, 6, 1, STAMP_BYTES as u8]);
         self.bytes.resize(start + HEADER, 0);
         for part in payload {
             self.bytes.extend_from_slice(part);
@@ -105,7 +118,13 @@ impl Builder {
         let length = self.bytes.len() - start;
         self.payload += (length - HEADER) as u64;
         let length = u16::try_from(length).unwrap_or(u16::MAX);
-        self.packets.push(Packet { start, length, ticks: self.ticks, due_ns: 0, ends: None });
+        self.packets.push(Packet {
+            start,
+            length,
+            ticks: self.ticks,
+            due_ns: 0,
+            ends: None,
+        });
     }
 
     fn unit(&mut self, nals: &[Vec<u8>]) {
@@ -118,7 +137,7 @@ impl Builder {
         let sets: Vec<&Vec<u8>> = nals.iter().filter(|n| is_set(n)).collect();
         if !sets.is_empty() {
             let mut body = match self.codec {
-                VideoCodec::H264 => vec![0x60 | 24],   // RFC 6184, 5.7.1: STAP-A
+                VideoCodec::H264 => vec![0x60 | 24],  // RFC 6184, 5.7.1: STAP-A
                 VideoCodec::H265 => vec![48 << 1, 1], // RFC 7798, 4.4.2: AP
             };
             for set in sets {
@@ -160,7 +179,11 @@ impl Builder {
                 return;
             }
             // leave no rest that is too small for a NAL unit of its own
-            let size = if left <= MAX_PAYLOAD { left } else { MAX_PAYLOAD.min(left - 3) };
+            let size = if left <= MAX_PAYLOAD {
+                left
+            } else {
+                MAX_PAYLOAD.min(left - 3)
+            };
             let filler = match self.codec {
                 VideoCodec::H264 => h264::filler(size),
                 VideoCodec::H265 => h265::filler(size),
@@ -184,7 +207,11 @@ impl Builder {
             packet.due_ns = u64::try_from(due).unwrap_or(u64::MAX);
             before += u64::from(packet.length) - HEADER as u64;
         }
-        RtpTemplate { bytes: self.bytes, packets: self.packets, loop_ticks }
+        RtpTemplate {
+            bytes: self.bytes,
+            packets: self.packets,
+            loop_ticks,
+        }
     }
 }
 
@@ -203,15 +230,36 @@ pub struct RtpStream {
 
 impl RtpStream {
     /// From the template's beginning; numbering starts where the sender says.
-    pub fn new(template: Arc<RtpTemplate>, ssrc: u32, first_sequence: u16, first_timestamp: u32) -> Self {
-        RtpStream { template, ssrc, first_sequence, first_timestamp, number: 0, loops: 0, index: 0, units: Units::default() }
+    pub fn new(
+        template: Arc<RtpTemplate>,
+        ssrc: u32,
+        first_sequence: u16,
+        first_timestamp: u32,
+    ) -> Self {
+        RtpStream {
+            template,
+            ssrc,
+            first_sequence,
+            first_timestamp,
+            number: 0,
+            loops: 0,
+            index: 0,
+            units: Units::default(),
+        }
     }
 
     /// When the next packet is due, in ns after the first.
     pub fn next_due_ns(&self) -> u64 {
-        let loop_ns = u128::from(self.loops) * u128::from(self.template.loop_ticks) * 1_000_000_000 / 90_000;
-        let within = self.template.packets.get(self.index).map_or(0, |p| p.due_ns);
-        u64::try_from(loop_ns).unwrap_or(u64::MAX).saturating_add(within)
+        let loop_ns =
+            u128::from(self.loops) * u128::from(self.template.loop_ticks) * 1_000_000_000 / 90_000;
+        let within = self
+            .template
+            .packets
+            .get(self.index)
+            .map_or(0, |p| p.due_ns);
+        u64::try_from(loop_ns)
+            .unwrap_or(u64::MAX)
+            .saturating_add(within)
     }
 
     /// Units whose last packet has been handed out.
@@ -229,9 +277,17 @@ impl RtpStream {
         let sequence = self.first_sequence.wrapping_add(self.number as u16);
         let ticks = self.loops * self.template.loop_ticks + packet.ticks;
         out[2..4].copy_from_slice(&sequence.to_be_bytes());
-        out[4..8].copy_from_slice(&self.first_timestamp.wrapping_add(ticks as u32).to_be_bytes());
+        out[4..8].copy_from_slice(
+            &self
+                .first_timestamp
+                .wrapping_add(ticks as u32)
+                .to_be_bytes(),
+        );
         out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-        let stamp = Stamp { sent_unix_us, number: self.number };
+        let stamp = Stamp {
+            sent_unix_us,
+            number: self.number,
+        };
         out[STAMP_AT..STAMP_AT + STAMP_BYTES].copy_from_slice(&stamp.to_bytes());
         if let Some(kind) = packet.ends {
             self.units.frames += 1;
@@ -252,8 +308,19 @@ mod tests {
     use super::*;
 
     fn shape(codec: VideoCodec) -> RtpShape {
-        let video = VideoShape { codec, width: 640, height: 360, fps_num: 30, fps_den: 1, gop: 30, b_frames: 2 };
-        RtpShape { video, bitrate_bps: 4_000_000 }
+        let video = VideoShape {
+            codec,
+            width: 640,
+            height: 360,
+            fps_num: 30,
+            fps_den: 1,
+            gop: 30,
+            b_frames: 2,
+        };
+        RtpShape {
+            video,
+            bitrate_bps: 4_000_000,
+        }
     }
 
     #[test]
@@ -272,7 +339,13 @@ mod tests {
             }
             assert_eq!(payload, 500_000);
             assert_eq!(stream.next_due_ns(), 1_000_000_000);
-            assert_eq!(stream.units(), Units { frames: 30, key_frames: 1 });
+            assert_eq!(
+                stream.units(),
+                Units {
+                    frames: 30,
+                    key_frames: 1
+                }
+            );
         }
     }
 
@@ -283,7 +356,13 @@ mod tests {
         let mut out = [0; 1500];
         stream.next(5, &mut out);
         assert_eq!(out[2..4], [0xFF, 0xFF]);
-        assert_eq!(Stamp::find(&out), Some(Stamp { sent_unix_us: 5, number: 0 }));
+        assert_eq!(
+            Stamp::find(&out),
+            Some(Stamp {
+                sent_unix_us: 5,
+                number: 0
+            })
+        );
         stream.next(6, &mut out);
         assert_eq!(out[2..4], [0, 0]);
         assert_eq!(out[8..12], [0, 0, 0xAB, 0xCD]);

@@ -46,7 +46,10 @@ mod tests {
 
     #[test]
     fn a_stamp_is_found_where_it_was_put() {
-        let stamp = Stamp { sent_unix_us: 1_700_000_000_000_123, number: 42 };
+        let stamp = Stamp {
+            sent_unix_us: 1_700_000_000_000_123,
+            number: 42,
+        };
         let mut datagram = vec![0x47; 1316];
         datagram[7..7 + STAMP_BYTES].copy_from_slice(&stamp.to_bytes());
         assert_eq!(Stamp::find(&datagram), Some(stamp));

@@ -29,7 +29,9 @@ const NULL_PID: u16 = 0x1FFF;
 /// 90 kHz ticks of an AAC frame of 1024 samples at 48 kHz.
 const AAC_TICKS: u64 = 1_920;
 /// A silent stereo AAC-LC frame behind its ADTS header (ISO 13818-7, 6.2), 48 kHz.
-const AAC_FRAME: [u8; 13] = [0xFF, 0xF1, 0x4C, 0x80, 0x01, 0xBF, 0xFC, 0x21, 0x10, 0x04, 0x60, 0x8C, 0x1C];
+const AAC_FRAME: [u8; 13] = [
+    0xFF, 0xF1, 0x4C, 0x80, 0x01, 0xBF, 0xFC, 0x21, 0x10, 0x04, 0x60, 0x8C, 0x1C,
+];
 /// PAT and PMT repeat so often, in 90 kHz ticks (TR 101 290 asks for 500 ms).
 const PSI_TICKS: u64 = 9_000;
 /// PCR repeats so often (ISO 13818-1 asks for 100 ms, TR 101 290 for 40 ms).
@@ -119,12 +121,15 @@ impl TsTemplate {
         let frame_ticks = shape.video.frame_ticks().ok_or(ShapeError::FrameRate)?;
         let gop_ticks = frame_ticks * u64::from(shape.video.gop);
         let gops = if shape.audio {
-            (1..=64).find(|n| (gop_ticks * n).is_multiple_of(AAC_TICKS)).ok_or(ShapeError::TooLarge)?
+            (1..=64)
+                .find(|n| (gop_ticks * n).is_multiple_of(AAC_TICKS))
+                .ok_or(ShapeError::TooLarge)?
         } else {
             1
         };
         let loop_ticks = gop_ticks * gops;
-        let datagrams = u128::from(shape.bitrate_bps) * u128::from(loop_ticks) / (90_000 * DATAGRAM_BITS);
+        let datagrams =
+            u128::from(shape.bitrate_bps) * u128::from(loop_ticks) / (90_000 * DATAGRAM_BITS);
         let datagrams = u64::try_from(datagrams).map_err(|_| ShapeError::TooLarge)?;
         if datagrams * DATAGRAM as u64 > MAX_TEMPLATE_BYTES {
             return Err(ShapeError::TooLarge);
@@ -146,13 +151,15 @@ impl TsTemplate {
 
     /// When datagram `number` is due, in ns after the first.
     pub fn due_ns(&self, number: u64) -> u64 {
-        let ns = u128::from(number) * DATAGRAM_BITS * 1_000_000_000 / u128::from(self.shape.bitrate_bps);
+        let ns =
+            u128::from(number) * DATAGRAM_BITS * 1_000_000_000 / u128::from(self.shape.bitrate_bps);
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
 
     /// The first datagram of loop `number`.
     fn loop_start(&self, number: u64) -> u64 {
-        let bits = u128::from(number) * u128::from(self.loop_ticks) * u128::from(self.shape.bitrate_bps);
+        let bits =
+            u128::from(number) * u128::from(self.loop_ticks) * u128::from(self.shape.bitrate_bps);
         u64::try_from(bits.div_ceil(90_000 * DATAGRAM_BITS)).unwrap_or(u64::MAX)
     }
 }
@@ -247,7 +254,11 @@ impl Builder {
     fn video(&self, share: u64) -> Video {
         let frames = self.gops * u64::from(self.shape.video.gop);
         let psi = self.loop_ticks.div_ceil(PSI_TICKS) * 2;
-        let audio = if self.shape.audio { self.loop_ticks / AAC_TICKS } else { 0 };
+        let audio = if self.shape.audio {
+            self.loop_ticks / AAC_TICKS
+        } else {
+            0
+        };
         let room = self.slots.saturating_sub(psi + audio) * 184;
         // stamps, PCRs, PES headers and the stuffing of each frame's last packet
         let overhead = self.datagrams * (STAMP_BYTES as u64 + 3)
@@ -266,11 +277,19 @@ impl Builder {
             }
         }
         let total = pes.iter().map(|(p, _)| p.len() as u64).sum();
-        Video { pes, total, placed: 0, frame: 0, offset: 0 }
+        Video {
+            pes,
+            total,
+            placed: 0,
+            frame: 0,
+            offset: 0,
+        }
     }
 
     fn put_video(&mut self, slot: u64, first: bool, video: &mut Video) {
-        let Some((pes, frame)) = video.pes.get(video.frame) else { return };
+        let Some((pes, frame)) = video.pes.get(video.frame) else {
+            return;
+        };
         let start = video.offset == 0;
         let rest = pes.get(video.offset..).unwrap_or_default();
         let datagram = u32::try_from(slot / TS_PER_DATAGRAM as u64).unwrap_or(u32::MAX);
@@ -278,11 +297,25 @@ impl Builder {
         let ticks = self.ticks(slot);
         let pcr = self.last_pcr.is_none_or(|last| ticks >= last + PCR_TICKS);
         let key = start && frame.kind == FrameType::Idr;
-        let fields = Adaptation { pcr, random_access: key, stamp: first };
-        let (packet, taken, payload_at) = packet(VIDEO_PID, start, self.counters[Class::Video as usize], fields, rest);
+        let fields = Adaptation {
+            pcr,
+            random_access: key,
+            stamp: first,
+        };
+        let (packet, taken, payload_at) = packet(
+            VIDEO_PID,
+            start,
+            self.counters[Class::Video as usize],
+            fields,
+            rest,
+        );
         if pcr {
             self.last_pcr = Some(ticks);
-            self.patches.push(Patch { datagram, offset: at + 6, kind: PatchKind::Pcr });
+            self.patches.push(Patch {
+                datagram,
+                offset: at + 6,
+                kind: PatchKind::Pcr,
+            });
         }
         if first && let Some(last) = self.stamps.last_mut() {
             *last = if pcr { 13 } else { 7 };
@@ -290,9 +323,17 @@ impl Builder {
         if start {
             // the values follow in finish(), when the delay is known
             let marker = if self.shape.video.b_frames > 0 { 3 } else { 2 };
-            self.patches.push(Patch { datagram, offset: at + payload_at + 9, kind: PatchKind::Pts(marker, video.frame as u64) });
+            self.patches.push(Patch {
+                datagram,
+                offset: at + payload_at + 9,
+                kind: PatchKind::Pts(marker, video.frame as u64),
+            });
             if self.shape.video.b_frames > 0 {
-                self.patches.push(Patch { datagram, offset: at + payload_at + 14, kind: PatchKind::Dts(video.frame as u64) });
+                self.patches.push(Patch {
+                    datagram,
+                    offset: at + payload_at + 14,
+                    kind: PatchKind::Dts(video.frame as u64),
+                });
             }
         }
         video.offset += taken;
@@ -312,11 +353,21 @@ impl Builder {
         pes[5] = u8::try_from(length).unwrap_or(0);
         pes.extend_from_slice(&[0; 5]);
         pes.extend_from_slice(&AAC_FRAME);
-        let (packet, _, payload_at) = packet(AUDIO_PID, true, self.counters[Class::Audio as usize], Adaptation::default(), &pes);
+        let (packet, _, payload_at) = packet(
+            AUDIO_PID,
+            true,
+            self.counters[Class::Audio as usize],
+            Adaptation::default(),
+            &pes,
+        );
         let at = u16::try_from(self.bytes.len() % DATAGRAM).unwrap_or(0);
         let datagram = u32::try_from(self.bytes.len() / DATAGRAM).unwrap_or(u32::MAX);
         // marked as audio by the top bit until finish()
-        self.patches.push(Patch { datagram, offset: at + payload_at + 9, kind: PatchKind::Pts(2, ticks | 1 << 63) });
+        self.patches.push(Patch {
+            datagram,
+            offset: at + payload_at + 9,
+            kind: PatchKind::Pts(2, ticks | 1 << 63),
+        });
         self.put(Class::Audio, &packet);
     }
 
@@ -353,18 +404,27 @@ impl Builder {
     fn finish(mut self) -> TsTemplate {
         let shape = self.shape.video;
         let dur = shape.frame_ticks().unwrap_or(3_000);
-        let late = self.frame_ends.iter().enumerate().map(|(k, &slot)| (self.ticks(slot) + 1).saturating_sub(k as u64 * dur));
+        let late = self
+            .frame_ends
+            .iter()
+            .enumerate()
+            .map(|(k, &slot)| (self.ticks(slot) + 1).saturating_sub(k as u64 * dur));
         let delay = late.max().unwrap_or(0) + dur;
         let plan = shape.plan();
         for patch in &mut self.patches {
             patch.kind = match patch.kind {
                 PatchKind::Pcr => PatchKind::Pcr,
                 PatchKind::Dts(k) => PatchKind::Dts(k * dur + delay),
-                PatchKind::Pts(marker, k) if k >> 63 == 1 => PatchKind::Pts(marker, (k & (1 << 63) - 1) + delay),
+                PatchKind::Pts(marker, k) if k >> 63 == 1 => {
+                    PatchKind::Pts(marker, (k & (1 << 63) - 1) + delay)
+                }
                 PatchKind::Pts(marker, k) => {
                     let gop = u64::from(shape.gop);
                     let in_gop = usize::try_from(k % gop).unwrap_or(0);
-                    let display = plan.frames.get(in_gop).map_or(0, |f| f.display + plan.reorder);
+                    let display = plan
+                        .frames
+                        .get(in_gop)
+                        .map_or(0, |f| f.display + plan.reorder);
                     PatchKind::Pts(marker, (k / gop * gop + u64::from(display)) * dur + delay)
                 }
             };
@@ -416,15 +476,28 @@ struct Adaptation {
 
 fn ts_header(pid: u16, start: bool, control: u8, counter: u64) -> [u8; 4] {
     let [high, low] = pid.to_be_bytes();
-    [0x47, high & 0x1F | u8::from(start) << 6, low, control << 4 | (counter % 16) as u8]
+    [
+        0x47,
+        high & 0x1F | u8::from(start) << 6,
+        low,
+        control << 4 | (counter % 16) as u8,
+    ]
 }
 
 /// One TS packet with the beginning of `data`; returns it, the bytes taken and the offset of its
 /// payload.
-fn packet(pid: u16, start: bool, counter: u64, fields: Adaptation, data: &[u8]) -> ([u8; TS_PACKET], usize, u16) {
+fn packet(
+    pid: u16,
+    start: bool,
+    counter: u64,
+    fields: Adaptation,
+    data: &[u8],
+) -> ([u8; TS_PACKET], usize, u16) {
     let mut field = Vec::with_capacity(184);
     if fields.pcr || fields.random_access || fields.stamp {
-        let flags = u8::from(fields.random_access) << 6 | u8::from(fields.pcr) << 4 | u8::from(fields.stamp) << 1;
+        let flags = u8::from(fields.random_access) << 6
+            | u8::from(fields.pcr) << 4
+            | u8::from(fields.stamp) << 1;
         field.extend_from_slice(&[0, flags]);
         if fields.pcr {
             field.extend_from_slice(&[0; 6]);
@@ -479,7 +552,17 @@ fn pmt(shape: &TsShape) -> Vec<u8> {
         super::VideoCodec::H264 => 0x1B,
         super::VideoCodec::H265 => 0x24,
     };
-    let mut body = vec![0xE0 | high, low, 0xF0, 0, stream_type, 0xE0 | high, low, 0xF0, 0];
+    let mut body = vec![
+        0xE0 | high,
+        low,
+        0xF0,
+        0,
+        stream_type,
+        0xE0 | high,
+        low,
+        0xF0,
+        0,
+    ];
     if shape.audio {
         let [high, low] = AUDIO_PID.to_be_bytes();
         body.extend_from_slice(&[0x0F, 0xE0 | high, low, 0xF0, 0]);
@@ -490,7 +573,13 @@ fn pmt(shape: &TsShape) -> Vec<u8> {
 /// CRC-32 of ISO 13818-1, annex A.
 fn crc32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte) << 24, |c, _| if c >> 31 == 1 { c << 1 ^ 0x04C1_1DB7 } else { c << 1 })
+        (0..8).fold(crc ^ u32::from(byte) << 24, |c, _| {
+            if c >> 31 == 1 {
+                c << 1 ^ 0x04C1_1DB7
+            } else {
+                c << 1
+            }
+        })
     })
 }
 
@@ -523,7 +612,17 @@ impl TsStream {
     /// From the template's beginning.
     pub fn new(template: Arc<TsTemplate>) -> Self {
         let next_loop_at = template.loop_start(1);
-        TsStream { template, number: 0, loops: 0, index: 0, next_loop_at, patch: 0, unit: 0, counter_offsets: [0; 5], units: Units::default() }
+        TsStream {
+            template,
+            number: 0,
+            loops: 0,
+            index: 0,
+            next_loop_at,
+            patch: 0,
+            unit: 0,
+            counter_offsets: [0; 5],
+            units: Units::default(),
+        }
     }
 
     /// When the next datagram is due, in ns after the first.
@@ -543,13 +642,17 @@ impl TsStream {
 
     /// Media time of the next datagram in 90 kHz ticks (RFC 2250: RTP timestamp).
     pub fn ticks(&self) -> u64 {
-        let ticks = u128::from(self.number) * DATAGRAM_BITS * 90_000 / u128::from(self.template.shape.bitrate_bps);
+        let ticks = u128::from(self.number) * DATAGRAM_BITS * 90_000
+            / u128::from(self.template.shape.bitrate_bps);
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
     /// Writes the next datagram's payload, [`DATAGRAM`] bytes, to the beginning of `out`.
     pub fn next(&mut self, sent_unix_us: u64, out: &mut [u8; DATAGRAM]) {
-        let stamp = Stamp { sent_unix_us, number: self.number };
+        let stamp = Stamp {
+            sent_unix_us,
+            number: self.number,
+        };
         if self.index == self.template.datagrams {
             if self.number < self.next_loop_at {
                 null_datagram(stamp, out);
@@ -568,11 +671,19 @@ impl TsStream {
         }
         let at = usize::from(template.stamps[index]);
         out[at..at + STAMP_BYTES].copy_from_slice(&stamp.to_bytes());
-        while let Some(patch) = template.patches.get(self.patch).filter(|p| p.datagram == self.index) {
+        while let Some(patch) = template
+            .patches
+            .get(self.patch)
+            .filter(|p| p.datagram == self.index)
+        {
             self.apply(*patch, out);
             self.patch += 1;
         }
-        while let Some((_, kind)) = template.unit_ends.get(self.unit).filter(|u| u.0 == self.index) {
+        while let Some((_, kind)) = template
+            .unit_ends
+            .get(self.unit)
+            .filter(|u| u.0 == self.index)
+        {
             self.units.frames += 1;
             self.units.key_frames += u64::from(*kind == FrameType::Idr);
             self.unit += 1;
@@ -587,7 +698,12 @@ impl TsStream {
         self.patch = 0;
         self.unit = 0;
         self.next_loop_at = self.template.loop_start(self.loops + 1);
-        for (offset, advance) in self.counter_offsets.iter_mut().zip(self.template.advance).skip(1) {
+        for (offset, advance) in self
+            .counter_offsets
+            .iter_mut()
+            .zip(self.template.advance)
+            .skip(1)
+        {
             *offset = offset.wrapping_add((advance % 16) as u8) & 0x0F;
         }
     }
@@ -602,7 +718,9 @@ impl TsStream {
                 let ticks = byte * 8 * 27_000_000 / u128::from(self.template.shape.bitrate_bps);
                 out[at..at + 6].copy_from_slice(&pcr_bytes(ticks));
             }
-            PatchKind::Pts(marker, ticks) => out[at..at + 5].copy_from_slice(&pts_bytes(marker, base + ticks)),
+            PatchKind::Pts(marker, ticks) => {
+                out[at..at + 5].copy_from_slice(&pts_bytes(marker, base + ticks))
+            }
             PatchKind::Dts(ticks) => out[at..at + 5].copy_from_slice(&pts_bytes(1, base + ticks)),
         }
     }

@@ -6,8 +6,20 @@ use super::*;
 use crate::content::VideoCodec;
 
 fn shape(codec: VideoCodec, bitrate_bps: u64, audio: bool) -> TsShape {
-    let video = VideoShape { codec, width: 640, height: 360, fps_num: 30, fps_den: 1, gop: 30, b_frames: 2 };
-    TsShape { video, bitrate_bps, audio }
+    let video = VideoShape {
+        codec,
+        width: 640,
+        height: 360,
+        fps_num: 30,
+        fps_den: 1,
+        gop: 30,
+        b_frames: 2,
+    };
+    TsShape {
+        video,
+        bitrate_bps,
+        audio,
+    }
 }
 
 fn loops(shape: TsShape, seconds: u64) -> Vec<[u8; DATAGRAM]> {
@@ -82,8 +94,14 @@ fn each_pcr_is_the_time_of_its_byte_and_comes_every_40_ms() {
 
 #[test]
 fn every_datagram_carries_its_stamp() {
-    for (i, datagram) in loops(shape(VideoCodec::H264, 3_000_000, true), 3).iter().enumerate() {
-        let want = Stamp { sent_unix_us: 9, number: i as u64 };
+    for (i, datagram) in loops(shape(VideoCodec::H264, 3_000_000, true), 3)
+        .iter()
+        .enumerate()
+    {
+        let want = Stamp {
+            sent_unix_us: 9,
+            number: i as u64,
+        };
         assert_eq!(Stamp::find(datagram), Some(want), "datagram {i}");
     }
 }
