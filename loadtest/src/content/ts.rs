@@ -416,7 +416,7 @@ impl Builder {
                 PatchKind::Pcr => PatchKind::Pcr,
                 PatchKind::Dts(k) => PatchKind::Dts(k * dur + delay),
                 PatchKind::Pts(marker, k) if k >> 63 == 1 => {
-                    PatchKind::Pts(marker, (k & (1 << 63) - 1) + delay)
+                    PatchKind::Pts(marker, (k & ((1 << 63) - 1)) + delay)
                 }
                 PatchKind::Pts(marker, k) => {
                     let gop = u64::from(shape.gop);
@@ -749,11 +749,11 @@ fn pts_bytes(marker: u8, ticks: u64) -> [u8; 5] {
     let t = ticks & PTS_MASK;
     let byte = |shift: u32| (t >> shift & 0xFF) as u8;
     [
-        marker << 4 | (t >> 30 & 7) as u8 * 2 | 1,
+        (marker << 4) | ((t >> 30 & 7) as u8 * 2) | 1,
         byte(22),
-        (t >> 15 & 0x7F) as u8 * 2 | 1,
+        ((t >> 15 & 0x7F) as u8 * 2) | 1,
         byte(7),
-        (t & 0x7F) as u8 * 2 | 1,
+        ((t & 0x7F) as u8 * 2) | 1,
     ]
 }
 
