@@ -94,6 +94,8 @@ pub struct Sample {
     pub bytes: f64,
     /// Packets sent and never received, over the whole time.
     pub lost: u64,
+    /// CPU of the generator's thread, percent of a core.
+    pub generator_cpu: f64,
     /// Median and 99th percentile of what the engine adds, µs.
     pub latency_us: Option<(f64, f64)>,
 }
@@ -131,11 +133,12 @@ pub fn run(settings: &Settings) -> Result<bool> {
             match measure(contender, settings, engine.as_deref(), &traffic) {
                 Ok(sample) => {
                     eprintln!(
-                        "round {} {:<22} {:>7.0} ns/packet, {} lost",
+                        "round {} {:<22} {:>7.0} ns/packet, {} lost, generator {:.0} %",
                         round + 1,
                         contender.name(),
                         sample.ns_per_packet(),
-                        sample.lost
+                        sample.lost,
+                        sample.generator_cpu
                     );
                     results[at].1.push(sample);
                 }
@@ -282,7 +285,9 @@ fn measure(
     std::thread::sleep(WARM_UP);
     running.reset_latency();
     let before = Reading::take(&mut running, &generator)?;
+    let start = std::time::Instant::now();
     std::thread::sleep(Duration::from_secs(settings.seconds));
+    let wall_ns = start.elapsed().as_nanos() as f64;
     let after = Reading::take(&mut running, &generator)?;
     let latency_us = running.latency();
     generator.hold();
@@ -311,6 +316,7 @@ fn measure(
         packets,
         bytes: packets * bytes_per_packet,
         lost: sent.saturating_sub(received),
+        generator_cpu: (after.generator_cpu_ns - before.generator_cpu_ns) as f64 / wall_ns * 100.0,
         latency_us,
     })
 }
@@ -320,6 +326,7 @@ struct Reading {
     cpu: (u64, u64),
     sent: u64,
     received: Option<u64>,
+    generator_cpu_ns: u64,
 }
 
 impl Reading {
@@ -329,6 +336,7 @@ impl Reading {
             cpu: running.cpu_ns(),
             sent: generator.packets(),
             received,
+            generator_cpu_ns: generator.progress().cpu_ns,
         })
     }
 }
