@@ -118,22 +118,26 @@ struct Unit {
 #[derive(Clone, Copy, Debug)]
 struct Trust {
     score: u8,
-    /// An end was announced since the last NAL unit, and whether the unit was closed on it.
-    announced: Option<bool>,
+    /// An end was announced since the last NAL unit: whether the unit was closed on it, and the
+    /// bytes of the stream before it.
+    announced: Option<(bool, u64)>,
 }
 
 impl Trust {
-    /// The next NAL unit begins a unit, as announced, or continues the last.
-    fn verdict(&mut self, begins: bool) -> bool {
-        let Some(closed) = self.announced.take() else {
+    /// The next NAL unit, which begins behind `total` bytes, begins a unit as announced, or not.
+    /// Whether a unit was closed too early.
+    fn verdict(&mut self, begins: bool, total: u64) -> bool {
+        let Some((closed, at)) = self.announced.filter(|&(_, at)| total >= at) else {
             return false;
         };
-        self.score = if begins {
+        self.announced = None;
+        let right = begins && at == total;
+        self.score = if right {
             (self.score + 1).min(TRUST)
         } else {
             0
         };
-        closed && !begins
+        closed && !right
     }
 }
 
@@ -320,9 +324,20 @@ impl Assembler {
             return;
         }
         let believed = self.trust.score >= TRUST;
-        self.trust.announced = Some(believed);
+        self.trust.announced = Some((believed, self.total));
         if believed {
             self.close_here(arrival);
+        }
+    }
+
+    /// As [`Assembler::end_of_unit`] for an end that is a likelihood (a PES packet's): nothing
+    /// is touched before it has been right several times in a row. `end` is one past the last byte.
+    pub fn likely_end_of_unit(&mut self, end: Position, arrival: Instant) {
+        if self.trust.score >= TRUST {
+            self.nal_end(end, arrival);
+            self.end_of_unit(arrival);
+        } else {
+            self.trust.announced = Some((false, self.total));
         }
     }
 
@@ -338,6 +353,14 @@ impl Assembler {
             }
         }
         self.set_timestamps(pts, None);
+    }
+
+    /// Bytes came where [`Assembler::end_of_unit`] said that there would be none.
+    pub fn not_the_end(&mut self) {
+        if let Some((closed, _)) = self.trust.announced.take() {
+            self.trust.score = 0;
+            self.lossy |= closed;
+        }
     }
 
     /// Closes the unit in the making whatever it lacks: end of the stream, a time limit, a
@@ -467,15 +490,14 @@ impl Assembler {
 
     fn on_prefix(&mut self, arrival: Instant) {
         if !self.open {
-            let contradicted = self.trust.verdict(true);
-            debug_assert!(!contradicted);
+            self.trust.verdict(true, self.nal.total);
             self.open_at(self.nal);
         } else if self.unit.has_picture {
             if self.unit.lone_field || self.source_delimits {
                 // An access unit delimiter may stand between the two fields of a frame.
                 self.unit.boundary.get_or_insert(self.nal);
             } else {
-                self.trust.verdict(true);
+                self.trust.verdict(true, self.nal.total);
                 self.close_at(self.nal, arrival);
                 self.open_at(self.nal);
             }
@@ -593,7 +615,7 @@ impl Assembler {
     /// Puts the slice that begins at `self.nal` into the unit that it belongs to.
     /// `whole_head`: it is the first slice of its picture for certain.
     fn place_slice(&mut self, begins: bool, whole_head: bool, arrival: Instant) {
-        let contradicted = self.trust.verdict(begins);
+        let contradicted = self.trust.verdict(begins, self.nal.total);
         if !self.open {
             self.open_at(self.nal);
             // Nothing but the slice's own word tells that the picture's start is here.

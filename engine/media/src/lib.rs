@@ -4,13 +4,14 @@
 pub mod assembler;
 pub mod codec;
 pub mod depacketise;
+mod pipeline;
+pub mod ts;
 pub mod types;
 pub use assembler::Assembler;
+pub use pipeline::Pipeline;
 pub use types::{AccessUnit, Codec, FrameKind, Packet, Track};
 
 // DOOR: signatures other rooms are written against.
-
-use mirror_base::{Instant, SlotRing};
 
 /// Bounds of everything that a peer can make grow.
 #[derive(Clone, Debug)]
@@ -53,71 +54,20 @@ pub enum Format {
 /// Counters of a pipeline.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
+    /// MPEG-TS packets, null packets included.
     pub ts_packets: u64,
+    /// Continuity counters that were not the next one (TR 101 290, 1.4).
     pub continuity_errors: u64,
+    /// Packets of PID 0x1FFF.
     pub null_packets: u64,
+    /// Access units that were handed out.
     pub units: u64,
+    /// Of these, damaged ones.
     pub units_damaged: u64,
+    /// Units that nobody polled in time.
     pub units_dropped: u64,
+    /// What could not be used, by reason.
     pub discards: mirror_base::discard::DiscardCounts,
-}
-
-/// From delivered packets to access units.
-#[derive(Debug)]
-pub struct Pipeline {
-    _p: (),
-}
-
-impl Pipeline {
-    /// A fresh one.
-    pub fn new(format: Format, limits: Limits) -> Self {
-        let _ = (format, limits);
-        todo!()
-    }
-    /// One delivered packet.
-    pub fn push(&mut self, packet: Packet<'_>) {
-        let _ = packet;
-        todo!()
-    }
-    /// Time passed: units that wait too long are closed as damaged.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
-    }
-    /// The stream has ended: closes units that only a successor would delimit.
-    pub fn finish(&mut self) {
-        todo!()
-    }
-    /// The next complete access unit, in decoding order of its track.
-    pub fn poll_unit(&mut self) -> Option<AccessUnit> {
-        todo!()
-    }
-    /// The elementary streams; indexes stay valid. `tracks_version` grows with each change.
-    pub fn tracks(&self) -> &[Track] {
-        todo!()
-    }
-    /// Grows with each change of `tracks`.
-    pub fn tracks_version(&self) -> u32 {
-        todo!()
-    }
-    /// "mpegts", "H264", ... once known.
-    pub fn container(&self) -> Option<&'static str> {
-        todo!()
-    }
-    /// When `handle_timeout` is due next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-    /// Figures.
-    pub fn counters(&self) -> &Counters {
-        todo!()
-    }
-    /// Appends the unit's elementary-stream bytes to `out` (Annex B for H.264/HEVC), re-reading
-    /// the slots. `false` when a slot is already overwritten.
-    pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
-        let _ = (unit, ring, out);
-        todo!()
-    }
 }
 
 #[cfg(test)]

@@ -153,6 +153,10 @@ pub struct Track {
     pub channels: u8,
     /// ISO 639 language of the audio or data, zeros when none.
     pub language: [u8; 3],
+    /// Packets of it were scrambled, which are not read.
+    pub scrambled: bool,
+    /// No longer in its program; its index may be given to another stream.
+    pub gone: bool,
 }
 
 /// One access unit: a coded picture with what belongs to it, an audio frame (or the frames of
@@ -186,4 +190,18 @@ pub struct AccessUnit {
     /// When the datagram that *completed* it reached the host: later than `last_arrival` where
     /// only the successor shows the end (D13).
     pub completed_by: Instant,
+}
+
+impl Track {
+    /// Takes over what the bits tell.
+    pub fn set_video(&mut self, info: &crate::codec::VideoInfo) {
+        self.profile = info.profile;
+        self.level = info.level;
+        self.width = info.width;
+        self.height = info.height;
+        self.frame_rate = info.frame_rate;
+        self.bit_depth = info.bit_depth;
+        self.chroma_format = info.chroma_format;
+        self.interlaced = info.interlaced;
+    }
 }

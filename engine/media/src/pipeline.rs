@@ -1,0 +1,233 @@
+//! A stream's pipeline: MPEG-TS goes to the demultiplexer, RTP payload formats to their
+//! depacketiser, and an RTP stream whose bits turn out to be MPEG-TS to both. Called by
+//! `stream`, once for each delivered packet.
+
+use mirror_base::{Discard, Instant, SlotRing};
+
+use crate::depacketise::{RtpInput, Taken};
+use crate::ts::{Demux, Framer, PACKET, extract, place::Place};
+use crate::{AccessUnit, Counters, Format, Limits, Packet, Track};
+
+/// Lost packets that continuity counters of 4 bits are sure to show: two datagrams hold at
+/// most 14 TS packets.
+const COVERED_BY_CONTINUITY: u32 = 2;
+
+/// From delivered packets to access units.
+#[derive(Debug)]
+pub struct Pipeline {
+    rtp: Option<Box<RtpInput>>,
+    ts: Option<Box<Ts>>,
+    limits: Limits,
+    /// Figures of the RTP side; those of MPEG-TS are the demultiplexer's.
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Ts {
+    framer: Framer,
+    demux: Demux,
+    /// Any packet was found.
+    found: bool,
+}
+
+impl Ts {
+    fn new(limits: Limits) -> Box<Self> {
+        Box::new(Ts {
+            framer: Framer::default(),
+            demux: Demux::new(limits),
+            found: false,
+        })
+    }
+
+    #[inline]
+    fn push(&mut self, packet: &Packet<'_>) {
+        if packet.discontinuity || packet.lost_before > 0 {
+            self.gap(packet);
+        }
+        let (packets, rest) = packet.payload.as_chunks::<PACKET>();
+        let aligned = rest.is_empty() && self.framer.is_empty() && !packets.is_empty();
+        if aligned && packets.iter().all(|p| p[0] == 0x47) {
+            self.found = true;
+            self.demux.counters_mut().ts_packets += packets.len() as u64;
+            let mut offset = 0;
+            for ts_packet in packets {
+                self.demux.packet(
+                    ts_packet,
+                    &Place::whole(packet.slot, offset),
+                    packet.arrival,
+                );
+                offset = offset.wrapping_add(PACKET as u16);
+            }
+            return;
+        }
+        self.push_unaligned(packet);
+    }
+
+    #[cold]
+    fn push_unaligned(&mut self, packet: &Packet<'_>) {
+        let Ts {
+            framer,
+            demux,
+            found,
+        } = self;
+        let mut count = 0;
+        let lost = framer.push(packet.slot, packet.payload, 0, |ts_packet, place| {
+            count += 1;
+            demux.packet(ts_packet, place, packet.arrival);
+        });
+        *found |= count > 0;
+        let counters = demux.counters_mut();
+        counters.ts_packets += count;
+        for _ in 0..lost.payloads {
+            counters.discards.count(Discard::NoTsSync);
+        }
+        for _ in 0..lost.packets {
+            counters.discards.count(Discard::MalformedTs);
+        }
+    }
+
+    #[cold]
+    fn gap(&mut self, packet: &Packet<'_>) {
+        self.framer.restart();
+        if packet.discontinuity {
+            self.demux.restart(packet.arrival);
+        } else if packet.lost_before > COVERED_BY_CONTINUITY {
+            self.demux.lost();
+        }
+    }
+}
+
+impl Pipeline {
+    /// A fresh one.
+    pub fn new(format: Format, limits: Limits) -> Self {
+        let (rtp, ts) = match format {
+            Format::MpegTs => (None, Some(Ts::new(limits.clone()))),
+            Format::Rtp {
+                codec,
+                clock_rate,
+                ssrc,
+            } => (
+                Some(Box::new(RtpInput::new(
+                    codec,
+                    clock_rate,
+                    ssrc,
+                    limits.clone(),
+                ))),
+                None,
+            ),
+        };
+        Pipeline {
+            rtp,
+            ts,
+            limits,
+            counters: Counters::default(),
+        }
+    }
+
+    /// One delivered packet.
+    #[inline]
+    pub fn push(&mut self, packet: Packet<'_>) {
+        if let Some(rtp) = &mut self.rtp {
+            match rtp.push(&packet) {
+                Taken::MpegTs => {}
+                Taken::Done => return,
+                Taken::Discarded(reason) => return self.counters.discards.count(reason),
+            }
+        }
+        self.ts
+            .get_or_insert_with(|| Ts::new(self.limits.clone()))
+            .push(&packet);
+    }
+
+    /// Time passed: units that wait too long are closed as damaged, unless their source has
+    /// shown that they are whole.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(rtp) = &mut self.rtp {
+            rtp.handle_timeout(now);
+        }
+        if let Some(ts) = &mut self.ts {
+            ts.demux.handle_timeout(now);
+        }
+    }
+
+    /// The stream has ended: closes units that only a successor would delimit.
+    pub fn finish(&mut self) {
+        if let Some(rtp) = &mut self.rtp {
+            rtp.finish();
+        }
+        if let Some(ts) = &mut self.ts {
+            ts.demux.finish();
+        }
+    }
+
+    /// The next complete access unit, in decoding order of its track.
+    #[inline]
+    pub fn poll_unit(&mut self) -> Option<AccessUnit> {
+        if let Some(ts) = &mut self.ts
+            && let Some(unit) = ts.demux.poll_unit()
+        {
+            return Some(unit);
+        }
+        let unit = self.rtp.as_mut()?.poll_unit()?;
+        self.counters.units += 1;
+        self.counters.units_damaged += u64::from(unit.damaged);
+        Some(unit)
+    }
+
+    /// The elementary streams; indexes stay valid. `tracks_version` grows with each change.
+    pub fn tracks(&self) -> &[Track] {
+        match (&self.ts, &self.rtp) {
+            (Some(ts), _) => ts.demux.tracks(),
+            (None, Some(rtp)) => rtp.tracks(),
+            (None, None) => &[],
+        }
+    }
+
+    /// Grows with each change of `tracks`.
+    pub fn tracks_version(&self) -> u32 {
+        let rtp = self.rtp.as_ref().map_or(0, |r| r.tracks_version());
+        let ts = self.ts.as_ref().map_or(0, |t| t.demux.tracks_version());
+        rtp.wrapping_add(ts)
+    }
+
+    /// "mpegts", "H264", ... once known.
+    pub fn container(&self) -> Option<&'static str> {
+        match (&self.rtp, &self.ts) {
+            (Some(rtp), _) => rtp.container(),
+            (None, Some(ts)) => ts.found.then_some("mpegts"),
+            (None, None) => None,
+        }
+    }
+
+    /// When `handle_timeout` is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let rtp = self.rtp.as_ref().and_then(|r| r.poll_timeout());
+        let ts = self.ts.as_ref().and_then(|t| t.demux.poll_timeout());
+        rtp.into_iter().chain(ts).min()
+    }
+
+    /// Figures.
+    pub fn counters(&self) -> &Counters {
+        self.ts
+            .as_ref()
+            .map_or(&self.counters, |ts| ts.demux.counters())
+    }
+
+    /// The newest clock reference of each MPEG-TS program: program number and PCR.
+    pub fn clocks(&self) -> impl Iterator<Item = (u16, crate::ts::demux::Pcr)> + '_ {
+        self.ts.iter().flat_map(|ts| ts.demux.clocks())
+    }
+
+    /// Appends the unit's elementary-stream bytes to `out` (Annex B for H.264/HEVC), re-reading
+    /// the slots. `false` when a slot is already overwritten.
+    pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
+        match (&self.ts, &self.rtp) {
+            (Some(ts), _) => {
+                let track = ts.demux.tracks().get(usize::from(unit.track));
+                track.is_some_and(|track| extract::extract(track.id, unit, ring, out))
+            }
+            (None, Some(rtp)) => rtp.extract(unit, ring, out),
+            (None, None) => false,
+        }
+    }
+}
