@@ -114,13 +114,19 @@ impl Candidates {
         }
     }
 
-    /// `ssrc` may not become a session before `until`.
+    /// `ssrc` of `peer` may not become a session before `until`.
     pub(crate) fn refuse(&mut self, ssrc: u32, peer: SocketAddr, until: Instant) {
-        if let Some(c) = &mut self.places[place(ssrc, peer)]
-            && c.ssrc == ssrc
-        {
-            c.refused_until = until;
-        }
+        let entry = &mut self.places[place(ssrc, peer)];
+        let mut datagram = entry.take().map(|c| c.datagram).unwrap_or_default();
+        datagram.clear();
+        *entry = Some(Candidate {
+            ssrc,
+            peer,
+            sequence: 0,
+            arrival: Instant::ZERO,
+            refused_until: until,
+            datagram,
+        });
     }
 }
 

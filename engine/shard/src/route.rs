@@ -235,7 +235,7 @@ impl<C: Clock> Core<C> {
         }
         self.arm(key, served.next);
         if served.validated {
-            self.announce(stream);
+            self.source_validated(key);
         }
         if changed {
             self.report_change(stream);

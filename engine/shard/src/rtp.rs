@@ -1,6 +1,7 @@
 //! RTP sources without configuration: a source that has shown two packets gets a session, and
 //! a validated session (RFC 3550, A.1) becomes a stream. Both steps are bounded.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use mirror_base::{Discard, StreamId};
@@ -36,8 +37,7 @@ impl<C: Clock> Core<C> {
         let key = match self.open_source(header, datagram) {
             Ok(key) => key,
             Err(reason) => {
-                self.candidates
-                    .refuse(header.ssrc, datagram.peer, datagram.arrival + REFUSED_FOR);
+                self.refuse_source(header.ssrc, datagram.peer);
                 return self.discard(reason);
             }
         };
@@ -68,12 +68,6 @@ impl<C: Clock> Core<C> {
             return Err(Discard::SessionLimit);
         }
         let stream_id = StreamId::for_ssrc(header.ssrc);
-        // The kernel steers by SSRC: the packets come here whatever the directory would like.
-        match self.directory.reserve(self.now, &stream_id, self.id) {
-            Reservation::Owner(_) => {}
-            Reservation::Full => return Err(Discard::SessionLimit),
-            Reservation::Blocked => return Err(Discard::Closed),
-        }
         let request = PublishRequest {
             stream_id: stream_id.clone(),
             protocol: Protocol::Rtp,
@@ -87,7 +81,6 @@ impl<C: Clock> Core<C> {
         };
         let resumed = self.by_id.contains_key(&stream_id);
         let Some(stream) = self.open_stream(request.clone(), false) else {
-            self.directory.release(&stream_id, self.id);
             return Err(Discard::SessionLimit);
         };
         let key = self.insert_source(header, datagram, stream, rtp, &request, resumed);
@@ -153,6 +146,37 @@ impl<C: Clock> Core<C> {
         }
         self.unproven.push_back(key);
         Some(key)
+    }
+
+    fn refuse_source(&mut self, ssrc: u32, peer: SocketAddr) {
+        self.candidates.refuse(ssrc, peer, self.now + REFUSED_FOR);
+    }
+
+    /// A source is validated: now it is a stream, if the directory has room for one. Not
+    /// earlier: whoever can send two datagrams could fill the directory otherwise.
+    pub(crate) fn source_validated(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        let (stream, ssrc, peer) = (session.stream, session.ssrc, session.peer);
+        let Some(entry) = self.streams.get(stream) else {
+            return;
+        };
+        if entry.announced {
+            return;
+        }
+        let id = entry.request.stream_id.clone();
+        // The kernel steers by SSRC: the packets come here whatever the directory would like.
+        let reason = match self.directory.reserve(self.now, &id, self.id) {
+            Reservation::Owner(_) => return self.announce(stream),
+            Reservation::Full => Discard::SessionLimit,
+            Reservation::Blocked => Discard::Closed,
+        };
+        self.discard(reason);
+        self.end_session(key);
+        if let Some(ssrc) = ssrc {
+            self.refuse_source(ssrc, peer);
+        }
     }
 
     /// Whether the session of `key` is still on probation.

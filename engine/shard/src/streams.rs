@@ -317,7 +317,9 @@ impl<C: Clock> Core<C> {
         };
         let id: StreamId = entry.request.stream_id.clone();
         self.by_id.remove(&id);
-        self.directory.release(&id, self.id);
+        if entry.announced {
+            self.directory.release(&id, self.id);
+        }
         self.take_memory_back(entry.stream);
     }
 

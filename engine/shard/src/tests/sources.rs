@@ -124,6 +124,34 @@ fn sources_beyond_the_limit_are_refused() {
 }
 
 #[test]
+fn what_the_directory_refuses_costs_no_session_and_forgers_do_not_fill_it() {
+    let mut world = World::new(config(1));
+    *world.directory.limit.lock().unwrap() = Some(1);
+    for ssrc in 100..200 {
+        for sequence in [1, 3] {
+            world.send_to_engine(addr("203.0.113.2:9"), addr(RTP), &packet(ssrc, sequence));
+        }
+    }
+    world.run(Duration::from_millis(10));
+    assert_eq!(world.directory.len(), 0, "nobody is validated");
+    for n in 0..100 {
+        for ssrc in [7, 8] {
+            world.send_to_engine(addr("192.0.2.7:4000"), addr(RTP), &packet(ssrc, n));
+        }
+        world.step();
+    }
+    world.run(Duration::from_millis(10));
+    let snapshot = &world.snapshot()[0];
+    assert_eq!(snapshot.streams.len(), 1);
+    assert_eq!(snapshot.streams[0].stats.packets_unique, 100);
+    assert_eq!(
+        snapshot.counters.discards.get(Discard::SessionLimit),
+        1,
+        "and left alone"
+    );
+}
+
+#[test]
 fn a_silent_source_is_waited_for_and_may_return() {
     let mut world = World::new(config(1));
     let send = |world: &mut World, from: &str, range: core::ops::Range<u16>| {
