@@ -7,5 +7,6 @@ mod encoders;
 mod hostile;
 mod lifecycle;
 mod observe;
+mod placement;
 mod refusals;
 mod registry;
