@@ -289,7 +289,7 @@ impl Connection {
             Phase::Closed => Err(Discard::Closed),
             Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),
             Phase::Established => {
-                self.last_heard = arrival;
+                self.last_heard = now;
                 self.handle_control(now, arrival, header, rest, ring)
             }
         }
@@ -321,7 +321,7 @@ impl Connection {
         match caller.handle(now, header, cif, &self.config)? {
             Outcome::Continue => {}
             Outcome::Connected(agreed) => {
-                self.last_heard = arrival;
+                self.last_heard = now;
                 self.establish(now, arrival, &agreed);
                 self.connected_event = true;
             }
@@ -574,7 +574,7 @@ impl Connection {
         (due != Instant::FAR_FUTURE).then_some(due)
     }
 
-    /// Sender: takes one message of at most `payload_size` bytes.
+    /// Sender: takes one message of at most `payload_size` bytes; an empty one is not sent.
     ///
     /// # Errors
     /// Why it was not taken.
@@ -584,6 +584,9 @@ impl Connection {
         }
         if payload.len() > self.sender.payload_size() {
             return Err(SendError::TooLong);
+        }
+        if payload.is_empty() {
+            return Ok(());
         }
         let clock = timestamp(now, self.start);
         if self.sender.push(now, clock, payload, &mut self.stats) {
@@ -677,6 +680,8 @@ fn with_zero_word(header: Header, out: &mut [u8]) -> usize {
     writer.finish()
 }
 
+#[cfg(test)]
+mod pair;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]

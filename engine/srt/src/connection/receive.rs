@@ -151,7 +151,7 @@ impl Receiver {
         let index = self.expected;
         let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8);
         if let Err(reason) = ring.insert(index, payload, meta) {
-            return Err(self.refused(index, reason, stats));
+            return Err(self.refused(index, reason, header, stats));
         }
         self.expected = index + 1;
         self.expected_seq = seq.next();
@@ -256,7 +256,7 @@ impl Receiver {
         }
         let stored = match placed {
             Ok(stored) => stored,
-            Err(reason) => return Err(self.refused(index, reason, stats)),
+            Err(reason) => return Err(self.refused(index, reason, header, stats)),
         };
         self.jump = None;
         if index > self.expected {
@@ -298,10 +298,7 @@ impl Receiver {
         };
         let stored = match self.place(index, arrival, header, payload, ring) {
             Ok(stored) => stored,
-            Err(reason) => {
-                self.note_retransmission(header, stats);
-                return Err(self.refused(index, reason, stats));
-            }
+            Err(reason) => return Err(self.refused(index, reason, header, stats)),
         };
         let was_missing = self.loss.remove(index);
         if was_missing && header.word1 & RETRANSMITTED == 0 {
@@ -321,7 +318,10 @@ impl Receiver {
         ring: &mut SlotRing,
     ) -> Result<bool, Discard> {
         if header.word1 & KK_MASK != 0 {
-            // No key was agreed on this connection.
+            // No key was agreed on this connection. The ring does not bound what takes no slot.
+            if index - self.deliver >= self.span() {
+                return Err(Discard::BeyondWindow);
+            }
             return if ring.is_filled(index) {
                 Err(Discard::Duplicate)
             } else {
@@ -358,7 +358,14 @@ impl Receiver {
     }
 
     #[cold]
-    fn refused(&mut self, index: u64, reason: Discard, stats: &mut Statistics) -> Discard {
+    fn refused(
+        &mut self,
+        index: u64,
+        reason: Discard,
+        header: &Header,
+        stats: &mut Statistics,
+    ) -> Discard {
+        self.note_retransmission(header, stats);
         match reason {
             Discard::Duplicate => stats.pkt_rcv_duplicate += 1,
             Discard::Belated => stats.pkt_rcv_belated += 1,
@@ -562,11 +569,13 @@ impl Receiver {
         }
         let from = i64::from(self.expected_seq.distance_to(first));
         let to = i64::from(self.expected_seq.distance_to(last));
-        if to >= i64::from(self.flow_window) || to < from {
-            return Err(Discard::Implausible);
-        }
         let index = |offset: i64| self.expected.saturating_add_signed(offset);
         let (first, last) = (index(from).max(self.deliver), index(to));
+        // Spec section 22: it must lie within the receive buffer, also after many of them.
+        let beyond = to >= i64::from(self.flow_window) || last > self.deliver + self.span();
+        if beyond || to < from {
+            return Err(Discard::Implausible);
+        }
         self.loss.remove_range(first, last);
         if from <= 0 && to >= 0 {
             self.expected_seq = self.seq_of(last).next();
@@ -577,6 +586,11 @@ impl Receiver {
         self.pass_nothing(stats);
         self.refresh_head(ring);
         Ok(())
+    }
+
+    /// The most that may lie between the packet to be delivered next and the highest one.
+    fn span(&self) -> u64 {
+        2 * u64::from(self.flow_window)
     }
 
     /// The ACK position may have moved without a packet.
@@ -657,7 +671,8 @@ impl Receiver {
     fn find_head(&mut self, from: u64, ring: &SlotRing) {
         self.head = NOTHING;
         self.head_due = Instant::FAR_FUTURE;
-        for index in from..self.expected {
+        // Nothing is held from the ring's end on, however far a drop request moved us.
+        for index in from..self.expected.min(ring.end()) {
             if let Some(meta) = ring.meta(index) {
                 self.set_head(index, meta.timestamp, meta.arrival);
                 return;

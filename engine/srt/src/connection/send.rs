@@ -153,7 +153,7 @@ impl Sender {
         payload: &[u8],
         stats: &mut Statistics,
     ) -> bool {
-        if self.memory.is_empty() {
+        if self.held.is_empty() {
             self.allocate();
         }
         if self.free.is_empty() {

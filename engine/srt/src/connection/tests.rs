@@ -1,282 +1,9 @@
 //! Two connections over a virtual network, and named tests of the rules that protect one
 //! (spec section 22).
 
-use std::collections::BTreeMap;
-
+use super::pair::{CALLER, CLEAN, LISTENER, Pair, Path, TICK};
 use super::*;
 use crate::test_support::{Random, capture, sha256, vectors};
-use crate::{HandshakeAction, Handshaker};
-
-const CALLER: u32 = 0x1111;
-const LISTENER: u32 = 0x2222;
-const TICK: Duration = Duration::from_micros(500);
-
-fn address() -> SocketAddr {
-    "198.51.100.1:5000".parse().unwrap()
-}
-
-/// What the path does to datagrams.
-#[derive(Clone, Copy)]
-struct Path {
-    delay_us: u64,
-    jitter_us: u64,
-    loss_per_mille: u64,
-    duplicates_per_mille: u64,
-}
-
-const CLEAN: Path = Path {
-    delay_us: 5_000,
-    jitter_us: 0,
-    loss_per_mille: 0,
-    duplicates_per_mille: 0,
-};
-
-/// A caller that sends to a listener.
-struct Pair {
-    now: Instant,
-    random: Random,
-    path: Path,
-    /// Datagrams under way: to the listener's side or the caller's.
-    wire: BTreeMap<(Instant, u64), (bool, Vec<u8>)>,
-    count: u64,
-    handshaker: Handshaker,
-    caller: Connection,
-    listener: Option<Connection>,
-    config: Config,
-    ring: SlotRing,
-    none: SlotRing,
-    got: Vec<Vec<u8>>,
-    lost: u64,
-    events: Vec<Event>,
-    slots: u64,
-}
-
-impl Pair {
-    fn new(seed: u64, path: Path, initial: u32, config: Config) -> Self {
-        let now = Instant::from_millis(1_000_000);
-        let initial = PacketSequenceNumber::new(initial);
-        Pair {
-            now,
-            random: Random(seed),
-            path,
-            wire: BTreeMap::new(),
-            count: 0,
-            handshaker: Handshaker::new(config.clone(), [1; 16]),
-            caller: Connection::connect(now, address(), CALLER, initial, "live/a", &config, 0),
-            listener: None,
-            config,
-            ring: SlotRing::with_owned_chunks(150),
-            none: SlotRing::new(),
-            got: Vec::new(),
-            lost: 0,
-            events: Vec::new(),
-            slots: 0,
-        }
-    }
-
-    fn put(&mut self, to_listener: bool, datagram: &[u8]) {
-        if self.random.per_mille(self.path.loss_per_mille) {
-            return;
-        }
-        let copies = 1 + u64::from(self.random.per_mille(self.path.duplicates_per_mille));
-        for _ in 0..copies {
-            let jitter = if self.path.jitter_us == 0 {
-                0
-            } else {
-                self.random.below(self.path.jitter_us)
-            };
-            let at = self.now + Duration::from_micros(self.path.delay_us + jitter);
-            self.count += 1;
-            self.wire
-                .insert((at, self.count), (to_listener, datagram.to_vec()));
-        }
-    }
-
-    fn drain(&mut self) {
-        let mut out = [0; 1500];
-        while let Some(len) = self.caller.poll_transmit(self.now, &mut out) {
-            assert!(len >= 16);
-            self.put(true, &out[..len]);
-        }
-        while let Some(len) = self
-            .listener
-            .as_mut()
-            .and_then(|l| l.poll_transmit(self.now, &mut out))
-        {
-            self.put(false, &out[..len]);
-        }
-        while let Some(event) = self.caller.poll_event() {
-            self.events.push(event);
-        }
-        let Some(listener) = &mut self.listener else {
-            return;
-        };
-        while let Some(delivery) = listener.poll_delivery(self.now, &self.ring) {
-            assert!(delivery.slot >= self.slots, "in order");
-            assert_eq!(delivery.discontinuity, self.got.is_empty());
-            self.slots = delivery.slot + 1;
-            self.lost += u64::from(delivery.lost_before);
-            self.got
-                .push(self.ring.get(delivery.slot).unwrap().payload.to_vec());
-        }
-        self.ring.release_before(listener.delivery_index());
-        while let Some(event) = listener.poll_event() {
-            self.events.push(event);
-        }
-    }
-
-    fn arrive(&mut self, to_listener: bool, datagram: &[u8], at: Instant) {
-        if !to_listener {
-            let _ = self
-                .caller
-                .handle_datagram(self.now, at, datagram, &mut self.none);
-        } else if crate::destination_socket_id(datagram) == Some(0) {
-            self.handshake(datagram);
-        } else if let Some(listener) = &mut self.listener {
-            let _ = listener.handle_datagram(self.now, at, datagram, &mut self.ring);
-        }
-    }
-
-    fn handshake(&mut self, datagram: &[u8]) {
-        let mut out = [0; 1500];
-        match self
-            .handshaker
-            .handle_datagram(self.now, address(), datagram, &mut out)
-            .unwrap()
-        {
-            HandshakeAction::Reply(len) => {
-                let reply = out[..len].to_vec();
-                self.put(false, &reply);
-            }
-            HandshakeAction::Conclude(request) => {
-                if let Some(listener) = &mut self.listener {
-                    listener.handle_repeated_conclusion(self.now);
-                } else {
-                    let accepted =
-                        Connection::accept(self.now, &request, LISTENER, &self.config, 0);
-                    self.listener = Some(accepted.unwrap());
-                }
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        self.now += TICK;
-        while let Some(entry) = self.wire.first_entry() {
-            let at = entry.key().0;
-            if at > self.now {
-                break;
-            }
-            let (to_listener, datagram) = entry.remove();
-            self.arrive(to_listener, &datagram, at);
-            self.drain();
-        }
-        if self
-            .caller
-            .poll_timeout()
-            .is_some_and(|due| due <= self.now)
-        {
-            self.caller.handle_timeout(self.now, &mut self.none);
-        }
-        if let Some(listener) = &mut self.listener
-            && listener.poll_timeout().is_some_and(|due| due <= self.now)
-        {
-            listener.handle_timeout(self.now, &mut self.ring);
-        }
-        self.drain();
-    }
-
-    fn run(&mut self, time: Duration) {
-        let until = self.now + time;
-        while self.now < until {
-            self.tick();
-        }
-    }
-
-    fn connect(&mut self) {
-        for _ in 0..6000 {
-            if self.events.first() == Some(&Event::Connected) {
-                return;
-            }
-            self.tick();
-        }
-        panic!("no connection: {:?}", self.events);
-    }
-
-    /// Sends `count` numbered payloads, one each tick.
-    fn send(&mut self, count: u32) -> Vec<Vec<u8>> {
-        (0..count)
-            .map(|i| {
-                let mut payload = i.to_be_bytes().to_vec();
-                payload.resize(100 + i as usize % 1200, i as u8);
-                self.caller.send(self.now, &payload).unwrap();
-                self.tick();
-                payload
-            })
-            .collect()
-    }
-
-    fn received(&self) -> Statistics {
-        self.listener.as_ref().unwrap().statistics()
-    }
-
-    fn add_up(&self) {
-        let stats = self.received();
-        assert_eq!(
-            stats.pkt_recv,
-            stats.pkt_recv_unique
-                + stats.pkt_rcv_duplicate
-                + stats.pkt_rcv_belated
-                + stats.pkt_rcv_undecrypt
-                + stats.pkt_rcv_refused
-        );
-        assert_eq!(
-            stats.pkt_recv_unique,
-            stats.pkt_delivered + stats.pkt_rcv_buf
-        );
-        assert_eq!(stats.pkt_delivered, self.got.len() as u64);
-    }
-
-    /// One datagram straight into the listener's side.
-    fn inject(&mut self, datagram: &[u8]) -> Result<(), Discard> {
-        let listener = self.listener.as_mut().unwrap();
-        listener.handle_datagram(self.now, self.now, datagram, &mut self.ring)
-    }
-
-    fn clock(&self) -> u32 {
-        timestamp(self.now, self.caller.start)
-    }
-
-    fn data(&self, sequence: u32, flags: u32) -> Vec<u8> {
-        let header = Header {
-            word0: sequence,
-            word1: POSITION | flags,
-            timestamp: self.clock(),
-            destination: LISTENER,
-        };
-        let mut out = [0; 64];
-        let mut writer = Writer::packet(&mut out, header);
-        writer.bytes(b"payload");
-        let len = writer.finish();
-        out[..len].to_vec()
-    }
-
-    fn control(&self, control: Control, word1: u32, words: &[u32]) -> Vec<u8> {
-        let header = Header {
-            word0: control.word0(),
-            word1,
-            timestamp: self.clock(),
-            destination: LISTENER,
-        };
-        let mut out = [0; 1500];
-        let mut writer = Writer::packet(&mut out, header);
-        words.iter().for_each(|word| writer.u32(*word));
-        let len = writer.finish();
-        out[..len].to_vec()
-    }
-}
-
-const POSITION: u32 = 0b11 << 30 | 1;
 
 fn connected(config: Config) -> Pair {
     let mut pair = Pair::new(1, CLEAN, 1000, config);
@@ -478,7 +205,7 @@ fn the_peers_clock_is_followed_over_the_wrap_of_timestamps() {
         let at = pair.now + Duration::from_millis(u64::from(i));
         let header = Header {
             word0: 1000 + i,
-            word1: POSITION,
+            word1: super::pair::POSITION,
             timestamp: ts,
             destination: LISTENER,
         };
@@ -777,6 +504,37 @@ fn a_drop_request_ends_the_asking_and_moves_the_acknowledgement() {
         (pair.got.len(), pair.lost, pair.received().pkt_rcv_loss),
         (3, 19, 9)
     );
+    pair.add_up();
+}
+
+#[test]
+fn drop_requests_and_undecryptable_packets_cannot_move_beyond_two_windows() {
+    let mut pair = connected(Config {
+        latency: Duration::from_secs(2),
+        ..Config::default()
+    });
+    let first = pair.data(1000, 0);
+    pair.inject(&first).unwrap();
+    let mut next = 1001;
+    let mut refused = 0;
+    for i in 0..100 {
+        let packet = if i % 2 == 0 {
+            pair.control(Control::DropRequest, 0, &[next, next + 20_000])
+        } else {
+            pair.data(next + 20_000, 1 << 27)
+        };
+        match pair.inject(&packet) {
+            Ok(()) | Err(Discard::Undecryptable) => next += 20_001,
+            Err(Discard::Implausible | Discard::BeyondWindow) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        next <= 1001 + 2 * 25_600 && refused == 98,
+        "{next} {refused}"
+    );
+    pair.run(Duration::from_secs(3));
+    assert_eq!(pair.got.len(), 1);
     pair.add_up();
 }
 
