@@ -43,7 +43,9 @@ impl ArrivalRate {
         let (mut count, mut time, mut bytes) = (0, 0, 0);
         for &(nanos, size) in &self.intervals {
             let nanos = u64::from(nanos);
-            if nanos > median / 8 && nanos < median * 8 {
+            // Packets that the kernel stamped together (receive offload) have no interval: then
+            // the plain mean is all there is.
+            if median == 0 || (nanos > median / 8 && nanos < median * 8) {
                 count += 1;
                 time += nanos;
                 bytes += u64::from(size);
@@ -144,6 +146,11 @@ mod tests {
             rate.feed(Instant::from_micros(now), 1360);
         }
         assert_eq!(rate.rates(), (1000, 1_360_000));
+        let mut batches = ArrivalRate::new(Instant::ZERO);
+        for i in 0..64 {
+            batches.feed(Instant::from_millis(i / 16 * 16), 1360);
+        }
+        assert_eq!(batches.rates(), (1000, 1_360_000), "sixteen at a time");
         let mut capacity = LinkCapacity::new();
         for i in 0..64 {
             capacity.first(Instant::from_micros(i * 1000));
