@@ -174,7 +174,7 @@ pub fn launch(
     if config.srt.is_none() && config.rtp.is_none() {
         return Err(LaunchError::NothingToDo);
     }
-    mirror_uring::probe()?;
+    mirror_uring::probe_for(count, &config.reactor)?;
     let (per_shard, sockets) = bind_all(&config)?;
     let (mailboxes, mails) = Mailboxes::new(count);
     let config = Arc::new(config);

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod lifecycle;
+mod media;
 mod placement;
 mod sources;
 mod world;
