@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use mirror_base::{Instant, PacketSequenceNumber, SlotRing};
-use mirror_srt::{CloseReason, Connection, Event, SendError};
+use mirror_srt::{CloseReason, Connection, Event, RejectionCode, SendError};
 
 use crate::content::rtp::RtpStream;
 use crate::content::ts::{DATAGRAM, TsStream, Units};
@@ -35,7 +35,7 @@ pub enum Phase {
 pub enum Failure {
     /// No answer to the handshake.
     NoAnswer,
-    /// Rejected with this SRT code.
+    /// Rejected with this code (SRT specification's section on rejections).
     Rejected(u32),
     /// The peer closed, went silent or broke the protocol.
     Lost,
@@ -45,7 +45,13 @@ impl core::fmt::Display for Failure {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Failure::NoAnswer => f.write_str("no answer to the handshake"),
-            Failure::Rejected(code) => write!(f, "rejected with code {}", 1000 + code),
+            Failure::Rejected(code) => {
+                write!(f, "rejected with code {code}")?;
+                match RejectionCode(*code).name() {
+                    Some(name) => write!(f, " ({name})"),
+                    None => Ok(()),
+                }
+            }
             Failure::Lost => f.write_str("the connection was lost"),
         }
     }
