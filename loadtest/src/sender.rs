@@ -45,13 +45,7 @@ impl core::fmt::Display for Failure {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Failure::NoAnswer => f.write_str("no answer to the handshake"),
-            Failure::Rejected(code) => {
-                write!(f, "rejected with code {code}")?;
-                match RejectionCode(*code).name() {
-                    Some(name) => write!(f, " ({name})"),
-                    None => Ok(()),
-                }
-            }
+            Failure::Rejected(code) => write!(f, "rejected: {}", RejectionCode(*code)),
             Failure::Lost => f.write_str("the connection was lost"),
         }
     }
