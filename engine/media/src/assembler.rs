@@ -314,6 +314,8 @@ impl Assembler {
         self.lossy = true;
         if self.open {
             self.unit.damaged = true;
+            // A boundary before the loss would put the loss into a unit that looks whole.
+            self.unit.boundary = None;
         }
     }
 
