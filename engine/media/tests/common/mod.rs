@@ -60,6 +60,7 @@ impl Bench {
         let slot = self.next;
         self.next += 1;
         let Some(payload) = payload else { return };
+        self.ring.release_before(slot.saturating_sub(1800));
         self.ring
             .insert(slot, payload, SlotMeta::new(self.now, 0, 0))
             .unwrap();
