@@ -65,7 +65,11 @@ fn elementary_stream(bytes: &[u8], pid: u16) -> Vec<u8> {
             continue;
         }
         last = Some(packet[3] & 15);
-        let mut data = &packet[if packet[3] & 0x20 != 0 { 5 + usize::from(packet[4]) } else { 4 }..];
+        let mut data = &packet[if packet[3] & 0x20 != 0 {
+            5 + usize::from(packet[4])
+        } else {
+            4
+        }..];
         if packet[1] & 0x40 != 0 {
             data = &data[9 + usize::from(data[8])..];
         }
@@ -78,16 +82,32 @@ fn check_streams(name: &str, bench: &Bench, facts: &Value) {
     for stream in facts["ffprobe_streams"].as_array().unwrap() {
         let pid = pid_of(&stream["id"]);
         let track = &bench.pipeline.tracks()[bench.track(pid)];
-        assert_eq!(codec_name(track.codec), stream["codec_name"].as_str().unwrap(), "{name} {pid:#x}");
+        assert_eq!(
+            codec_name(track.codec),
+            stream["codec_name"].as_str().unwrap(),
+            "{name} {pid:#x}"
+        );
         if let Some(width) = stream["width"].as_u64() {
             assert_eq!(u64::from(track.width), width, "{name} {pid:#x}");
-            assert_eq!(u64::from(track.height), stream["height"].as_u64().unwrap(), "{name} {pid:#x}");
+            assert_eq!(
+                u64::from(track.height),
+                stream["height"].as_u64().unwrap(),
+                "{name} {pid:#x}"
+            );
             let rate = format!("{}/{}", track.frame_rate.0, track.frame_rate.1);
-            assert_eq!(rate, stream["r_frame_rate"].as_str().unwrap(), "{name} {pid:#x}");
+            assert_eq!(
+                rate,
+                stream["r_frame_rate"].as_str().unwrap(),
+                "{name} {pid:#x}"
+            );
         }
         if let Some(rate) = stream["sample_rate"].as_str().filter(|r| *r != "0") {
             assert_eq!(track.sample_rate.to_string(), rate, "{name} {pid:#x}");
-            assert_eq!(u64::from(track.channels), stream["channels"].as_u64().unwrap(), "{name} {pid:#x}");
+            assert_eq!(
+                u64::from(track.channels),
+                stream["channels"].as_u64().unwrap(),
+                "{name} {pid:#x}"
+            );
         }
     }
     for (pid, packets) in facts["video_packets"].as_object().unwrap() {
@@ -97,9 +117,21 @@ fn check_streams(name: &str, bench: &Bench, facts: &Value) {
         assert_eq!(units.len(), expected.len(), "{name} {pid:#x}");
         for (n, (unit, expected)) in units.iter().zip(expected).enumerate() {
             assert!(!unit.damaged, "{name} {pid:#x}: unit {n}");
-            assert_eq!(modulo(unit.pts), modulo(expected[0].as_i64()), "{name} {pid:#x}: PTS of unit {n}");
-            assert_eq!(modulo(unit.dts), modulo(expected[1].as_i64()), "{name} {pid:#x}: DTS of unit {n}");
-            assert_eq!(unit.kind.is_key(), expected[2] == 1, "{name} {pid:#x}: key of unit {n}");
+            assert_eq!(
+                modulo(unit.pts),
+                modulo(expected[0].as_i64()),
+                "{name} {pid:#x}: PTS of unit {n}"
+            );
+            assert_eq!(
+                modulo(unit.dts),
+                modulo(expected[1].as_i64()),
+                "{name} {pid:#x}: DTS of unit {n}"
+            );
+            assert_eq!(
+                unit.kind.is_key(),
+                expected[2] == 1,
+                "{name} {pid:#x}: key of unit {n}"
+            );
         }
         let types = packets["frame_types_display_order"].as_str().unwrap();
         // That file's times rise in decoding order, against its pictures' order counts.
@@ -118,10 +150,23 @@ fn tracks_units_times_and_keys_are_those_of_the_file() {
             let bench = Bench::run(&bytes, payload);
             check_streams(name, &bench, &facts);
             let counters = bench.pipeline.counters();
-            assert_eq!(counters.ts_packets, facts["packets"].as_u64().unwrap(), "{name}");
-            assert_eq!(counters.null_packets, facts["null_packets"].as_u64().unwrap(), "{name}");
+            assert_eq!(
+                counters.ts_packets,
+                facts["packets"].as_u64().unwrap(),
+                "{name}"
+            );
+            assert_eq!(
+                counters.null_packets,
+                facts["null_packets"].as_u64().unwrap(),
+                "{name}"
+            );
             assert_eq!(counters.continuity_errors, 0, "{name}");
-            assert_eq!(counters.discards.total(), 0, "{name}: {:?}", counters.discards);
+            assert_eq!(
+                counters.discards.total(),
+                0,
+                "{name}: {:?}",
+                counters.discards
+            );
             assert_eq!(counters.units_damaged, 0, "{name}");
             assert_eq!(bench.pipeline.container(), Some("mpegts"));
         }
@@ -130,14 +175,29 @@ fn tracks_units_times_and_keys_are_those_of_the_file() {
 
 #[test]
 fn extracted_units_make_up_the_elementary_stream() {
-    for name in FILES.into_iter().chain(["ts_two_programs.ts", "tr290_1.4_legal_duplicate.ts"]) {
+    for name in FILES
+        .into_iter()
+        .chain(["ts_two_programs.ts", "tr290_1.4_legal_duplicate.ts"])
+    {
         let bytes = vector(name);
         for payload in [1316, 376, 1000] {
             let bench = Bench::run(&bytes, payload);
-            for track in bench.pipeline.tracks().iter().filter(|t| t.codec != Codec::Scte35) {
+            for track in bench
+                .pipeline
+                .tracks()
+                .iter()
+                .filter(|t| t.codec != Codec::Scte35)
+            {
                 let pid = track.id as u16;
-                let whole: Vec<u8> = bench.units_of(pid).iter().flat_map(|u| bench.bytes_of(u)).collect();
-                assert!(whole == elementary_stream(&bytes, pid), "{name} {pid:#x} in payloads of {payload}");
+                let whole: Vec<u8> = bench
+                    .units_of(pid)
+                    .iter()
+                    .flat_map(|u| bench.bytes_of(u))
+                    .collect();
+                assert!(
+                    whole == elementary_stream(&bytes, pid),
+                    "{name} {pid:#x} in payloads of {payload}"
+                );
             }
         }
     }
@@ -152,7 +212,12 @@ fn audio_units_are_the_pes_packets() {
     let units = bench.units_of(0x101);
     assert_eq!(units.len() as u64, pes["count"].as_u64().unwrap());
     let times: Vec<u64> = units.iter().map(|u| modulo(u.pts).unwrap()).collect();
-    let expected: Vec<u64> = pes["pts"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
+    let expected: Vec<u64> = pes["pts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_u64().unwrap())
+        .collect();
     assert_eq!(times, expected);
     assert_eq!(bench.pipeline.tracks()[bench.track(0x101)].profile, "LC");
 }
@@ -163,7 +228,11 @@ fn times_go_on_over_the_33_bit_wrap() {
     let units = bench.units_of(VIDEO_PID);
     let wrapped = units.last().unwrap().dts.unwrap();
     assert!(wrapped > 1 << 33, "{wrapped}");
-    assert!(units.windows(2).all(|w| w[1].dts.unwrap() - w[0].dts.unwrap() == 3600));
+    assert!(
+        units
+            .windows(2)
+            .all(|w| w[1].dts.unwrap() - w[0].dts.unwrap() == 3600)
+    );
 }
 
 #[test]
@@ -214,7 +283,10 @@ fn every_listed_stream_type_is_recognised() {
         ("ts_jpegxs_422_8b.ts", Codec::JpegXs),
     ] {
         let bench = Bench::run(&vector(name), 1316);
-        assert!(bench.pipeline.tracks().iter().any(|t| t.codec == codec), "{name}");
+        assert!(
+            bench.pipeline.tracks().iter().any(|t| t.codec == codec),
+            "{name}"
+        );
         assert!(!bench.units.is_empty(), "{name}");
     }
     let bench = Bench::run(&vector("ts_hevc_opengop_opus.ts"), 1316);
@@ -224,10 +296,22 @@ fn every_listed_stream_type_is_recognised() {
 #[test]
 fn a_duplicate_packet_is_used_once_and_a_lost_one_damages_its_unit() {
     let bench = Bench::run(&vector("tr290_1.4_legal_duplicate.ts"), 1316);
-    assert_eq!((bench.pipeline.counters().continuity_errors, bench.pipeline.counters().units_damaged), (0, 0));
+    assert_eq!(
+        (
+            bench.pipeline.counters().continuity_errors,
+            bench.pipeline.counters().units_damaged
+        ),
+        (0, 0)
+    );
     let bench = Bench::run(&vector("tr290_1.4_lost_packet.ts"), 1316);
     // The lost packet held the whole of a small picture.
-    assert_eq!((bench.pipeline.counters().continuity_errors, bench.units_of(VIDEO_PID).len()), (1, 39));
+    assert_eq!(
+        (
+            bench.pipeline.counters().continuity_errors,
+            bench.units_of(VIDEO_PID).len()
+        ),
+        (1, 39)
+    );
 }
 
 /// Runs `bytes` without the datagrams of `lost`.
@@ -252,7 +336,11 @@ fn run_with_loss(bytes: &[u8], lost: impl Fn(usize) -> bool) -> Bench {
 fn loss_damages_exactly_the_units_whose_bytes_were_in_it() {
     let bytes = vector("h264_multislice4.ts");
     let whole = Bench::run(&bytes, 1316);
-    let good: Vec<Vec<u8>> = whole.units_of(VIDEO_PID).iter().map(|u| whole.bytes_of(u)).collect();
+    let good: Vec<Vec<u8>> = whole
+        .units_of(VIDEO_PID)
+        .iter()
+        .map(|u| whole.bytes_of(u))
+        .collect();
     let datagrams = bytes.len().div_ceil(1316);
     // The first datagram holds the tables.
     for run in [1, 2, 3, 5] {
@@ -262,12 +350,22 @@ fn loss_damages_exactly_the_units_whose_bytes_were_in_it() {
                 let mut out = Vec::new();
                 assert!(bench.pipeline.extract(&unit, &bench.ring, &mut out));
                 if !unit.damaged {
-                    assert!(good.contains(&out), "an undamaged unit is whole ({run} lost at {at})");
+                    assert!(
+                        good.contains(&out),
+                        "an undamaged unit is whole ({run} lost at {at})"
+                    );
                 }
             }
-            let undamaged = bench.units_of(VIDEO_PID).iter().filter(|u| !u.damaged).count();
+            let undamaged = bench
+                .units_of(VIDEO_PID)
+                .iter()
+                .filter(|u| !u.damaged)
+                .count();
             // Seven packets hold at most a handful of these small units.
-            assert!(undamaged + 16 * run > good.len(), "{undamaged} whole units, {run} lost at {at}");
+            assert!(
+                undamaged + 16 * run > good.len(),
+                "{undamaged} whole units, {run} lost at {at}"
+            );
         }
     }
 }
@@ -280,8 +378,16 @@ fn an_unbounded_pes_packet_is_cut_at_the_limit() {
     unit.resize(400_000, 0x55);
     writer.pes(VIDEO_PID, 0, false, &unit);
     writer.pes(0x101, 0, false, &unit);
-    writer.pes(VIDEO_PID, 3600, false, &[0, 0, 0, 1, 0x09, 0x10, 0, 0, 1, 0x65, 0x88, 1]);
-    let mut bench = Bench::new(Limits { max_frame_size: 100_000, ..Limits::default() });
+    writer.pes(
+        VIDEO_PID,
+        3600,
+        false,
+        &[0, 0, 0, 1, 0x09, 0x10, 0, 0, 1, 0x65, 0x88, 1],
+    );
+    let mut bench = Bench::new(Limits {
+        max_frame_size: 100_000,
+        ..Limits::default()
+    });
     for chunk in writer.bytes.chunks(1316) {
         bench.push(Some(chunk), 0);
     }
@@ -289,12 +395,23 @@ fn an_unbounded_pes_packet_is_cut_at_the_limit() {
     bench.drain();
     let units = bench.units_of(VIDEO_PID);
     assert_eq!(units.len(), 2);
-    assert!(units[0].damaged && units[0].bytes > 100_000 && units[0].bytes < 102_000, "{:?}", units[0]);
+    assert!(
+        units[0].damaged && units[0].bytes > 100_000 && units[0].bytes < 102_000,
+        "{:?}",
+        units[0]
+    );
     assert_eq!(bench.bytes_of(&units[0]), unit[..units[0].bytes as usize]);
     let other = bench.units_of(0x101);
     assert!(other[0].damaged && other[0].bytes < 102_000);
     use mirror_base::Discard;
-    assert_eq!(bench.pipeline.counters().discards.get(Discard::LimitExceeded), 2);
+    assert_eq!(
+        bench
+            .pipeline
+            .counters()
+            .discards
+            .get(Discard::LimitExceeded),
+        2
+    );
 }
 
 #[test]
@@ -302,10 +419,13 @@ fn tables_that_change_all_the_time_stay_bounded() {
     let mut writer = Writer::default();
     writer.section(0, &pat(0, &[(1, 0x1000)]));
     for n in 0..2000_u16 {
-        let streams: Vec<(u8, u16)> = (0..40).map(|k| (0x1B, 0x20 + (n % 100 * 37 + k * 3) % 0x0F00)).collect();
+        let streams: Vec<(u8, u16)> = (0..40)
+            .map(|k| (0x1B, 0x20 + (n % 100 * 37 + k * 3) % 0x0F00))
+            .collect();
         writer.section(0x1000, &pmt(1, (n % 32) as u8, &streams));
         if n % 16 == 0 {
-            let programs: Vec<(u16, u16)> = (0..60).map(|k| (k + n, 0x1000 + (k + n) % 0x800)).collect();
+            let programs: Vec<(u16, u16)> =
+                (0..60).map(|k| (k + n, 0x1000 + (k + n) % 0x800)).collect();
             writer.section(0, &pat((n % 32) as u8, &programs));
             writer.section(0, &pat((n % 32) as u8, &[(1, 0x1000)]));
         }
@@ -316,7 +436,13 @@ fn tables_that_change_all_the_time_stay_bounded() {
     again.tables(&[(0x1B, VIDEO_PID)]);
     let mut bench = bench;
     bench.push(Some(&again.bytes), 0);
-    assert!(bench.pipeline.tracks().iter().any(|t| t.id == u32::from(VIDEO_PID) && !t.gone));
+    assert!(
+        bench
+            .pipeline
+            .tracks()
+            .iter()
+            .any(|t| t.id == u32::from(VIDEO_PID) && !t.gone)
+    );
 }
 
 #[test]
@@ -338,7 +464,14 @@ fn empty_and_cut_parameter_sets_are_counted_and_survived() {
         }
     }
     let bench = Bench::run(&writer.bytes, 1316);
-    assert!(bench.pipeline.counters().discards.get(mirror_base::Discard::MalformedBitstream) > 4);
+    assert!(
+        bench
+            .pipeline
+            .counters()
+            .discards
+            .get(mirror_base::Discard::MalformedBitstream)
+            > 4
+    );
 }
 
 #[test]
@@ -350,7 +483,12 @@ fn mutated_streams_neither_panic_nor_grow() {
         state ^= state << 17;
         (state % n as u64) as usize
     };
-    for name in ["ts_hevc_b3_aac.ts", "ts_h264_interlaced_mp2.ts", "ts_two_programs.ts", "ts_psi_shapes.ts"] {
+    for name in [
+        "ts_hevc_b3_aac.ts",
+        "ts_h264_interlaced_mp2.ts",
+        "ts_two_programs.ts",
+        "ts_psi_shapes.ts",
+    ] {
         let good = vector(name);
         for round in 0..40 {
             let mut bytes = good.clone();
@@ -359,22 +497,33 @@ fn mutated_streams_neither_panic_nor_grow() {
                 match random(4) {
                     0 => bytes[at] ^= 1 << random(8),
                     1 => bytes[at] = random(256) as u8,
-                    2 if round % 2 == 0 => drop(bytes.drain(at..(at + random(40)).min(good.len() - 9000).max(at))),
+                    2 if round % 2 == 0 => {
+                        drop(bytes.drain(at..(at + random(40)).min(good.len() - 9000).max(at)))
+                    }
                     _ => bytes[at / 188 * 188 + random(12)] = random(256) as u8,
                 }
             }
-            let mut bench = Bench::new(Limits { max_frame_size: 20_000, ..Limits::default() });
+            let mut bench = Bench::new(Limits {
+                max_frame_size: 20_000,
+                ..Limits::default()
+            });
             for chunk in bytes.chunks(1 + random(1456)) {
                 let lost = if random(50) == 0 { random(5) as u32 } else { 0 };
                 bench.push(Some(chunk), lost);
                 if random(20) == 0 {
                     let now = bench.now;
-                    bench.pipeline.handle_timeout(now + core::time::Duration::from_millis(random(400) as u64));
-                    bench.units.extend(core::iter::from_fn(|| bench.pipeline.poll_unit()));
+                    bench.pipeline.handle_timeout(
+                        now + core::time::Duration::from_millis(random(400) as u64),
+                    );
+                    bench
+                        .units
+                        .extend(core::iter::from_fn(|| bench.pipeline.poll_unit()));
                 }
             }
             bench.pipeline.finish();
-            bench.units.extend(core::iter::from_fn(|| bench.pipeline.poll_unit()));
+            bench
+                .units
+                .extend(core::iter::from_fn(|| bench.pipeline.poll_unit()));
             let mut out = Vec::new();
             for unit in &bench.units {
                 assert!(unit.bytes < 22_000);
@@ -390,13 +539,22 @@ fn noise_gives_nothing() {
     let mut state = 1_u64;
     let noise: Vec<u8> = (0..400_000)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         })
         .collect();
     let bench = Bench::run(&noise, 1316);
     assert!(bench.units.is_empty());
-    assert!(bench.pipeline.counters().discards.get(mirror_base::Discard::NoTsSync) > 200);
+    assert!(
+        bench
+            .pipeline
+            .counters()
+            .discards
+            .get(mirror_base::Discard::NoTsSync)
+            > 200
+    );
 }
 
 #[test]
@@ -406,7 +564,10 @@ fn a_unit_that_stalls_is_closed_at_the_timeout() {
     for chunk in bytes.chunks(1316).take(4) {
         bench.push(Some(chunk), 0);
     }
-    let due = bench.pipeline.poll_timeout().expect("a unit is in the making");
+    let due = bench
+        .pipeline
+        .poll_timeout()
+        .expect("a unit is in the making");
     bench.pipeline.handle_timeout(due);
     bench.now = due;
     let before = bench.units.len();

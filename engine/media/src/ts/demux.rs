@@ -5,42 +5,40 @@
 
 use std::collections::VecDeque;
 
-use mirror_base::{Discard, Instant, Position};
+use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
-use super::pes::{Clock33, Pes, Stage, Step};
+use super::pes::{Clock33, Stage, Step};
 use super::place::Place;
-use super::psi::{Section, Sections, StreamEntry};
-use super::start_codes::StartCodes;
+use super::psi::Sections;
+use super::streams::{Other, Video};
 use super::{DISCONTINUITY, Header, PACKET, PCR, RANDOM_ACCESS};
-use crate::assembler::Assembler;
-use crate::codec::audio;
-use crate::{AccessUnit, Codec, Counters, FrameKind, Limits, Track};
+use crate::{AccessUnit, Counters, Limits, Track};
 
 const PIDS: usize = 8192;
 const NULL_PID: usize = 0x1FFF;
 /// No continuity counter yet.
-const NO_CONTINUITY: u8 = 0xFF;
+pub(super) const NO_CONTINUITY: u8 = 0xFF;
 /// Programs that are followed; a PAT may list more.
-const MAX_PROGRAMS: usize = 32;
+pub(super) const MAX_PROGRAMS: usize = 32;
 /// Entries of the PID table: PAT, PMTs, PCR PIDs and elementary streams.
-const MAX_PIDS: usize = 200;
+pub(super) const MAX_PIDS: usize = 200;
 /// Units that wait to be polled.
 const MAX_READY: usize = 1024;
 
 /// A program of the PAT.
 #[derive(Debug)]
-struct Program {
-    number: u16,
-    pmt_pid: u16,
+pub(super) struct Program {
+    pub(super) number: u16,
+    pub(super) pmt_pid: u16,
     /// The PAT section that names it.
-    section: u8,
+    pub(super) section: u8,
     /// The PMT section in force.
-    map_crc: Option<u32>,
-    pcr_pid: u16,
-    pids: SmallVec<[u16; 8]>,
-    clock: Clock33,
-    pcr: Option<Pcr>,
+    pub(super) map_crc: Option<u32>,
+    pub(super) pcr_pid: u16,
+    pub(super) pids: SmallVec<[u16; 8]>,
+    pub(super) clock: Clock33,
+    pub(super) pcr: Option<Pcr>,
 }
 
 /// A program clock reference (2.4.3.5).
@@ -54,16 +52,16 @@ pub struct Pcr {
 
 /// What is known of a PID.
 #[derive(Debug)]
-struct PidState {
-    pid: u16,
-    continuity: u8,
+pub(super) struct PidState {
+    pub(super) pid: u16,
+    pub(super) continuity: u8,
     /// Place of its program in the table.
-    program: u8,
-    body: Body,
+    pub(super) program: u8,
+    pub(super) body: Body,
 }
 
 #[derive(Debug)]
-enum Body {
+pub(super) enum Body {
     /// PCR only, or a stream that there is no track for.
     Unused,
     Psi(Box<Sections>),
@@ -71,42 +69,19 @@ enum Body {
     Other(Box<Other>),
 }
 
-/// An H.264 or HEVC stream.
-#[derive(Debug)]
-struct Video {
-    pes: Pes,
-    /// The PES packet's last TS packet was seen, by its stuffing.
-    ended: bool,
-    scanner: StartCodes,
-    asm: Assembler,
-    track: u16,
-    info_version: u32,
-    seen: crate::assembler::AssemblerCounters,
-}
-
-/// Any other stream: one unit per PES packet.
-#[derive(Debug)]
-struct Other {
-    pes: Pes,
-    codec: Codec,
-    track: u16,
-    open: bool,
-    unit: AccessUnit,
-}
-
 /// See the module's page.
 #[derive(Debug)]
 pub struct Demux {
-    table: Box<[u8; PIDS]>,
-    pids: Vec<PidState>,
-    free: Vec<u8>,
-    programs: Vec<Option<Program>>,
-    pat: SmallVec<[(u8, u32); 4]>,
-    tracks: Vec<Track>,
-    tracks_version: u32,
-    ready: VecDeque<AccessUnit>,
-    limits: Limits,
-    counters: Counters,
+    pub(super) table: Box<[u8; PIDS]>,
+    pub(super) pids: Vec<PidState>,
+    pub(super) free: Vec<u8>,
+    pub(super) programs: Vec<Option<Program>>,
+    pub(super) pat: SmallVec<[(u8, u32); 4]>,
+    pub(super) tracks: Vec<Track>,
+    pub(super) tracks_version: u32,
+    pub(super) ready: VecDeque<AccessUnit>,
+    pub(super) limits: Limits,
+    pub(super) counters: Counters,
 }
 
 impl Demux {
@@ -420,315 +395,8 @@ impl Demux {
         }
     }
 
-    fn psi(&mut self, index: usize, starts: bool, data: &[u8], arrival: Instant) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let pid = state.pid;
-        // The sections are taken out while tables change under their content.
-        let Body::Psi(mut sections) = core::mem::replace(&mut state.body, Body::Unused) else {
-            return;
-        };
-        if !sections.push(data, starts, |bytes| self.section(pid, bytes, arrival)) {
-            self.counters.discards.count(Discard::MalformedPsi);
-        }
-        if let Some(state) = self.pids.get_mut(index).filter(|s| s.pid == pid) {
-            state.body = Body::Psi(sections);
-        }
-    }
-
-    fn section(&mut self, pid: u16, bytes: &[u8], arrival: Instant) {
-        let Some(section) = Section::parse(bytes) else {
-            return self.counters.discards.count(Discard::MalformedPsi);
-        };
-        match (pid, section.table) {
-            _ if !section.current => {}
-            (0, 0) => self.program_association(&section, arrival),
-            (0, _) => self.counters.discards.count(Discard::MalformedPsi),
-            (_, 2) => self.program_map(pid, &section, arrival),
-            _ => {}
-        }
-    }
-
-    fn program_association(&mut self, section: &Section<'_>, arrival: Instant) {
-        let known = self
-            .pat
-            .iter()
-            .position(|&(number, _)| number == section.number);
-        if let Some(entry) = known.and_then(|at| self.pat.get_mut(at)) {
-            if entry.1 == section.crc {
-                return;
-            }
-            entry.1 = section.crc;
-        } else if self.pat.len() < 16 {
-            self.pat.push((section.number, section.crc));
-        } else {
-            return self.counters.discards.count(Discard::LimitExceeded);
-        }
-        self.pat.retain(|&mut (number, _)| number <= section.last);
-        for place in 0..self.programs.len() {
-            let Some(Some(program)) = self.programs.get(place) else {
-                continue;
-            };
-            let listed = section
-                .programs()
-                .any(|p| p == (program.number, program.pmt_pid));
-            if program.section > section.last || (program.section == section.number && !listed) {
-                self.remove_program(place, arrival);
-            }
-        }
-        for (number, pmt_pid) in section.programs() {
-            let same = |p: &Program| p.number == number && p.pmt_pid == pmt_pid;
-            if self.programs.iter().flatten().any(same) || matches!(pmt_pid, 0 | 0x1FFF) {
-                continue;
-            }
-            self.add_program(number, pmt_pid, section.number);
-        }
-    }
-
-    fn add_program(&mut self, number: u16, pmt_pid: u16, section: u8) {
-        let place = self
-            .programs
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.programs.len());
-        if place >= MAX_PROGRAMS {
-            return self.counters.discards.count(Discard::LimitExceeded);
-        }
-        let listed = match self.state_of(pmt_pid) {
-            Some(state) => matches!(state.body, Body::Psi(_)),
-            None => self.list(pmt_pid, place, Body::Psi(Box::default())),
-        };
-        if !listed {
-            return self.counters.discards.count(Discard::MalformedPsi);
-        }
-        let program = Program {
-            number,
-            pmt_pid,
-            section,
-            map_crc: None,
-            pcr_pid: 0x1FFF,
-            pids: SmallVec::new(),
-            clock: Clock33::default(),
-            pcr: None,
-        };
-        match self.programs.get_mut(place) {
-            Some(free) => *free = Some(program),
-            None => self.programs.push(Some(program)),
-        }
-    }
-
-    fn remove_program(&mut self, place: usize, arrival: Instant) {
-        let Some(program) = self.programs.get_mut(place).and_then(Option::take) else {
-            return;
-        };
-        for &pid in &program.pids {
-            self.unlist(pid, arrival);
-        }
-        if !self
-            .programs
-            .iter()
-            .flatten()
-            .any(|p| p.pmt_pid == program.pmt_pid)
-        {
-            let index = self
-                .table
-                .get(usize::from(program.pmt_pid))
-                .copied()
-                .unwrap_or(0);
-            self.release(program.pmt_pid, index);
-        }
-    }
-
-    fn program_map(&mut self, pid: u16, section: &Section<'_>, arrival: Instant) {
-        let is_it = |p: &Option<Program>| {
-            p.as_ref()
-                .is_some_and(|p| p.number == section.extension && p.pmt_pid == pid)
-        };
-        let Some(place) = self.programs.iter().position(is_it) else {
-            return;
-        };
-        let Some(Some(program)) = self.programs.get_mut(place) else {
-            return;
-        };
-        if program.map_crc == Some(section.crc) {
-            return;
-        }
-        let Some((pcr_pid, streams)) = section.program_map() else {
-            return self.counters.discards.count(Discard::MalformedPsi);
-        };
-        program.map_crc = Some(section.crc);
-        program.pcr_pid = pcr_pid;
-        let number = program.number;
-        let before = core::mem::take(&mut program.pids);
-        for &old in &before {
-            if old != pcr_pid && !streams.into_iter().any(|s| s.pid == old) {
-                self.unlist(old, arrival);
-            }
-        }
-        let mut pids = SmallVec::new();
-        for entry in streams.take(MAX_PIDS) {
-            let mine = before.contains(&entry.pid);
-            if !pids.contains(&entry.pid) && self.place_stream(place, number, &entry, mine, arrival)
-            {
-                pids.push(entry.pid);
-            }
-        }
-        if pcr_pid != 0x1FFF && !pids.contains(&pcr_pid) {
-            let kept = before.contains(&pcr_pid);
-            if kept || (self.state_of(pcr_pid).is_none() && self.list(pcr_pid, place, Body::Unused))
-            {
-                pids.push(pcr_pid);
-            }
-        }
-        if let Some(Some(program)) = self.programs.get_mut(place) {
-            program.pids = pids;
-        }
-        self.tracks_version += 1;
-    }
-
-    /// Makes a PMT's entry a stream, or keeps it as it is. `false` if it cannot be followed.
-    fn place_stream(
-        &mut self,
-        place: usize,
-        number: u16,
-        entry: &StreamEntry,
-        mine: bool,
-        arrival: Instant,
-    ) -> bool {
-        if let Some(state) = self.state_of(entry.pid) {
-            if !mine {
-                // Another program's, a PSI PID: first come, first served.
-                return false;
-            }
-            let track = state
-                .track()
-                .and_then(|t| self.tracks.get_mut(usize::from(t)));
-            if let Some(track) =
-                track.filter(|t| t.stream_type == entry.stream_type && t.codec == entry.codec)
-            {
-                track.language = entry.language;
-                return true;
-            }
-            self.unlist(entry.pid, arrival);
-        }
-        if matches!(entry.pid, 0..16 | 0x1FFF) {
-            return false;
-        }
-        let Some(index) = self.track_for(entry.pid) else {
-            self.counters.discards.count(Discard::LimitExceeded);
-            return false;
-        };
-        let body = match (
-            Assembler::new(entry.codec, index, &self.limits, false),
-            entry.codec,
-        ) {
-            (Some(asm), _) => Body::Video(Box::new(Video::new(asm, index))),
-            // Sections, not PES.
-            (None, Codec::Scte35) => Body::Unused,
-            (None, codec) => Body::Other(Box::new(Other::new(codec, index))),
-        };
-        if !self.list(entry.pid, place, body) {
-            self.counters.discards.count(Discard::LimitExceeded);
-            return false;
-        }
-        let track = Track {
-            id: u32::from(entry.pid),
-            program: number,
-            stream_type: entry.stream_type,
-            codec: entry.codec,
-            language: entry.language,
-            channels: entry.channels,
-            sample_rate: if entry.codec == Codec::Opus {
-                48_000
-            } else {
-                0
-            },
-            ..Track::default()
-        };
-        match self.tracks.get_mut(usize::from(index)) {
-            Some(old) => *old = track,
-            None => self.tracks.push(track),
-        }
-        true
-    }
-
-    /// The index for a stream on `pid`: the one it had, a new one, or that of a stream gone.
-    fn track_for(&self, pid: u16) -> Option<u16> {
-        let same = self.tracks.iter().position(|t| t.id == u32::from(pid));
-        let new = || (self.tracks.len() < self.limits.max_tracks).then_some(self.tracks.len());
-        let gone = || self.tracks.iter().position(|t| t.gone);
-        u16::try_from(same.or_else(new).or_else(gone)?).ok()
-    }
-
-    fn state_of(&self, pid: u16) -> Option<&PidState> {
-        let index = usize::from(*self.table.get(usize::from(pid))?);
-        self.pids.get(index).filter(|_| index > 0)
-    }
-
-    fn list(&mut self, pid: u16, program: usize, body: Body) -> bool {
-        let program = u8::try_from(program).unwrap_or(u8::MAX);
-        let state = PidState {
-            pid,
-            continuity: NO_CONTINUITY,
-            program,
-            body,
-        };
-        let index = match self.free.pop() {
-            Some(index) => {
-                if let Some(place) = self.pids.get_mut(usize::from(index)) {
-                    *place = state;
-                }
-                index
-            }
-            None if self.pids.len() < MAX_PIDS => {
-                self.pids.push(state);
-                (self.pids.len() - 1) as u8
-            }
-            None => return false,
-        };
-        if let Some(entry) = self.table.get_mut(usize::from(pid)) {
-            *entry = index;
-        }
-        true
-    }
-
-    /// Ends an elementary stream: its last unit is closed, its track is gone.
-    fn unlist(&mut self, pid: u16, arrival: Instant) {
-        let index = self.table.get(usize::from(pid)).copied().unwrap_or(0);
-        let Some(state) = self.pids.get(usize::from(index)).filter(|_| index > 0) else {
-            return;
-        };
-        if matches!(state.body, Body::Psi(_)) {
-            return;
-        }
-        if let Some(track) = state
-            .track()
-            .and_then(|t| self.tracks.get_mut(usize::from(t)))
-        {
-            track.gone = true;
-            self.tracks_version += 1;
-        }
-        self.close(usize::from(index), arrival, Damage::IfUnfinished);
-        self.release(pid, index);
-    }
-
-    fn release(&mut self, pid: u16, index: u8) {
-        if index == 0 {
-            return;
-        }
-        if let Some(state) = self.pids.get_mut(usize::from(index)) {
-            state.body = Body::Unused;
-            state.pid = 0x1FFF;
-        }
-        if let Some(entry) = self.table.get_mut(usize::from(pid)) {
-            *entry = 0;
-        }
-        self.free.push(index);
-    }
-
     /// Closes what a PID has in the making.
-    fn close(&mut self, index: usize, now: Instant, damage: Damage) {
+    pub(super) fn close(&mut self, index: usize, now: Instant, damage: Damage) {
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
@@ -847,7 +515,7 @@ impl Demux {
 
 /// When a unit that is closed counts as damaged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Damage {
+pub(super) enum Damage {
     /// If its PES packet announced more bytes.
     IfUnfinished,
     /// Also if nothing shows that its PES packet has ended.
@@ -883,172 +551,4 @@ fn emit(ready: &mut VecDeque<AccessUnit>, counters: &mut Counters, unit: AccessU
         counters.units_dropped += 1;
     }
     ready.push_back(unit);
-}
-
-impl PidState {
-    /// Bytes of it were lost.
-    fn damage(&mut self) {
-        match &mut self.body {
-            Body::Video(video) => {
-                video.scanner.restart();
-                video.asm.damage();
-                video.ended = false;
-                // A length that counts bytes which never came says nothing.
-                if video.pes.stage == Stage::Header || video.pes.is_bounded() {
-                    video.pes.lose();
-                }
-            }
-            Body::Other(other) => {
-                other.unit.damaged = true;
-                if other.pes.stage == Stage::Header {
-                    other.pes.end();
-                } else {
-                    other.pes.lose();
-                }
-            }
-            Body::Psi(sections) => sections.restart(),
-            Body::Unused => {}
-        }
-    }
-
-    fn track(&self) -> Option<u16> {
-        match &self.body {
-            Body::Video(video) => Some(video.track),
-            Body::Other(other) => Some(other.track),
-            Body::Psi(_) | Body::Unused => None,
-        }
-    }
-
-    fn waiting_since(&self) -> Option<Instant> {
-        match &self.body {
-            Body::Video(video) => video.asm.waiting_since(),
-            Body::Other(other) => other.open.then_some(other.unit.last_arrival),
-            Body::Psi(_) | Body::Unused => None,
-        }
-    }
-}
-
-impl Video {
-    fn new(asm: Assembler, track: u16) -> Self {
-        Video {
-            pes: Pes::default(),
-            ended: false,
-            scanner: StartCodes::default(),
-            asm,
-            track,
-            info_version: 0,
-            seen: crate::assembler::AssemblerCounters::default(),
-        }
-    }
-
-    /// A PES packet's payload begins with `data`.
-    fn open_pes(&mut self, data: &[u8], arrival: Instant) {
-        // What begins with a start code continues nothing; else the NAL unit spans PES packets.
-        if matches!(data, [0, 0, 0 | 1, ..]) {
-            self.asm.nal_end(self.scanner.position(), arrival);
-            self.scanner.restart();
-        }
-    }
-
-    #[inline]
-    fn payload(&mut self, data: &[u8], place: &Place, lead: usize, arrival: Instant) {
-        let (body, last) = self.pes.body(data);
-        self.scanner.feed(&mut self.asm, body, place, lead, arrival);
-        if last {
-            self.pes.end();
-            self.asm
-                .likely_end_of_unit(self.scanner.position(), arrival);
-        }
-    }
-}
-
-impl Other {
-    fn new(codec: Codec, track: u16) -> Self {
-        Other {
-            pes: Pes::default(),
-            codec,
-            track,
-            open: false,
-            unit: AccessUnit::default(),
-        }
-    }
-
-    fn open(
-        &mut self,
-        at: Position,
-        lead: usize,
-        pts: Option<i64>,
-        dts: Option<i64>,
-        arrival: Instant,
-    ) {
-        self.open = true;
-        // Each JPEG XS frame stands alone.
-        let kind = if self.codec == Codec::JpegXs {
-            FrameKind::Idr
-        } else {
-            FrameKind::Other
-        };
-        self.unit = AccessUnit {
-            track: self.track,
-            kind,
-            first: at,
-            lead: u8::try_from(lead).unwrap_or(u8::MAX),
-            end: at,
-            pts,
-            dts,
-            first_arrival: arrival,
-            last_arrival: arrival,
-            ..AccessUnit::default()
-        };
-    }
-
-    fn take(&mut self, body: &[u8], end: Position, arrival: Instant) {
-        if !body.is_empty() {
-            self.unit.bytes = self.unit.bytes.saturating_add(body.len() as u32);
-            self.unit.end = end;
-            self.unit.last_arrival = arrival;
-        }
-    }
-
-    fn close(&mut self, completed_by: Instant, damaged: bool) -> Option<AccessUnit> {
-        self.pes.end();
-        if !core::mem::take(&mut self.open) || self.unit.bytes == 0 {
-            return None;
-        }
-        self.unit.damaged |= damaged;
-        self.unit.completed_by = completed_by;
-        Some(self.unit)
-    }
-}
-
-impl Track {
-    /// What the first bytes of a PES packet tell of an audio stream. Whether that is new.
-    fn set_audio(&mut self, data: &[u8]) -> bool {
-        let found = match self.codec {
-            Codec::Aac => find_audio(data, self.sample_rate > 0, audio::adts),
-            Codec::MpegAudio => find_audio(data, self.sample_rate > 0, audio::mpeg_audio),
-            Codec::Ac3 | Codec::Eac3 => find_audio(data, self.sample_rate > 0, audio::ac3),
-            _ => None,
-        };
-        let Some(info) = found else { return false };
-        let new = (info.sample_rate, info.channels, info.profile);
-        let changed = new != (self.sample_rate, self.channels, self.profile);
-        (self.sample_rate, self.channels, self.profile) = new;
-        changed
-    }
-}
-
-/// A frame header in `data`: at its beginning, or, while nothing is known, anywhere, if the
-/// next frame is where it says or outside `data`.
-fn find_audio(
-    data: &[u8],
-    known: bool,
-    parse: fn(&[u8]) -> Option<audio::AudioInfo>,
-) -> Option<audio::AudioInfo> {
-    let range = if known { 1 } else { data.len() };
-    (0..range).find_map(|at| {
-        let info = parse(data.get(at..)?)?;
-        let next = data.get(at + info.frame_bytes..).unwrap_or_default();
-        (next.len() < 8 || parse(next).is_some()).then_some(info)
-    })
 }

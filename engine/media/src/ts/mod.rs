@@ -10,8 +10,10 @@ pub mod extract;
 pub mod framer;
 pub mod pes;
 pub mod place;
+mod programs;
 pub mod psi;
 pub mod start_codes;
+mod streams;
 
 pub use demux::Demux;
 pub use framer::{Framer, PACKET};
