@@ -196,6 +196,7 @@ impl LossList {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

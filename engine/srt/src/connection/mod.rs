@@ -4,6 +4,8 @@
 //! The receiving half is `receive`, the sending half `send`; here are the control packets,
 //! keepalive, idle timeout, shutdown, and the order in which things are transmitted.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
+
 mod loss;
 mod rates;
 mod receive;
@@ -11,6 +13,7 @@ mod rtt;
 mod send;
 mod tsbpd;
 
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -73,6 +76,31 @@ pub enum SendError {
     /// The send buffer is full.
     BufferFull,
 }
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::PeerShutdown => f.write_str("the peer shut down"),
+            CloseReason::IdleTimeout => f.write_str("nothing was heard of the peer"),
+            CloseReason::Local => f.write_str("closed locally"),
+            CloseReason::ConnectTimeout => f.write_str("no answer to the handshake"),
+            CloseReason::Rejected(code) => write!(f, "rejected by the listener: {code}"),
+            CloseReason::Protocol => f.write_str("the peer broke the protocol"),
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::NotConnected => "the connection is not established",
+            SendError::TooLong => "the payload is longer than one packet may carry",
+            SendError::BufferFull => "the send buffer is full",
+        })
+    }
+}
+
+impl core::error::Error for SendError {}
 
 #[derive(Debug)]
 enum Phase {
@@ -684,5 +712,7 @@ fn with_zero_word(header: Header, out: &mut [u8]) -> usize {
 mod pair;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod robustness;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
 //! Two connections over a virtual network, in virtual time.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 
@@ -276,3 +277,10 @@ impl Pair {
 }
 
 pub(super) const POSITION: u32 = 0b11 << 30 | 1;
+
+/// A pair over a clean path, connected; numbers begin at 1000.
+pub(super) fn connected(config: Config) -> Pair {
+    let mut pair = Pair::new(1, CLEAN, 1000, config);
+    pair.connect();
+    pair
+}

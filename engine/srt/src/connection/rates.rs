@@ -1,5 +1,9 @@
 //! The receiver's estimates of arrival rate and link capacity (spec section 10.5). Feeding them
 //! is a store; sorting happens when an ACK is written.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "indexes are constants, or modulo the length"
+)]
 
 use mirror_base::Instant;
 
@@ -128,6 +132,7 @@ fn clamp(value: u64) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -72,6 +72,8 @@ pub(crate) struct Receiver {
     acked_at: Instant,
     confirmed: u64,
     announced_available: u32,
+    /// When the ACK left that opened a closed window again, until it is confirmed.
+    reopened_at: Option<Instant>,
     window: AckWindow,
     pub(crate) full_ack: Option<(FullAck, u64)>,
     pub(crate) light_ack: bool,
@@ -116,6 +118,7 @@ impl Receiver {
             acked_at: now,
             confirmed: next_index,
             announced_available: u32::MAX,
+            reopened_at: None,
             window: AckWindow::new(),
             full_ack: None,
             light_ack: false,
@@ -446,8 +449,9 @@ impl Receiver {
         let position = self.ack_position();
         let repeat_at = self.acked_at + rtt.timeout().max(ACK_INTERVAL);
         let available = self.available(ring);
+        let unconfirmed = position > self.confirmed || self.reopened_at.is_some();
         let due = position > self.acked
-            || (position > self.confirmed && now >= repeat_at)
+            || (unconfirmed && now >= repeat_at)
             // A sender that was stopped by a closed window must learn that it is open again.
             || (self.announced_available == 0 && available > 0);
         if due {
@@ -455,7 +459,7 @@ impl Receiver {
         }
         self.ack_due = if progress || due || self.announced_available == 0 {
             now + ACK_INTERVAL
-        } else if position > self.confirmed {
+        } else if unconfirmed {
             repeat_at.max(now + ACK_INTERVAL)
         } else {
             Instant::FAR_FUTURE
@@ -485,6 +489,9 @@ impl Receiver {
     pub(crate) fn note_full_ack(&mut self, now: Instant, ack: &FullAck, position: u64) -> u32 {
         self.acked = position;
         self.acked_at = now;
+        if self.announced_available == 0 && ack.available > 0 {
+            self.reopened_at = Some(now);
+        }
         self.announced_available = ack.available;
         self.window.record(position, now)
     }
@@ -545,6 +552,7 @@ impl Receiver {
             Confirmation::Forgotten => Ok(()),
             Confirmation::Found(sent, position) => {
                 self.confirmed = self.confirmed.max(position);
+                self.reopened_at = self.reopened_at.filter(|&at| at > sent);
                 let sample = i64::from(rtt.sample(arrival.micros_since(sent)));
                 let excess = (sample - i64::from(rtt.first_us.unwrap_or(0))) / 2;
                 if self.time.sample_drift(arrival, header.timestamp, excess) {

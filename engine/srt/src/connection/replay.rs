@@ -1,4 +1,5 @@
 //! Captures of libsrt replayed: the caller's datagrams, at their times, into our listener.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 use core::net::SocketAddr;
 use core::time::Duration;

@@ -139,6 +139,7 @@ impl AckWindow {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::test_support::vectors;

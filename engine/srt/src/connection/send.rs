@@ -29,6 +29,9 @@ const CREDIT: Duration = Duration::from_millis(20);
 /// Drop requests waiting to be written; a peer that asks for more asks again.
 const MAX_DROP_REQUESTS: usize = 32;
 
+/// Bytes a second that congestion warnings leave at the least.
+const LEAST_BANDWIDTH: u64 = 10_000;
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     slot: u32,
@@ -296,7 +299,10 @@ impl Sender {
 
     /// Congestion warning (spec section 1.2).
     pub(crate) fn slow_down(&mut self) {
-        self.bandwidth = self.bandwidth * 8 / 9;
+        // 0 means unlimited: a peer that repeats this must not lead there.
+        if self.bandwidth > 0 {
+            self.bandwidth = (self.bandwidth * 8 / 9).max(LEAST_BANDWIDTH);
+        }
     }
 
     /// Spec section 13, sender.

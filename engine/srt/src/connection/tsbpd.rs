@@ -126,6 +126,7 @@ fn micros(at: Instant) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::test_support::vectors;

@@ -1,0 +1,302 @@
+//! Named tests of the rules that protect a connection (spec section 22), and random datagrams.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use super::pair::{CLEAN, Pair, connected};
+use super::*;
+use crate::test_support::{Random, capture};
+
+#[test]
+fn runts_and_short_control_packets_are_discarded() {
+    let mut pair = connected(Config::default());
+    for len in 0..16 {
+        assert_eq!(pair.inject(&vec![0x80; len]), Err(Discard::Runt));
+    }
+    for (control, words) in [
+        (Control::Ack, 0),
+        (Control::Nak, 0),
+        (Control::DropRequest, 0),
+        (Control::DropRequest, 1),
+    ] {
+        let packet = pair.control(control, 0, &vec![5; words]);
+        assert_eq!(
+            pair.inject(&packet),
+            Err(Discard::MalformedControl),
+            "{control:?}"
+        );
+    }
+    let unknown = pair.control(Control::Unknown, 0, &[]);
+    assert_eq!(pair.inject(&unknown), Err(Discard::UnknownControl));
+    for control in [Control::Keepalive, Control::PeerError, Control::Extension] {
+        let packet = pair.control(control, 0, &[]);
+        assert_eq!(pair.inject(&packet), Ok(()));
+    }
+}
+
+#[test]
+fn acks_and_naks_of_what_was_never_sent_are_implausible() {
+    let mut pair = connected(Config::default());
+    let listener = pair.listener.as_mut().unwrap();
+    for _ in 0..10 {
+        listener.send(pair.now, b"to the caller").unwrap();
+    }
+    pair.tick();
+    let ahead = pair.control(Control::Ack, 1, &[1011, 0, 0, 8000]);
+    assert_eq!(pair.inject(&ahead), Err(Discard::Implausible));
+    let behind = pair.control(Control::Ack, 1, &[999]);
+    assert_eq!(pair.inject(&behind), Err(Discard::Implausible));
+    for list in [
+        vec![1010],
+        vec![0x8000_0000 | 1005, 1010],
+        vec![0x8000_0000 | 1000, 0x3FFF_0000],
+    ] {
+        let nak = pair.control(Control::Nak, 0, &list);
+        assert_eq!(pair.inject(&nak), Err(Discard::Implausible), "{list:?}");
+    }
+    let cut = pair.control(Control::Nak, 0, &[1003, 0x8000_0000 | 1004]);
+    assert_eq!(pair.inject(&cut), Err(Discard::MalformedControl));
+    let listener = pair.listener.as_ref().unwrap();
+    assert_eq!(
+        listener.statistics().pkt_snd_loss,
+        0,
+        "nothing of a bad list is used"
+    );
+    let ackack = pair.control(Control::AckAck, 4711, &[0]);
+    assert_eq!(pair.inject(&ackack), Err(Discard::Implausible));
+    let good = pair.control(Control::Nak, 0, &[1003, 0x8000_0000 | 1005, 1006]);
+    assert_eq!(pair.inject(&good), Ok(()));
+    assert_eq!(pair.received().pkt_snd_loss, 3);
+}
+
+#[test]
+fn a_stale_nak_is_answered_with_a_drop_request() {
+    let mut pair = connected(Config::default());
+    for _ in 0..10 {
+        pair.listener
+            .as_mut()
+            .unwrap()
+            .send(pair.now, b"x")
+            .unwrap();
+    }
+    pair.tick();
+    let ack = pair.control(Control::Ack, 1, &[1008, 0, 0, 8000]);
+    pair.inject(&ack).unwrap();
+    let nak = pair.control(Control::Nak, 0, &[0x8000_0000 | 1005, 1008]);
+    pair.inject(&nak).unwrap();
+    let listener = pair.listener.as_mut().unwrap();
+    let mut out = [0; 1500];
+    let mut seen = Vec::new();
+    while let Some(len) = listener.poll_transmit(pair.now, &mut out) {
+        seen.push(out[..len].to_vec());
+    }
+    let drop = seen.iter().find(|d| d[..2] == [0x80, 7]).unwrap();
+    assert_eq!(drop[16..], [0, 0, 3, 0xED, 0, 0, 3, 0xEF]);
+}
+
+#[test]
+fn a_gap_beyond_the_window_is_refused_and_not_acknowledged() {
+    let mut pair = connected(Config::default());
+    let first = pair.data(1000, 0);
+    pair.inject(&first).unwrap();
+    let far = pair.data(1000 + 30_000, 0);
+    assert_eq!(pair.inject(&far), Err(Discard::BeyondWindow));
+    let half = pair.data(0x4000_0000, 0);
+    assert_eq!(pair.inject(&half), Err(Discard::BeyondWindow));
+    let stats = pair.received();
+    assert_eq!((stats.pkt_rcv_loss, stats.pkt_rcv_refused), (0, 2));
+    pair.add_up();
+}
+
+#[test]
+fn a_run_beyond_the_window_is_followed_when_nothing_is_held() {
+    let mut pair = connected(Config::default());
+    let first = pair.data(1000, 0);
+    pair.inject(&first).unwrap();
+    pair.run(Duration::from_millis(200));
+    let results: Vec<_> = (0..3)
+        .map(|i| {
+            let packet = pair.data(500_000 + i, 0);
+            pair.inject(&packet)
+        })
+        .collect();
+    assert_eq!(results, [Err(Discard::BeyondWindow), Ok(()), Ok(())]);
+    pair.run(Duration::from_millis(200));
+    assert_eq!(pair.got.len(), 3);
+    assert_eq!(pair.lost, 500_001 - 1001);
+    pair.add_up();
+}
+
+#[test]
+fn packets_that_cannot_be_decrypted_are_acknowledged_and_skipped() {
+    let mut pair = connected(Config::default());
+    for (sequence, flags) in [(1000, 0), (1001, 1 << 27), (1002, 0)] {
+        let packet = pair.data(sequence, flags);
+        let expected = if flags == 0 {
+            Ok(())
+        } else {
+            Err(Discard::Undecryptable)
+        };
+        assert_eq!(pair.inject(&packet), expected);
+    }
+    let both = pair.data(1003, 3 << 27);
+    assert_eq!(pair.inject(&both), Err(Discard::MalformedData));
+    pair.run(Duration::from_millis(200));
+    assert_eq!((pair.got.len(), pair.lost), (2, 1));
+    let stats = pair.received();
+    assert_eq!(
+        (
+            stats.pkt_rcv_undecrypt,
+            stats.pkt_rcv_drop,
+            stats.pkt_sent_nak
+        ),
+        (1, 1, 0)
+    );
+    pair.add_up();
+}
+
+#[test]
+fn packets_of_a_filter_that_was_not_agreed_are_refused() {
+    let mut pair = connected(Config::default());
+    let mut packet = pair.data(1000, 0);
+    packet[7] = 0;
+    assert_eq!(pair.inject(&packet), Err(Discard::MalformedData));
+    pair.add_up();
+}
+
+#[test]
+fn a_drop_request_ends_the_asking_and_moves_the_acknowledgement() {
+    let mut pair = connected(Config {
+        latency: Duration::from_millis(500),
+        ..Config::default()
+    });
+    for sequence in [1000, 1010] {
+        let packet = pair.data(sequence, 0);
+        pair.inject(&packet).unwrap();
+    }
+    let beyond = pair.control(Control::DropRequest, 0, &[1001, 0x2000_0000]);
+    assert_eq!(pair.inject(&beyond), Err(Discard::Implausible));
+    let backwards = pair.control(Control::DropRequest, 0, &[1009, 1001]);
+    assert_eq!(pair.inject(&backwards), Err(Discard::MalformedControl));
+    let good = pair.control(Control::DropRequest, 0, &[1001, 1009]);
+    assert_eq!(pair.inject(&good), Ok(()));
+    let receiver = &pair.listener.as_ref().unwrap().receiver;
+    assert_eq!(receiver.light_ack_sequence().get(), 1011);
+    pair.run(Duration::from_millis(600));
+    assert_eq!((pair.got.len(), pair.lost), (2, 9));
+    // One that reaches beyond everything received: the jump is no loss.
+    let jump = pair.control(Control::DropRequest, 0, &[1011, 1020]);
+    pair.inject(&jump).unwrap();
+    let next = pair.data(1021, 0);
+    pair.inject(&next).unwrap();
+    pair.run(Duration::from_millis(600));
+    assert_eq!(
+        (pair.got.len(), pair.lost, pair.received().pkt_rcv_loss),
+        (3, 19, 9)
+    );
+    pair.add_up();
+}
+
+#[test]
+fn drop_requests_and_undecryptable_packets_cannot_move_beyond_two_windows() {
+    let mut pair = connected(Config {
+        latency: Duration::from_secs(2),
+        ..Config::default()
+    });
+    let first = pair.data(1000, 0);
+    pair.inject(&first).unwrap();
+    let mut next = 1001;
+    let mut refused = 0;
+    for i in 0..100 {
+        let packet = if i % 2 == 0 {
+            pair.control(Control::DropRequest, 0, &[next, next + 20_000])
+        } else {
+            pair.data(next + 20_000, 1 << 27)
+        };
+        match pair.inject(&packet) {
+            Ok(()) | Err(Discard::Undecryptable) => next += 20_001,
+            Err(Discard::Implausible | Discard::BeyondWindow) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        next <= 1001 + 2 * 25_600 && refused == 98,
+        "{next} {refused}"
+    );
+    pair.run(Duration::from_secs(3));
+    assert_eq!(pair.got.len(), 1);
+    pair.add_up();
+}
+
+#[test]
+fn a_forged_timestamp_holds_nothing_longer_than_the_clamp() {
+    let mut pair = connected(Config::default());
+    let mut packet = pair.data(1000, 0);
+    packet[8..12].copy_from_slice(&0xF000_0000_u32.to_be_bytes());
+    pair.inject(&packet).unwrap();
+    pair.run(Duration::from_millis(5_200));
+    assert_eq!(pair.got.len(), 1);
+}
+
+#[test]
+fn alternating_losses_fill_a_bounded_list() {
+    let mut pair = connected(Config::default());
+    for i in 0..4700 {
+        let packet = pair.data(1000 + 2 * i, 0);
+        let _ = pair.inject(&packet);
+    }
+    let mut out = [0; 1500];
+    let listener = pair.listener.as_mut().unwrap();
+    while let Some(len) = listener.poll_transmit(pair.now, &mut out) {
+        assert!(len <= 1472);
+    }
+    pair.add_up();
+}
+
+#[test]
+fn random_and_mutated_datagrams_never_panic_and_counters_add_up() {
+    for seed in 1..=8 {
+        let mut pair = Pair::new(seed, CLEAN, 0x7FFF_FF00, Config::default());
+        pair.connect();
+        let mut random = Random(seed * 77);
+        let mut samples: Vec<Vec<u8>> = capture("srt30_loss_nak_rexmit_rcvleg")
+            .into_iter()
+            .map(|f| f.datagram)
+            .collect();
+        samples.push(pair.control(Control::DropRequest, 0, &[0x7FFF_FF01, 0x7FFF_FF09]));
+        for _ in 0..12_000 {
+            let mut datagram = samples[random.below(samples.len() as u64) as usize].clone();
+            if datagram[0] < 0x80 && random.per_mille(900) {
+                // Data near the expected numbers goes deep.
+                let near = 0x7FFF_FF00u32.wrapping_add(random.below(4000) as u32) & 0x7FFF_FFFF;
+                datagram[..4].copy_from_slice(&near.to_be_bytes());
+            }
+            if datagram[0..2] == [0x80, 5] && random.per_mille(995) {
+                continue;
+            }
+            for _ in 0..random.below(4) {
+                let at = random.below(datagram.len() as u64) as usize;
+                datagram[at] ^= 1 << random.below(8);
+            }
+            if random.per_mille(50) {
+                datagram.truncate(random.below(datagram.len() as u64) as usize);
+            }
+            if random.per_mille(20) {
+                let len = random.below(1500) as usize;
+                datagram = random.bytes(len);
+            }
+            if random.per_mille(500) {
+                let _ = pair.inject(&datagram);
+            } else {
+                let _ = pair
+                    .caller
+                    .handle_datagram(pair.now, pair.now, &datagram, &mut pair.none);
+                let _ = pair.caller.send(pair.now, b"on");
+            }
+            if random.per_mille(300) {
+                pair.tick();
+            }
+        }
+        pair.run(Duration::from_secs(8));
+        pair.add_up();
+        assert_eq!(pair.received().pkt_rcv_buf, 0, "seed {seed}");
+    }
+}
