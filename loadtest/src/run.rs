@@ -64,6 +64,9 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<bool> {
         rtp: resolve(&host, scenario.rtp_port)?,
     };
     let plans = plan(&scenario)?;
+    if let Some(engine) = &engine {
+        engine.await_vacant(&plans)?;
+    }
     let to_make = plans.clone();
     let core = options.core.or(scenario.core);
     let generator = Generator::start(
@@ -481,6 +484,35 @@ impl Engine {
             pid,
             drops_before,
         })
+    }
+
+    /// Waits for the streams of an earlier run to go: a stream that comes back within the
+    /// engine's grace period goes on counting where it stopped, and counts against its limit.
+    fn await_vacant(&self, plans: &[Plan]) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let stats = self.api.get("/api/v1/stats")?;
+            let by_status = stats.get("streams_by_status").cloned().unwrap_or_default();
+            let leaving = ["reconnecting", "terminating"]
+                .iter()
+                .filter_map(|s| api::count(&by_status, s))
+                .sum::<u64>();
+            let live = |p: &&Plan| {
+                let status = self
+                    .stream(&p.id)
+                    .and_then(|v| Some(v.get("status")?.as_str()?.to_owned()));
+                status.is_some_and(|s| !matches!(s.as_str(), "terminated" | "error"))
+            };
+            let taken = plans.iter().find(live);
+            match taken {
+                None if leaving == 0 => return Ok(()),
+                Some(plan) if Instant::now() >= end => {
+                    return Err(anyhow!("stream {} is in use at the engine", plan.id));
+                }
+                None if Instant::now() >= end => return Ok(()),
+                _ => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
     }
 
     fn stream(&self, id: &str) -> Option<Value> {

@@ -229,6 +229,7 @@ pub struct Engine {
     port: u16,
     shard_core: usize,
     pinning: PathBuf,
+    log: PathBuf,
 }
 
 /// The engine's binary: the given one, or the one beside this program.
@@ -280,10 +281,13 @@ impl Engine {
         for set in sets {
             command.arg("--set").arg(set);
         }
-        let child = command
+        let log = pinning.with_extension("log");
+        let log_file = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
+        command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file);
+        let child = command
             .spawn()
             .with_context(|| binary.display().to_string())?;
         let port = if contender.traffic() == Traffic::Srt {
@@ -298,6 +302,7 @@ impl Engine {
             port,
             shard_core: settings.shard_core,
             pinning,
+            log,
         };
         engine.await_ready()?;
         Ok(engine)
@@ -307,7 +312,10 @@ impl Engine {
         let end = Instant::now() + Duration::from_secs(15);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the engine ended with {status}; start it by hand to see why");
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                let last: Vec<&str> = last.into_iter().rev().collect();
+                bail!("the engine ended with {status}: {}", last.join(" | "));
             }
             if self.api.get("/readyz").is_ok() {
                 return Ok(());
@@ -346,6 +354,7 @@ impl Drop for Engine {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.pinning);
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 
