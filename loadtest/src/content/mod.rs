@@ -7,6 +7,7 @@ pub mod bits;
 pub mod gop;
 pub mod h264;
 pub mod h265;
+mod mpegts;
 pub mod rtp;
 pub mod stamp;
 pub mod ts;
