@@ -17,6 +17,8 @@ mod process;
 mod record;
 mod registry;
 mod runtime;
+#[cfg(test)]
+mod runtime_tests;
 mod state;
 #[cfg(test)]
 mod testing;

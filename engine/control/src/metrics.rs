@@ -46,19 +46,21 @@ fn render_now(service: &Service) -> String {
     let handle = recorder.handle();
     with_local_recorder(&recorder, || {
         describe();
-        {
+        // Copies (of shared snapshots) under the lock, work without it.
+        let (shards, mut shown) = {
             let state = lock(&service.state);
             publish_engine(&state, service);
-            for (i, shard) in state.shards.iter().enumerate() {
-                if let Some(shard) = shard {
-                    publish_shard(&i.to_string(), shard);
-                }
+            let shown: Vec<Entry> = state.live().map(|(_, entry)| entry.clone()).collect();
+            (state.shards.clone(), shown)
+        };
+        for (i, shard) in shards.iter().enumerate() {
+            if let Some(shard) = shard {
+                publish_shard(&i.to_string(), shard);
             }
-            let mut shown: Vec<_> = state.live().map(|(_, entry)| entry).collect();
-            shown.sort_by(|a, b| a.snapshot.stream_id.cmp(&b.snapshot.stream_id));
-            for entry in shown.into_iter().take(MAX_STREAM_SERIES) {
-                publish_stream(entry);
-            }
+        }
+        shown.sort_by(|a, b| a.snapshot.stream_id.cmp(&b.snapshot.stream_id));
+        for entry in shown.iter().take(MAX_STREAM_SERIES) {
+            publish_stream(entry);
         }
         publish_registry(&service.registry.health());
         publish_api(service);

@@ -3,13 +3,14 @@
 //! never waits for it longer than its own handshake timeout.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, select, tick};
 use mirror_base::{Instant, ShardId, StreamId};
-use mirror_stream::report::{Command, EndReason, Event, PublishRequest, Status};
+use mirror_stream::report::{Command, EndReason, Event, Protocol, PublishRequest, Status};
 use serde_json::{Value, json};
 
 use crate::clock::{self, WallClock};
@@ -228,17 +229,13 @@ impl Runtime {
         request: &PublishRequest,
     ) -> Result<(), (u32, &'static str)> {
         let id = &request.stream_id;
-        let ip = request.peer.ip();
         if self.directory.is_blocked(now, id) {
             return Err((
                 rejection::FORBIDDEN,
                 "terminated by the operator a moment ago",
             ));
         }
-        let rules = &self.config.publishers;
-        if !rules.is_empty() && !rules.iter().any(|rule| rule.admits(id, ip)) {
-            return Err((rejection::FORBIDDEN, "no publisher rule fits"));
-        }
+        self.rules(id, request.peer.ip())?;
         let state = lock(&self.state);
         if state.draining {
             return Err((rejection::DOWN, "the engine is draining"));
@@ -254,8 +251,17 @@ impl Runtime {
         if state.live().filter(|(other, _)| *other != id).count() >= self.config.max_streams {
             return Err((rejection::OVERLOAD, "max_streams reached"));
         }
+        Ok(())
+    }
+
+    /// What the configuration says of the publisher, whatever the protocol.
+    fn rules(&self, id: &StreamId, ip: IpAddr) -> Result<(), (u32, &'static str)> {
+        let rules = &self.config.publishers;
+        if !rules.is_empty() && !rules.iter().any(|rule| rule.admits(id, ip)) {
+            return Err((rejection::FORBIDDEN, "no publisher rule fits"));
+        }
         let limit = self.config.registry.max_streams_per_source;
-        if limit > 0 && state.live_from(ip, id) >= limit {
+        if limit > 0 && lock(&self.state).live_from(ip, id) >= limit {
             return Err((rejection::OVERLOAD, "max_streams_per_source reached"));
         }
         Ok(())
@@ -269,6 +275,11 @@ impl Runtime {
         code: u32,
         why: &str,
     ) {
+        self.count_refusal(request, code, why);
+        self.answer(shard, ticket, Err(code));
+    }
+
+    fn count_refusal(&mut self, request: &PublishRequest, code: u32, why: &str) {
         {
             let refusals = &mut lock(&self.state).refusals;
             match code {
@@ -281,7 +292,6 @@ impl Runtime {
         if self.refusal_log.admit() {
             tracing::warn!(stream = %request.stream_id, peer = %request.peer, code, why, "publisher refused");
         }
-        self.answer(shard, ticket, Err(code));
     }
 
     fn answer(&self, shard: ShardId, ticket: u64, decision: Result<(), u32>) {
@@ -365,6 +375,24 @@ impl Runtime {
         tags.sort();
         tags.dedup();
         self.granted.remove(id);
+        // RTP has no handshake that could wait for an answer: whom the rules do not admit is
+        // shown the door here.
+        if request.protocol == Protocol::Rtp
+            && !resumed
+            && let Err((code, why)) = self.rules(&request.stream_id, request.peer.ip())
+        {
+            self.count_refusal(request, code, why);
+            self.directory.block(id, now + self.config.stream.block_for);
+            let stream_id = id.clone();
+            let _ = self.mailboxes.send(
+                shard,
+                Command::Terminate {
+                    stream_id,
+                    reason: EndReason::Refused,
+                },
+            );
+            return;
+        }
         let created = lock(&self.state).started(now, shard, request, tags);
         tracing::info!(stream = %id, peer = %request.peer, protocol = request.protocol.name(), %shard, resumed, "stream started");
         if created {

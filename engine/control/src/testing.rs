@@ -24,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) max_connections: usize,
     pub(crate) max_streams: usize,
     pub(crate) set: Vec<String>,
+    pub(crate) file: Option<std::path::PathBuf>,
 }
 
 impl Default for Options {
@@ -34,6 +35,7 @@ impl Default for Options {
             max_connections: 256,
             max_streams: 25,
             set: Vec::new(),
+            file: None,
         }
     }
 }
@@ -106,6 +108,7 @@ impl Engine {
         set.extend(options.set);
         let mut config = Config::load(&Sources {
             set,
+            file: options.file,
             ..Sources::default()
         })
         .unwrap();

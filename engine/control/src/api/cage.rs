@@ -25,6 +25,10 @@ const MAX_BODY: usize = 64 * 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that takes no byte of its answer for so long is dropped.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The whole answer must be taken by then.
+const ANSWER_TAKEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// When there is no room for newcomers, answers may be cut off after this time.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// tiny_http must have answered by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests inside tiny_http at the same time: each costs it a thread.
@@ -94,6 +98,8 @@ struct Connection {
     input: Vec<u8>,
     output: VecDeque<u8>,
     deadline: Instant,
+    /// When the answer began to go out.
+    answering_since: Instant,
 }
 
 /// A request head that passed.
@@ -388,8 +394,7 @@ impl Cage {
             connection.fail(503, "the API gave no answer", now);
             return;
         }
-        connection.phase = Phase::Answering;
-        connection.deadline = now + WRITE_TIMEOUT;
+        connection.begin_answer(now);
         connection.write_answer(now);
     }
 
@@ -414,18 +419,18 @@ fn push<'a>(fds: &mut Vec<PollFd<'a>>, fd: BorrowedFd<'a>, flags: PollFlags) -> 
     fds.len() - 1
 }
 
-/// Makes room for a newcomer: the connection that has been silent longest goes, if it had a
-/// second to say something. So idle clients cannot keep others out.
+/// Makes room for a newcomer: a client that had a second to say something and is not done, or
+/// five to take its answer, goes. So idle and slow clients cannot keep others out.
 fn evict(connections: &mut Vec<Connection>, now: Instant) -> bool {
+    let idle = READ_TIMEOUT.saturating_sub(Duration::from_secs(1));
     let oldest = connections
         .iter()
         .enumerate()
         .filter(|(_, c)| match c.phase {
-            Phase::Head => {
-                c.deadline.saturating_duration_since(now) + Duration::from_secs(1) < READ_TIMEOUT
-            }
+            Phase::Head | Phase::Body { .. } => c.deadline.saturating_duration_since(now) < idle,
+            Phase::Answering => now.saturating_duration_since(c.answering_since) > ANSWER_GRACE,
             Phase::Lingering | Phase::Done => true,
-            _ => false,
+            Phase::Queued { .. } | Phase::Inside { .. } => false,
         })
         .min_by_key(|(_, c)| c.deadline)
         .map(|(i, _)| i);
@@ -443,6 +448,7 @@ impl Connection {
             input: Vec::new(),
             output: VecDeque::new(),
             deadline: now + READ_TIMEOUT,
+            answering_since: now,
         }
     }
 
@@ -514,7 +520,12 @@ impl Connection {
             .into_iter()
             .chain(body.into_bytes())
             .collect();
+        self.begin_answer(now);
+    }
+
+    fn begin_answer(&mut self, now: Instant) {
         self.phase = Phase::Answering;
+        self.answering_since = now;
         self.deadline = now + WRITE_TIMEOUT;
     }
 
@@ -544,7 +555,10 @@ impl Connection {
                 self.deadline = now + LINGER;
                 self.drain_client();
             }
-            Ok(false) if self.output.len() < before => self.deadline = now + WRITE_TIMEOUT,
+            Ok(false) if self.output.len() < before => {
+                let last = self.answering_since + ANSWER_TAKEN_TIMEOUT;
+                self.deadline = last.min(now + WRITE_TIMEOUT);
+            }
             Ok(false) => {}
             Err(_) => self.phase = Phase::Done,
         }

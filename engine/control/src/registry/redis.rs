@@ -291,11 +291,15 @@ impl Worker {
         loop {
             match self.connect() {
                 Ok(mut connection) => {
-                    backoff = BACKOFF.0;
                     self.connected();
+                    let since = Instant::now();
                     match self.serve(&mut connection) {
                         Ok(()) => return,
                         Err(error) => self.failed(&error),
+                    }
+                    // A server that connects but refuses at once is not asked in a hurry.
+                    if since.elapsed() >= BACKOFF.1 {
+                        backoff = BACKOFF.0;
                     }
                 }
                 Err(error) => self.failed(&error),
@@ -394,8 +398,7 @@ impl Worker {
                 Some(batch) => {
                     if let Err(error) = self.timed(|| self.write(connection, &batch)) {
                         self.put_back(batch, &error);
-                        // What the server itself refuses is no reason to connect anew.
-                        if error.is_unrecoverable_error() || error.is_io_error() {
+                        if !refused_for_good(&error) {
                             return Err(error);
                         }
                     }
@@ -433,8 +436,7 @@ impl Worker {
         let mut inbox = self.shared.lock();
         inbox.health.errors += 1;
         inbox.health.last_error = Some(error.to_string());
-        let retry = error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout();
-        if !retry {
+        if refused_for_good(error) {
             // Refused by the server: the next heartbeat brings the state again.
             tracing::warn!(%error, stream = %batch.write.stream_id, "registry: write refused");
             return;
@@ -593,6 +595,15 @@ impl Inbox {
         });
         Some(Batch { write, events })
     }
+}
+
+/// Whether the same write would be refused again. What tells of the server's state (it loads,
+/// it is a replica, its memory is full) passes, and the write is kept.
+fn refused_for_good(error: &RedisError) -> bool {
+    matches!(
+        error.code(),
+        Some("ERR" | "WRONGTYPE" | "EXECABORT" | "NOSCRIPT")
+    )
 }
 
 fn millis(duration: Duration) -> u64 {

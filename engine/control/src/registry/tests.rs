@@ -316,3 +316,43 @@ fn claim_of_another_instance_is_a_conflict_and_the_earlier_wins() {
     });
     engine.stop();
 }
+
+#[test]
+fn password_comes_from_its_file_and_a_wrong_one_is_told() {
+    let port = free_port();
+    let child = Process::new("redis-server")
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ])
+        .args(["--requirepass", "s3cret"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("this test needs redis-server (Debian package redis-server)");
+    let _server = Server {
+        port,
+        child: Some(child),
+    };
+    let file = std::env::temp_dir().join(format!("mirror-redis-password-{}", std::process::id()));
+    std::fs::write(&file, "wrong\n").unwrap();
+    let with_file = || {
+        let mut options = options(port);
+        options
+            .set
+            .push(format!("registry.redis.password_file={}", file.display()));
+        options
+    };
+    let engine = Engine::start(with_file());
+    until(|| engine.get("/readyz").1.to_lowercase().contains("password"));
+    engine.publish("live/cam1");
+    engine.stop();
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let engine = Engine::start(with_file());
+    until(|| ready(&engine));
+    engine.stop();
+    let _ = std::fs::remove_file(&file);
+}
