@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use mirror_base::ShardId;
 use mirror_stream::report::{Command, Event};
 
@@ -92,6 +92,7 @@ pub struct ControlHandle {
     state: SharedState,
     registry: Arc<dyn Registry>,
     stop: Arc<AtomicBool>,
+    wake: Sender<()>,
     stopped: Receiver<ShardStopped>,
     api: Option<Api>,
     thread: Option<JoinHandle<()>>,
@@ -130,6 +131,7 @@ impl Control {
         let api = Api::start(service).map_err(|error| StartError::Listen { address, error })?;
         tracing::info!(address = %api.address(), "HTTP API");
         let stop = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = bounded(1);
         let (stopped_sender, stopped) = bounded(shards.max(1) * 2);
         let runtime = runtime::Runtime {
             config,
@@ -143,11 +145,13 @@ impl Control {
             next_ticket: 1,
             next_seq: 1,
             next_heartbeat: clock::now(),
+            connections: 0,
             usage: process::Meter::default(),
             refusal_log: runtime::RefusalLog::default(),
             granted: HashMap::new(),
             // The channel of notices must not close while the embedded backend has no sender.
             _notices: notice_sender,
+            wake: woken,
         };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
@@ -157,6 +161,7 @@ impl Control {
             state,
             registry,
             stop,
+            wake,
             stopped,
             api: Some(api),
             thread: Some(thread),
@@ -212,6 +217,7 @@ impl ControlHandle {
             api.stop();
         }
         self.stop.store(true, Ordering::Relaxed);
+        let _ = self.wake.try_send(());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, select, tick};
+use crossbeam_channel::{Receiver, Sender, after, never, select, tick};
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_stream::report::{Command, EndReason, Event, Protocol, PublishRequest, Status};
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ use crate::{Mailboxes, ShardStopped, process};
 
 /// A handshake waits for the registry's claim so long at the most (D14).
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(250);
+/// How exactly claims' deadlines are kept.
+const DEADLINE_STEP: Duration = Duration::from_millis(20);
 /// Publishers waiting for a claim at the same time; more are let in provisionally.
 const MAX_PENDING: usize = 4096;
 /// A claim whose stream did not start within this time is given up.
@@ -50,11 +52,15 @@ pub(crate) struct Runtime {
     pub(crate) next_ticket: u64,
     pub(crate) next_seq: u64,
     pub(crate) next_heartbeat: Instant,
+    /// Connections that the registry had made when it was looked at last.
+    pub(crate) connections: u64,
     pub(crate) usage: process::Meter,
     pub(crate) refusal_log: RefusalLog,
     /// Claims granted, whose streams have not started yet.
     pub(crate) granted: HashMap<StreamId, Instant>,
     pub(crate) _notices: Sender<Notice>,
+    /// Something to read means: look at `stop`.
+    pub(crate) wake: Receiver<()>,
 }
 
 /// A publisher whose claim is being asked for.
@@ -76,29 +82,29 @@ pub(crate) struct RefusalLog {
 impl Runtime {
     pub(crate) fn run(mut self, events: &Receiver<Event>, notices: &Receiver<Notice>) {
         let seconds = tick(Duration::from_secs(1));
-        let deadlines = tick(Duration::from_millis(20));
-        let mut open = true;
+        // Without shards left, time and registry still go on until the daemon ends us.
+        let silence = never();
+        let mut events_or_silence = events;
         self.next_heartbeat = clock::now() + self.config.registry.heartbeat_interval;
         self.each_second(clock::now());
         while !self.stop.load(Ordering::Relaxed) {
-            // Without shards left, time and registry still go on until the daemon ends us.
-            if !open {
-                select! {
-                    recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
-                    recv(seconds) -> _ => self.each_second(clock::now()),
-                    recv(deadlines) -> _ => {}
-                }
-                continue;
-            }
+            // Publishers who wait for a claim make us look at their deadlines.
+            let deadline = if self.pending.is_empty() {
+                never()
+            } else {
+                after(DEADLINE_STEP)
+            };
             select! {
-                recv(events) -> event => match event {
+                recv(events_or_silence) -> event => match event {
                     Ok(event) => self.event(clock::now(), event),
-                    Err(_) => open = false,
+                    Err(_) => events_or_silence = &silence,
                 },
                 recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
                 recv(seconds) -> _ => self.each_second(clock::now()),
-                recv(deadlines) -> _ => self.claim_deadlines(clock::now()),
+                recv(self.wake) -> _ => {}
+                recv(deadline) -> _ => {}
             }
+            self.claim_deadlines(clock::now());
         }
         // What the shards said last, then nobody is left to speak for the streams.
         for event in events.try_iter().take(100_000) {
@@ -460,7 +466,10 @@ impl Runtime {
             });
         }
         self.abandon_claims(now);
-        if now >= self.next_heartbeat {
+        // A registry that has just come (back) may have lost everything: it is told all at once.
+        let connections = self.registry.health().reconnects;
+        let came_back = std::mem::replace(&mut self.connections, connections) != connections;
+        if came_back || now >= self.next_heartbeat {
             self.next_heartbeat = now + self.config.registry.heartbeat_interval;
             self.heartbeat(now);
         }

@@ -31,6 +31,10 @@ pub(crate) use routes::Service;
 
 /// Threads that answer requests.
 const WORKERS: usize = 4;
+/// How long a worker waits for a request before it looks whether it is still wanted.
+const WORKER_PAUSE: Duration = Duration::from_secs(2);
+/// How often the supervisor looks whether something is wrong.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the supervisor tries whether tiny_http answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -116,6 +120,7 @@ impl Api {
     pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
@@ -132,7 +137,7 @@ struct Inner {
     path: PathBuf,
     directory: PathBuf,
     retired: Arc<AtomicBool>,
-    /// Keeps tiny_http's accept thread alive as long as the workers live.
+    server: Arc<tiny_http::Server>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -156,6 +161,7 @@ impl Inner {
             path,
             directory,
             retired,
+            server,
             workers,
         })
     }
@@ -167,6 +173,9 @@ impl Inner {
 
     fn retire(self, wait: bool) {
         self.retired.store(true, Ordering::Relaxed);
+        for _ in 0..WORKERS {
+            self.server.unblock();
+        }
         if wait {
             for worker in self.workers {
                 let _ = worker.join();
@@ -178,7 +187,7 @@ impl Inner {
 
 fn work(server: &tiny_http::Server, service: &Service, retired: &AtomicBool) {
     while !retired.load(Ordering::Relaxed) {
-        match server.recv_timeout(Duration::from_millis(200)) {
+        match server.recv_timeout(WORKER_PAUSE) {
             Ok(Some(request)) => answer(service, request),
             Ok(None) => {}
             // tiny_http's acceptor is dead: the supervisor sees this worker gone.
@@ -261,7 +270,7 @@ impl Supervisor {
     fn run(mut self) {
         let mut next_probe = Instant::now() + PROBE_INTERVAL;
         while !self.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::park_timeout(WATCH_INTERVAL);
             let now = Instant::now();
             let dead = self.server.workers.iter().any(JoinHandle::is_finished);
             let suspect = self.door.suspect.swap(false, Ordering::Relaxed);

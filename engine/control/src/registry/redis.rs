@@ -19,6 +19,9 @@ use crate::config::Config;
 
 /// Events kept while Redis is away; the oldest go first, counted.
 const MAX_EVENTS: usize = 4096;
+/// Streams whose last state waits to be written. Records end by their TTL, and heartbeats bring
+/// live streams again, so that what is left out beyond it is made good.
+const MAX_WRITES: usize = 50_000;
 /// Claims waiting for an answer; more are provisional at once.
 const MAX_CLAIMS: usize = 1024;
 /// First and longest wait before trying to connect again.
@@ -203,6 +206,10 @@ impl Registry for RedisRegistry {
 
     fn write(&self, mut write: Write) {
         let mut inbox = self.shared.lock();
+        if inbox.writes.len() >= MAX_WRITES && !inbox.writes.contains_key(&write.stream_id) {
+            inbox.health.events_dropped += u64::from(write.event.is_some());
+            return;
+        }
         if let Some(event) = write.event.take() {
             if inbox.events.len() >= MAX_EVENTS {
                 inbox.events.pop_front();
