@@ -1,17 +1,20 @@
-//! The receiving half of a connection: data packets into the ring, losses, acknowledgements and
-//! timed delivery (spec sections 9 to 13). Called by `Connection` for data packets, their
-//! control packets and timers.
+//! The receiving half of a connection (spec sections 9 to 13). Called by `Connection`. Here:
+//! data packets into the ring, and what is missing among them; `feedback` tells the peer,
+//! `delivery` releases in time.
 //!
 //! Packets are named by their slot's index in the ring; the index of a sequence number follows
 //! from its distance to the next expected one. What the ring refuses is not acknowledged.
 
+mod delivery;
+mod feedback;
+
 use core::time::Duration;
 
-use mirror_base::{Delivery, Discard, Instant, PacketSequenceNumber, SlotMeta, SlotRing};
+use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotMeta, SlotRing};
 
 use super::loss::{LossList, Range};
 use super::rates::{ArrivalRate, LinkCapacity};
-use super::rtt::{AckWindow, Confirmation, Rtt};
+use super::rtt::AckWindow;
 use super::tsbpd::TimeBase;
 use crate::config::HEADERS_LEN;
 use crate::packet::ack::FullAck;
@@ -427,205 +430,9 @@ impl Receiver {
             .plus(index.wrapping_sub(self.expected) as u32)
     }
 
-    /// Everything before it has been received or given up (spec section 10).
-    fn ack_position(&self) -> u64 {
-        self.loss.first().unwrap_or(self.expected)
-    }
-
-    /// Timers: decides whether an ACK and a NAK are due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
-        if now >= self.ack_due {
-            self.ack_tick(now, rtt, ring);
-        }
-        if now >= self.nak_due {
-            self.nak_tick(now, rtt);
-        }
-    }
-
-    /// Spec section 10.2.
-    fn ack_tick(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
-        let progress = self.since_tick > 0;
-        self.since_tick = 0;
-        let position = self.ack_position();
-        let repeat_at = self.acked_at + rtt.timeout().max(ACK_INTERVAL);
-        let available = self.available(ring);
-        let unconfirmed = position > self.confirmed || self.reopened_at.is_some();
-        let due = position > self.acked
-            || (unconfirmed && now >= repeat_at)
-            // A sender that was stopped by a closed window must learn that it is open again.
-            || (self.announced_available == 0 && available > 0);
-        if due {
-            self.full_ack = Some((self.compose_ack(position, rtt, available), position));
-        }
-        self.ack_due = if progress || due || self.announced_available == 0 {
-            now + ACK_INTERVAL
-        } else if unconfirmed {
-            repeat_at.max(now + ACK_INTERVAL)
-        } else {
-            Instant::FAR_FUTURE
-        };
-    }
-
-    fn available(&self, ring: &SlotRing) -> u32 {
-        u32::try_from(ring.available_slots())
-            .unwrap_or(u32::MAX)
-            .min(self.flow_window)
-    }
-
-    fn compose_ack(&self, position: u64, rtt: &Rtt, available: u32) -> FullAck {
-        let (rate_pps, rate_bytes) = self.rate.rates();
-        FullAck {
-            sequence: self.seq_of(position),
-            rtt_us: rtt.smoothed_us,
-            rtt_var_us: rtt.variance_us,
-            available,
-            rate_pps,
-            capacity_pps: self.capacity.capacity_pps(),
-            rate_bytes,
-        }
-    }
-
-    /// The full ACK leaves now: returns its number.
-    pub(crate) fn note_full_ack(&mut self, now: Instant, ack: &FullAck, position: u64) -> u32 {
-        self.acked = position;
-        self.acked_at = now;
-        if self.announced_available == 0 && ack.available > 0 {
-            self.reopened_at = Some(now);
-        }
-        self.announced_available = ack.available;
-        self.window.record(position, now)
-    }
-
-    /// The sequence number of a light ACK.
-    pub(crate) fn light_ack_sequence(&self) -> PacketSequenceNumber {
-        self.seq_of(self.ack_position())
-    }
-
-    /// Spec section 11.3.
-    fn nak_tick(&mut self, now: Instant, rtt: &Rtt) {
-        if self.loss.is_empty() {
-            self.nak_due = Instant::FAR_FUTURE;
-            return;
-        }
-        self.nak = Nak::Whole;
-        self.nak_due = now + rtt.nak_interval();
-    }
-
-    /// A NAK has left. The first one starts the interval of the periodic ones, and only those
-    /// continue it: new gaps must not put off the repetition of old ones.
-    pub(crate) fn note_nak(&mut self, now: Instant, rtt: &Rtt) {
-        if self.nak == Nak::Whole || self.nak_starts {
-            self.nak_due = now + rtt.nak_interval();
-            self.nak_starts = false;
-        }
-        self.nak = Nak::None;
-        self.fresh.clear();
-    }
-
-    /// The ranges to report. Gaps that were repaired since they were found are left out.
-    pub(crate) fn nak_ranges(
-        &self,
-    ) -> impl Iterator<Item = (PacketSequenceNumber, PacketSequenceNumber)> + '_ {
-        let whole = (self.nak == Nak::Whole).then(|| self.loss.iter());
-        let fresh = (self.nak == Nak::Fresh).then(|| {
-            self.fresh
-                .iter()
-                .flat_map(|gap| self.loss.within(gap.first, gap.last))
-        });
-        whole
-            .into_iter()
-            .flatten()
-            .chain(fresh.into_iter().flatten())
-            .map(|range| (self.seq_of(range.first), self.seq_of(range.last)))
-    }
-
-    /// An ACKACK (spec section 10.4): a sample of the RTT and of the drift.
-    pub(crate) fn ackack(
-        &mut self,
-        arrival: Instant,
-        header: &Header,
-        rtt: &mut Rtt,
-        ring: &SlotRing,
-    ) -> Result<(), Discard> {
-        match self.window.confirm(header.word1) {
-            Confirmation::Unknown => Err(Discard::Implausible),
-            Confirmation::Forgotten => Ok(()),
-            Confirmation::Found(sent, position) => {
-                self.confirmed = self.confirmed.max(position);
-                self.reopened_at = self.reopened_at.filter(|&at| at > sent);
-                let sample = i64::from(rtt.sample(arrival.micros_since(sent)));
-                let excess = (sample - i64::from(rtt.first_us.unwrap_or(0))) / 2;
-                if self.time.sample_drift(arrival, header.timestamp, excess) {
-                    self.refresh_head(ring);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// DROPREQ (spec section 11.6): the sender no longer has `first..=last`.
-    pub(crate) fn drop_request(
-        &mut self,
-        now: Instant,
-        first: PacketSequenceNumber,
-        last: PacketSequenceNumber,
-        ring: &SlotRing,
-        stats: &mut Statistics,
-    ) -> Result<(), Discard> {
-        if last.is_before(first) {
-            return Err(Discard::MalformedControl);
-        }
-        let from = i64::from(self.expected_seq.distance_to(first));
-        let to = i64::from(self.expected_seq.distance_to(last));
-        let index = |offset: i64| self.expected.saturating_add_signed(offset);
-        let (first, last) = (index(from).max(self.deliver), index(to));
-        // Spec section 22: it must lie within the receive buffer, also after many of them.
-        let beyond = to >= i64::from(self.flow_window) || last > self.deliver + self.span();
-        if beyond || to < from {
-            return Err(Discard::Implausible);
-        }
-        self.loss.remove_range(first, last);
-        if from <= 0 && to >= 0 {
-            self.expected_seq = self.seq_of(last).next();
-            self.expected = last + 1;
-            self.capacity.interrupt();
-        }
-        self.progress(now);
-        self.pass_nothing(stats);
-        self.refresh_head(ring);
-        Ok(())
-    }
-
     /// The most that may lie between the packet to be delivered next and the highest one.
     fn span(&self) -> u64 {
         2 * u64::from(self.flow_window)
-    }
-
-    /// The ACK position may have moved without a packet.
-    fn progress(&mut self, now: Instant) {
-        self.ack_due = self.ack_due.min(now + ACK_INTERVAL);
-    }
-
-    /// When nothing is held and nothing is awaited, what was given up needs no packet behind it
-    /// to be passed.
-    fn pass_nothing(&mut self, stats: &mut Statistics) {
-        if self.head == NOTHING && self.loss.is_empty() {
-            self.give_up_before(self.expected, stats);
-        }
-    }
-
-    /// Everything below `index` that was not delivered is given up.
-    fn give_up_before(&mut self, index: u64, stats: &mut Statistics) {
-        let count = index.saturating_sub(self.deliver);
-        if count == 0 {
-            return;
-        }
-        stats.pkt_rcv_drop += count;
-        self.pending_lost = self
-            .pending_lost
-            .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        self.deliver = index;
-        self.loss.remove_before(index);
     }
 
     /// No packet comes any more: nothing is acknowledged or asked for, gaps wait for nothing.
@@ -644,132 +451,10 @@ impl Receiver {
         }
     }
 
-    /// Whether a control packet waits to be written.
-    #[inline]
-    pub(crate) fn has_to_transmit(&self) -> bool {
-        self.light_ack || self.nak != Nak::None || self.full_ack.is_some()
-    }
-
     /// When a timer or a delivery is due.
     #[inline]
     pub(crate) fn deadline(&self) -> Instant {
         self.head_due.min(self.ack_due).min(self.nak_due)
-    }
-
-    #[inline]
-    fn set_head(&mut self, index: u64, timestamp: u32, arrival: Instant) {
-        self.head = index;
-        self.head_due = if index > self.deliver && !self.may_skip_to(index) {
-            Instant::FAR_FUTURE
-        } else if self.mode.timed {
-            self.time.due(timestamp, arrival)
-        } else {
-            arrival
-        };
-    }
-
-    fn may_skip_to(&self, index: u64) -> bool {
-        (self.mode.timed && self.mode.drop_too_late)
-            || self.finished
-            || self.loss.first().is_none_or(|first| first > index)
-    }
-
-    /// Finds the lowest held index from `from` on. Each slot is looked at once: behind the
-    /// found one nothing is searched until it is delivered.
-    fn find_head(&mut self, from: u64, ring: &SlotRing) {
-        self.head = NOTHING;
-        self.head_due = Instant::FAR_FUTURE;
-        // Nothing is held from the ring's end on, however far a drop request moved us.
-        for index in from..self.expected.min(ring.end()) {
-            if let Some(meta) = ring.meta(index) {
-                self.set_head(index, meta.timestamp, meta.arrival);
-                return;
-            }
-        }
-    }
-
-    fn refresh_head(&mut self, ring: &SlotRing) {
-        if let Some(meta) = ring.meta(self.head) {
-            self.set_head(self.head, meta.timestamp, meta.arrival);
-        }
-    }
-
-    /// The next packet in order whose time has come.
-    #[inline]
-    pub(crate) fn deliver(
-        &mut self,
-        now: Instant,
-        ring: &SlotRing,
-        stats: &mut Statistics,
-    ) -> Option<Delivery> {
-        if now < self.head_due {
-            return None;
-        }
-        self.deliver_head(now, ring, stats)
-    }
-
-    fn deliver_head(
-        &mut self,
-        now: Instant,
-        ring: &SlotRing,
-        stats: &mut Statistics,
-    ) -> Option<Delivery> {
-        while self.head != NOTHING && now >= self.head_due {
-            let slot = self.head;
-            self.held = self.held.saturating_sub(1);
-            let Some(meta) = ring.meta(slot) else {
-                // Someone emptied the slot: it is passed like a lost one.
-                self.find_head(slot + 1, ring);
-                continue;
-            };
-            if self.head_due == Instant::ZERO {
-                // The time was not known when the connection ended.
-                self.set_head(slot, meta.timestamp, meta.arrival);
-                self.head_due = self.head_due.max(Instant::from_nanos(1));
-                self.held += 1;
-                continue;
-            }
-            if slot > self.deliver {
-                // Spec section 13: the gap is skipped; the next ACK moves past it.
-                self.give_up_before(slot, stats);
-                self.progress(now);
-            }
-            let delivery = Delivery {
-                slot,
-                arrival: meta.arrival,
-                due: self.head_due,
-                lost_before: core::mem::take(&mut self.pending_lost),
-                discontinuity: core::mem::take(&mut self.discontinuity),
-            };
-            self.deliver = slot + 1;
-            stats.pkt_delivered += 1;
-            self.find_head(slot + 1, ring);
-            return Some(delivery);
-        }
-        None
-    }
-
-    /// When the next packet may be released.
-    #[inline]
-    pub(crate) const fn delivery_due(&self) -> Instant {
-        self.head_due
-    }
-
-    /// Everything before it is delivered or given up.
-    #[inline]
-    pub(crate) const fn delivery_index(&self) -> u64 {
-        self.deliver
-    }
-
-    /// Packets given up since the last delivery.
-    #[cfg(test)]
-    pub(crate) const fn pending(&self) -> u32 {
-        self.pending_lost
-    }
-
-    /// Whether no packet is held.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.head == NOTHING
     }
 
     /// Figures of the moment.

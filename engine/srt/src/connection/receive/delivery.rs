@@ -1,0 +1,148 @@
+//! Timed release in order, and the too-late rule that passes gaps (spec sections 12 and 13).
+//! Called by `Connection` when the shard asks for deliveries; costs one comparison while nothing
+//! is due.
+
+use mirror_base::{Delivery, Instant, SlotRing};
+
+use super::{NOTHING, Receiver};
+use crate::statistics::Statistics;
+
+impl Receiver {
+    /// When nothing is held and nothing is awaited, what was given up needs no packet behind it
+    /// to be passed.
+    pub(super) fn pass_nothing(&mut self, stats: &mut Statistics) {
+        if self.head == NOTHING && self.loss.is_empty() {
+            self.give_up_before(self.expected, stats);
+        }
+    }
+
+    /// Everything below `index` that was not delivered is given up.
+    pub(super) fn give_up_before(&mut self, index: u64, stats: &mut Statistics) {
+        let count = index.saturating_sub(self.deliver);
+        if count == 0 {
+            return;
+        }
+        stats.pkt_rcv_drop += count;
+        self.pending_lost = self
+            .pending_lost
+            .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        self.deliver = index;
+        self.loss.remove_before(index);
+    }
+
+    #[inline]
+    pub(super) fn set_head(&mut self, index: u64, timestamp: u32, arrival: Instant) {
+        self.head = index;
+        self.head_due = if index > self.deliver && !self.may_skip_to(index) {
+            Instant::FAR_FUTURE
+        } else if self.mode.timed {
+            self.time.due(timestamp, arrival)
+        } else {
+            arrival
+        };
+    }
+
+    pub(super) fn may_skip_to(&self, index: u64) -> bool {
+        (self.mode.timed && self.mode.drop_too_late)
+            || self.finished
+            || self.loss.first().is_none_or(|first| first > index)
+    }
+
+    /// Finds the lowest held index from `from` on. Each slot is looked at once: behind the
+    /// found one nothing is searched until it is delivered.
+    pub(super) fn find_head(&mut self, from: u64, ring: &SlotRing) {
+        self.head = NOTHING;
+        self.head_due = Instant::FAR_FUTURE;
+        // Nothing is held from the ring's end on, however far a drop request moved us.
+        for index in from..self.expected.min(ring.end()) {
+            if let Some(meta) = ring.meta(index) {
+                self.set_head(index, meta.timestamp, meta.arrival);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn refresh_head(&mut self, ring: &SlotRing) {
+        if let Some(meta) = ring.meta(self.head) {
+            self.set_head(self.head, meta.timestamp, meta.arrival);
+        }
+    }
+
+    /// The next packet in order whose time has come.
+    #[inline]
+    pub(crate) fn deliver(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        stats: &mut Statistics,
+    ) -> Option<Delivery> {
+        if now < self.head_due {
+            return None;
+        }
+        self.deliver_head(now, ring, stats)
+    }
+
+    pub(super) fn deliver_head(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        stats: &mut Statistics,
+    ) -> Option<Delivery> {
+        while self.head != NOTHING && now >= self.head_due {
+            let slot = self.head;
+            self.held = self.held.saturating_sub(1);
+            let Some(meta) = ring.meta(slot) else {
+                // Someone emptied the slot: it is passed like a lost one.
+                self.find_head(slot + 1, ring);
+                continue;
+            };
+            if self.head_due == Instant::ZERO {
+                // The time was not known when the connection ended.
+                self.set_head(slot, meta.timestamp, meta.arrival);
+                self.head_due = self.head_due.max(Instant::from_nanos(1));
+                self.held += 1;
+                continue;
+            }
+            if slot > self.deliver {
+                // Spec section 13: the gap is skipped; the next ACK moves past it.
+                self.give_up_before(slot, stats);
+                self.progress(now);
+            }
+            let delivery = Delivery {
+                slot,
+                arrival: meta.arrival,
+                due: self.head_due,
+                lost_before: core::mem::take(&mut self.pending_lost),
+                discontinuity: core::mem::take(&mut self.discontinuity),
+            };
+            self.deliver = slot + 1;
+            stats.pkt_delivered += 1;
+            self.find_head(slot + 1, ring);
+            return Some(delivery);
+        }
+        None
+    }
+
+    /// When the next packet may be released.
+    #[inline]
+    pub(crate) const fn delivery_due(&self) -> Instant {
+        self.head_due
+    }
+
+    /// Everything before it is delivered or given up.
+    #[inline]
+    pub(crate) const fn delivery_index(&self) -> u64 {
+        self.deliver
+    }
+
+    /// Packets given up since the last delivery.
+    #[cfg(test)]
+    pub(crate) const fn pending(&self) -> u32 {
+        self.pending_lost
+    }
+
+    /// Whether no packet is held.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.head == NOTHING
+    }
+}
