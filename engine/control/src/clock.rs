@@ -1,6 +1,8 @@
 //! The engine's monotonic clock beside the calendar: shards stamp with `CLOCK_MONOTONIC`
 //! ([`mirror_base::Instant`]); records, events and errors show RFC 3339 in UTC.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use mirror_base::Instant;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -18,6 +20,12 @@ pub(crate) struct WallClock {
     unix_micros: i64,
 }
 
+/// Difference of the clocks in use, µs; `i64::MIN` before the first reading.
+static OFFSET: AtomicI64 = AtomicI64::new(i64::MIN);
+/// The difference in use stays until the calendar clock has moved so far against it: else one
+/// and the same moment would be shown a millisecond earlier or later from look to look.
+const OFFSET_TOLERANCE_US: i64 = 50_000;
+
 impl WallClock {
     pub(crate) fn read() -> Self {
         let monotonic = now();
@@ -26,9 +34,12 @@ impl WallClock {
             .tv_sec
             .saturating_mul(1_000_000)
             .saturating_add(t.tv_nsec / 1_000);
+        let own = i64::try_from(monotonic.as_micros()).unwrap_or(0);
+        let offset = settled(OFFSET.load(Ordering::Relaxed), micros.saturating_sub(own));
+        OFFSET.store(offset, Ordering::Relaxed);
         WallClock {
             monotonic,
-            unix_micros: micros,
+            unix_micros: own.saturating_add(offset),
         }
     }
 
@@ -41,6 +52,15 @@ impl WallClock {
     /// A moment on the engine's clock as RFC 3339 in UTC, to the millisecond.
     pub(crate) fn rfc3339(&self, at: Instant) -> String {
         rfc3339(self.unix_micros(at))
+    }
+}
+
+/// The offset to use: the old one while it is about right.
+const fn settled(old: i64, read: i64) -> i64 {
+    if old != i64::MIN && read.abs_diff(old) < OFFSET_TOLERANCE_US.unsigned_abs() {
+        old
+    } else {
+        read
     }
 }
 
@@ -59,6 +79,22 @@ fn rfc3339(unix_micros: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_shown_the_same_however_often_it_is_looked_at() {
+        assert_eq!(settled(i64::MIN, 7), 7);
+        assert_eq!(settled(1_000_000, 1_000_900), 1_000_000);
+        assert_eq!(
+            settled(1_000_000, 2_000_000),
+            2_000_000,
+            "the clock was set"
+        );
+        let at = now();
+        let shown: Vec<i64> = (0..1000)
+            .map(|_| WallClock::read().unix_micros(at))
+            .collect();
+        assert!(shown.iter().all(|s| s.abs_diff(shown[0]) <= 1), "{shown:?}");
+    }
 
     #[test]
     fn times_are_rfc_3339_in_utc_with_milliseconds() {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -96,7 +97,7 @@ impl Runtime {
             };
             select! {
                 recv(events_or_silence) -> event => match event {
-                    Ok(event) => self.event(clock::now(), event),
+                    Ok(event) => self.event_guarded(event),
                     Err(_) => events_or_silence = &silence,
                 },
                 recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
@@ -108,7 +109,7 @@ impl Runtime {
         }
         // What the shards said last, then nobody is left to speak for the streams.
         for event in events.try_iter().take(100_000) {
-            self.event(clock::now(), event);
+            self.event_guarded(event);
         }
         self.deregister(clock::now());
     }
@@ -124,6 +125,14 @@ impl Runtime {
                 "stream.terminated",
                 json!({ "reason": EndReason::Drain.name() }),
             );
+        }
+    }
+
+    /// A broken invariant of ours costs one event, not the control of the engine.
+    fn event_guarded(&mut self, event: Event) {
+        let handled = catch_unwind(AssertUnwindSafe(|| self.event(clock::now(), event)));
+        if handled.is_err() {
+            tracing::error!("an event met an error of ours and was left out");
         }
     }
 

@@ -427,6 +427,8 @@ impl Service {
             },
             "shards": shards,
             "instance": self.config.instance,
+            "pid": std::process::id(),
+            "version": env!("CARGO_PKG_VERSION"),
             "time": rfc3339_now(),
         }))
     }

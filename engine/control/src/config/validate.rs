@@ -35,7 +35,7 @@ const GIB: u64 = 1 << 30;
 pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList) -> Config {
     let mut s = Section::root(root, Origin::File("configs/default.toml".into(), 1), errors);
     let instance = instance(&mut s);
-    let config = Config {
+    let mut config = Config {
         instance,
         shutdown_timeout: s.duration("shutdown_timeout", secs(0)..=secs(600)),
         max_streams: s.integer("max_streams", 1..=100_000) as usize,
@@ -52,6 +52,11 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         warnings,
     };
     s.finish(&["backpressure", "gop", "sync", "outputs"]);
+    if !config.srt.enabled && !config.rtp.enabled {
+        config
+            .warnings
+            .push("neither srt nor rtp is enabled: there is nothing to receive".to_owned());
+    }
     config
 }
 
