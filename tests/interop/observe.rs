@@ -179,18 +179,16 @@ fn an_idle_engine_rests() {
 fn the_smoke_scenario_of_the_load_generator_holds() {
     let test = Alone::begin("smoke");
     let engine = Engine::start(&test, &[]);
-    let scenario = root()
-        .join("configs/loadtest/smoke.toml")
-        .display()
-        .to_string();
+    let shipped = root().join("configs/loadtest/smoke.toml");
+    let shipped = std::fs::read_to_string(shipped).expect("the scenario is in the repository");
+    // The same on this engine's ports.
+    let (srt, rtp) = (engine.ports.srt, engine.ports.rtp);
+    let target = format!("{shipped}\n[target]\nsrt_port = {srt}\nrtp_port = {rtp}\n");
+    let scenario = test.write("smoke.toml", &target).display().to_string();
     let report = test.folder().join("smoke.json").display().to_string();
+    let (url, pid) = (engine.api_url(), engine.process.id().to_string());
     let words = [
-        "run",
-        &scenario,
-        "--target",
-        &engine.api_url(),
-        "--json",
-        &report,
+        "run", &scenario, "--target", &url, "--pid", &pid, "--json", &report,
     ];
     let (code, said) = run(
         test.folder(),
