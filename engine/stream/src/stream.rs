@@ -92,6 +92,9 @@ pub struct Stream {
     paused: bool,
     /// The next packet does not continue what the pipeline saw (pause, new session).
     broken: bool,
+    /// How long the last packet was held between arrival and delivery. The pipeline's clock is
+    /// that of arrivals: it runs late by this much.
+    held: Duration,
     tracks_version: u32,
     changed: bool,
 }
@@ -132,6 +135,7 @@ impl Stream {
             pending: Vec::with_capacity(64),
             paused: false,
             broken: false,
+            held: Duration::ZERO,
             tracks_version: 0,
             changed: false,
         };
@@ -200,6 +204,7 @@ impl Stream {
             return 0;
         }
         let Some(pipeline) = self.pipeline.as_mut() else { return 0 };
+        self.held = now.saturating_since(meta.arrival);
         let broken = core::mem::take(&mut self.broken);
         let discontinuity = delivery.discontinuity || broken;
         pipeline.push(Packet {
@@ -277,7 +282,9 @@ impl Stream {
     /// Time passed: closes access units that wait too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(pipeline) = self.pipeline.as_mut() {
-            pipeline.handle_timeout(now);
+            // A unit must not be given up because TSBPD held its packets for longer than the
+            // assembly timeout.
+            pipeline.handle_timeout(now.saturating_sub(self.held));
             self.drain_untimed(now);
         }
     }
@@ -291,7 +298,8 @@ impl Stream {
 
     /// When [`Stream::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pipeline.as_ref().and_then(Pipeline::poll_timeout)
+        let at = self.pipeline.as_ref().and_then(Pipeline::poll_timeout)?;
+        Some(at + self.held)
     }
 
     /// Everything below `index` was delivered or skipped: memory may be reused.
@@ -573,3 +581,7 @@ const fn copy_gauges(to: &mut StreamStats, s: &StreamStats) {
     to.latency_ms = s.latency_ms;
     to.drift_us = s.drift_us;
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

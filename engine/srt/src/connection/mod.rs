@@ -297,6 +297,7 @@ impl Connection {
         let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
         if !header.is_control() && matches!(self.phase, Phase::Established) {
             self.last_heard = arrival;
+            self.receiver.now = now;
             return self
                 .receiver
                 .data(arrival, &header, rest, ring, &mut self.stats);

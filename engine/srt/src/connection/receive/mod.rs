@@ -51,6 +51,8 @@ pub(crate) enum Nak {
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Receiver {
+    /// When the datagram at hand was taken: set before each call of [`Receiver::data`].
+    pub(crate) now: Instant,
     /// The next number behind the highest one received, and its index.
     expected_seq: PacketSequenceNumber,
     expected: u64,
@@ -102,6 +104,7 @@ impl Receiver {
         flow_window: u32,
     ) -> Self {
         Receiver {
+            now,
             expected_seq: initial,
             expected: next_index,
             head: NOTHING,
@@ -155,7 +158,8 @@ impl Receiver {
             return self.irregular(arrival, header, offset, payload, ring, stats);
         }
         let index = self.expected;
-        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8);
+        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8)
+            .handled_at(self.now);
         if let Err(reason) = ring.insert(index, payload, meta) {
             return Err(self.refused(index, reason, header, stats));
         }
@@ -334,7 +338,8 @@ impl Receiver {
                 Ok(false)
             };
         }
-        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8);
+        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8)
+            .handled_at(self.now);
         ring.insert(index, payload, meta).map(|()| true)
     }
 

@@ -1,0 +1,78 @@
+//! A stream fed with a real transport stream in virtual time, as a session would.
+
+use super::*;
+use crate::report::Mode;
+use mirror_base::SlotMeta;
+
+const CLIP: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/vectors/media/ts_h264_aac_cbr600k.ts"
+);
+
+/// Sends the clip at its 600 kb/s in payloads of `payload_bytes`, each held for `hold`, with
+/// timers on time; then the session ends.
+fn play(payload_bytes: usize, hold: Duration) -> (StreamStats, ShardLatency) {
+    let id = StreamId::new("live/test").unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let start = Instant::from_millis(1_000);
+    let config = StreamConfig::default();
+    let mut stream = Stream::new(start, id, Protocol::Srt, Mode::Listener, peer, config);
+    let mut slot = stream.begin_session(start, peer, Format::MpegTs);
+    for _ in 0..64 {
+        stream.ring_mut().add_chunk(Chunk::owned());
+    }
+    let mut latency = ShardLatency::default();
+    let clip = std::fs::read(CLIP).unwrap();
+    let mut now = start + hold;
+    for (n, payload) in clip.chunks(payload_bytes).enumerate() {
+        let sent = Duration::from_micros((n * payload_bytes * 8 * 10 / 6) as u64);
+        let arrival = start + sent;
+        let due = arrival + hold;
+        // Timers that are due before the packet is.
+        while let Some(at) = stream.poll_timeout().filter(|&at| at <= due) {
+            stream.handle_timeout(at);
+        }
+        now = due;
+        let meta = SlotMeta::new(arrival, 0, 0).handled_at(arrival.offset_micros(40));
+        stream.ring_mut().insert(slot, payload, meta).unwrap();
+        let delivery = Delivery { slot, arrival, due, lost_before: 0, discontinuity: n == 0 };
+        let released = now;
+        if stream.deliver(now, &delivery, &mut latency) > 0 {
+            stream.units_completed(released, now.offset_micros(5), &mut latency);
+        }
+        slot += 1;
+        stream.release_before(slot);
+    }
+    stream.end_session(now, EndReason::PeerClosed, Status::Terminated);
+    (stream.snapshot().stats, latency)
+}
+
+#[test]
+fn a_long_hold_neither_damages_units_nor_hides_their_latency() {
+    let (at_once, _) = play(1316, Duration::ZERO);
+    for hold in [Duration::from_millis(120), Duration::from_millis(500), Duration::from_secs(8)] {
+        let (held, latency) = play(1316, hold);
+        assert_eq!(held.frames_damaged, 0, "{hold:?}");
+        assert_eq!(
+            (held.video_frames, held.key_frames, held.audio_frames),
+            (at_once.video_frames, at_once.key_frames, at_once.audio_frames),
+            "{hold:?}"
+        );
+        // All but those that the session's end completes.
+        assert!(latency.total.count() + 4 >= held.frames_assembled, "{hold:?}");
+    }
+}
+
+#[test]
+fn payloads_that_cut_ts_packets_give_the_same_units() {
+    let (whole, _) = play(1316, Duration::ZERO);
+    for bytes in [1456, 1000, 188, 187] {
+        let (cut, _) = play(bytes, Duration::from_millis(120));
+        assert_eq!(cut.frames_damaged, 0, "{bytes}");
+        assert_eq!(
+            (cut.video_frames, cut.key_frames, cut.audio_frames, cut.ts_packets),
+            (whole.video_frames, whole.key_frames, whole.audio_frames, whole.ts_packets),
+            "{bytes}"
+        );
+    }
+}
