@@ -19,6 +19,12 @@
 //! standard decide where a unit ends; `end_of_unit` only makes it known earlier, and is
 //! disbelieved for a while when the slices that follow prove it wrong.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
+)]
+
 use std::collections::VecDeque;
 
 use mirror_base::{Instant, Position};
@@ -159,6 +165,8 @@ pub struct Assembler {
     track: u16,
     max_unit: u64,
     total: u64,
+    /// What `total` may reach before the unit in the making is too large.
+    limit: u64,
     /// Bytes of the head still to be gathered; 0 almost always.
     want: usize,
     stage: Stage,
@@ -201,6 +209,7 @@ impl Assembler {
             track,
             max_unit: limits.max_frame_size as u64,
             total: 0,
+            limit: u64::MAX,
             want: 0,
             stage: Stage::Idle,
             head: Vec::with_capacity(SET_HEAD),
@@ -284,9 +293,22 @@ impl Assembler {
         if self.want > 0 {
             self.gather(bytes, arrival);
         }
-        if self.open && self.total - self.unit.first.total > self.max_unit {
+        if self.total > self.limit {
             self.close_oversized(arrival);
         }
+    }
+
+    /// `n` bytes more of a NAL unit whose head is complete, of a unit that stays within its limit.
+    /// `false`, and nothing done, if [`Assembler::nal_bytes`] has to see them.
+    #[inline]
+    pub fn more_bytes(&mut self, n: usize, arrival: Instant) -> bool {
+        let total = self.total + n as u64;
+        if self.want > 0 || total > self.limit {
+            return false;
+        }
+        self.total = total;
+        self.last_arrival = arrival;
+        true
     }
 
     /// The current NAL unit is complete; `end` is one past its last byte.
@@ -642,6 +664,7 @@ impl Assembler {
 
     fn open_at(&mut self, first: Mark) {
         self.open = true;
+        self.limit = first.total + self.max_unit;
         let (pts, dts) = (self.next_pts, self.next_dts);
         self.unit = Unit {
             first,
@@ -672,6 +695,7 @@ impl Assembler {
     fn close_at(&mut self, next: Mark, completed_by: Instant) {
         let unit = &self.unit;
         self.open = false;
+        self.limit = u64::MAX;
         if next.total <= unit.first.total {
             return;
         }

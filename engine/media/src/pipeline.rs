@@ -2,6 +2,12 @@
 //! depacketiser, and an RTP stream whose bits turn out to be MPEG-TS to both. Called by
 //! `stream`, once for each delivered packet.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
+)]
+
 use mirror_base::{Discard, Instant, SlotRing};
 
 use crate::depacketise::{RtpInput, Taken};

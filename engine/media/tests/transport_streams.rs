@@ -500,7 +500,7 @@ fn mutated_streams_neither_panic_nor_grow() {
                     2 if round % 2 == 0 => {
                         drop(bytes.drain(at..(at + random(40)).min(good.len() - 9000).max(at)))
                     }
-                    _ => bytes[at / 188 * 188 + random(12)] = random(256) as u8,
+                    _ => bytes[(at / 188 * 188 + random(12)).min(at)] = random(256) as u8,
                 }
             }
             let mut bench = Bench::new(Limits {

@@ -3,6 +3,12 @@
 //! returns `None` where they break the syntax. Called by [`crate::assembler`] and the
 //! MPEG-TS demultiplexer.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
+)]
+
 pub mod audio;
 pub mod bits;
 pub mod h264;

@@ -163,7 +163,10 @@ impl Framer {
         }
         tail.copy_from_slice(head);
         let split = u16::try_from(have).unwrap_or(0);
-        each(&self.carry, &Place::carried(self.carry_at, split, slot));
+        each(
+            &self.carry,
+            &Place::carried(self.carry_at.offset, split, slot),
+        );
         need
     }
 

@@ -5,6 +5,12 @@
 //! PES) and, for H.264 and HEVC, [`start_codes`] and the assembler. [`extract`] goes the same
 //! way back: from a unit's positions to its bytes.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+#![cfg_attr(
+    test,
+    allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
+)]
+
 pub mod demux;
 pub mod extract;
 pub mod framer;

@@ -95,6 +95,20 @@ impl Pes {
             || (self.stage == Stage::Payload && self.is_bounded() && self.left > 0)
     }
 
+    /// Whether it is in the payload of a PES packet that does not end with the next `n` bytes.
+    #[inline]
+    pub const fn goes_on(&self, n: usize) -> bool {
+        matches!(self.stage, Stage::Payload) && self.left as usize > n
+    }
+
+    /// Passes over `n` bytes of which [`Pes::goes_on`] is true.
+    #[inline]
+    pub const fn pass(&mut self, n: usize) {
+        if self.left != UNBOUNDED {
+            self.left -= n as u32;
+        }
+    }
+
     /// The part of `data` that belongs to the payload, and whether the PES packet ends with it.
     #[inline]
     pub fn body<'a>(&mut self, data: &'a [u8]) -> (&'a [u8], bool) {

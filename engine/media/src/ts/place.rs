@@ -10,7 +10,8 @@ pub struct Place {
     /// Offset of the packet's byte 0 in `slot`'s payload; negative for a packet that began in
     /// the payload before.
     base: i32,
-    carried: Position,
+    /// Where in the slot before the packet began, and how many bytes of it lie there.
+    carried: u16,
     split: u16,
 }
 
@@ -21,13 +22,14 @@ impl Place {
         Place {
             slot,
             base: offset as i32,
-            carried: Position { slot: 0, offset: 0 },
+            carried: 0,
             split: 0,
         }
     }
 
-    /// A packet whose first `split` bytes lie at `carried`, the others at the start of `slot`.
-    pub const fn carried(carried: Position, split: u16, slot: u64) -> Self {
+    /// A packet whose first `split` bytes lie at `carried` of the slot before `slot`, the others
+    /// at the start of `slot`.
+    pub const fn carried(carried: u16, split: u16, slot: u64) -> Self {
         Place {
             slot,
             base: -(split as i32),
@@ -41,9 +43,10 @@ impl Place {
     pub fn at(&self, k: usize) -> Position {
         let k = u16::try_from(k).unwrap_or(u16::MAX);
         if k < self.split {
+            let slot = self.slot.saturating_sub(1);
             return Position {
-                slot: self.carried.slot,
-                offset: self.carried.offset.saturating_add(k),
+                slot,
+                offset: self.carried.saturating_add(k),
             };
         }
         let offset = u16::try_from(self.base + i32::from(k)).unwrap_or(0);

@@ -5,7 +5,7 @@
 use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
-use super::demux::{Body, Damage, Demux, MAX_PIDS, MAX_PROGRAMS, NO_CONTINUITY, PidState, Program};
+use super::demux::{Body, Damage, Demux, MAX_PIDS, MAX_PROGRAMS, PidState, Program};
 use super::pes::Clock33;
 use super::psi::{Section, StreamEntry};
 use super::streams::{Other, Video};
@@ -217,7 +217,8 @@ impl Demux {
             entry.codec,
         ) {
             (Some(asm), _) => Body::Video(Box::new(Video::new(asm, index))),
-            // Sections, not PES.
+            // Sections, not PES (table 2-34: private sections, DSM-CC).
+            _ if matches!(entry.stream_type, 0x05 | 0x0A..=0x0D | 0x14) => Body::Unused,
             (None, Codec::Scte35) => Body::Unused,
             (None, codec) => Body::Other(Box::new(Other::new(codec, index))),
         };
@@ -261,12 +262,7 @@ impl Demux {
 
     pub(super) fn list(&mut self, pid: u16, program: usize, body: Body) -> bool {
         let program = u8::try_from(program).unwrap_or(u8::MAX);
-        let state = PidState {
-            pid,
-            continuity: NO_CONTINUITY,
-            program,
-            body,
-        };
+        let state = PidState::new(pid, program, body);
         let index = match self.free.pop() {
             Some(index) => {
                 if let Some(place) = self.pids.get_mut(usize::from(index)) {

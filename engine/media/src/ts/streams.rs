@@ -3,7 +3,8 @@
 
 use mirror_base::{Instant, Position};
 
-use super::demux::{Body, PidState};
+use super::PACKET;
+use super::demux::{Body, NO_CONTINUITY, PidState};
 use super::pes::{Pes, Stage};
 use super::place::Place;
 use super::start_codes::StartCodes;
@@ -35,6 +36,17 @@ pub(super) struct Other {
 }
 
 impl PidState {
+    pub(super) fn new(pid: u16, program: u8, body: Body) -> Self {
+        let plain = 0x4700_0010 | u32::from(pid) << 8;
+        PidState {
+            pid,
+            continuity: NO_CONTINUITY,
+            plain,
+            program,
+            body,
+        }
+    }
+
     /// Bytes of it were lost.
     pub(super) fn damage(&mut self) {
         match &mut self.body {
@@ -97,6 +109,22 @@ impl Video {
             self.asm.nal_end(self.scanner.position(), arrival);
             self.scanner.restart();
         }
+    }
+
+    /// A packet of payload alone, in the midst of a PES packet and of a NAL unit. `false` if it
+    /// may be more than that; nothing is touched then.
+    #[inline]
+    pub(super) fn plain(&mut self, packet: &[u8; PACKET], place: &Place, arrival: Instant) -> bool {
+        let [_, _, _, _, data @ ..] = packet;
+        if self.ended || !self.pes.goes_on(data.len()) || !self.scanner.holds_no_code(data) {
+            return false;
+        }
+        if !self.asm.more_bytes(data.len(), arrival) {
+            return false;
+        }
+        self.pes.pass(data.len());
+        self.scanner.pass(place);
+        true
     }
 
     #[inline]

@@ -1,0 +1,204 @@
+//! Field pictures of H.264 (PAFF): the two fields of a frame are one unit, however the
+//! multiplexer cuts them, and a field without its other is one of its own.
+
+mod common;
+
+use common::{Bench, VIDEO_PID, Writer};
+use mirror_media::FrameKind;
+
+#[derive(Default)]
+struct Bits(Vec<bool>);
+
+impl Bits {
+    fn u(&mut self, n: u32, value: u32) -> &mut Self {
+        self.0.extend((0..n).rev().map(|i| value >> i & 1 != 0));
+        self
+    }
+
+    fn ue(&mut self, value: u32) -> &mut Self {
+        let bits = u32::BITS - (value + 1).leading_zeros();
+        self.u(bits - 1, 0).u(bits, value + 1)
+    }
+
+    /// With start code, header and emulation prevention.
+    fn nal(&mut self, header: u8) -> Vec<u8> {
+        self.u(1, 1);
+        let mut nal = vec![0, 0, 1, header];
+        for byte in self.0.chunks(8).map(|c| {
+            c.iter()
+                .enumerate()
+                .fold(0, |b, (i, &x)| b | u8::from(x) << (7 - i))
+        }) {
+            if byte <= 3 && nal.len() > 5 && nal.ends_with(&[0, 0]) {
+                nal.push(3);
+            }
+            nal.push(byte);
+        }
+        nal
+    }
+}
+
+fn parameter_sets() -> Vec<u8> {
+    let mut sps = Bits::default();
+    sps.u(8, 77)
+        .u(8, 0)
+        .u(8, 30)
+        .ue(0)
+        .ue(0)
+        .ue(0)
+        .ue(4)
+        .ue(2)
+        .u(1, 0);
+    // 352 × 2 · 144, fields allowed, no MBAFF, no crop, no VUI
+    sps.ue(21).ue(8).u(1, 0).u(1, 0).u(1, 1).u(1, 0).u(1, 0);
+    let mut pps = Bits::default();
+    pps.ue(0)
+        .ue(0)
+        .u(2, 0)
+        .ue(0)
+        .ue(0)
+        .ue(0)
+        .u(3, 0)
+        .ue(0)
+        .ue(0)
+        .ue(0)
+        .u(3, 0);
+    [sps.nal(0x67), pps.nal(0x68)].concat()
+}
+
+/// A field's slice. `kind` is slice_type.
+fn field(idr: bool, reference: bool, kind: u32, frame_num: u32, bottom: bool, poc: u32) -> Vec<u8> {
+    let mut slice = Bits::default();
+    slice
+        .ue(0)
+        .ue(kind)
+        .ue(0)
+        .u(4, frame_num % 16)
+        .u(1, 1)
+        .u(1, u32::from(bottom));
+    if idr {
+        slice.ue(0);
+    }
+    slice.u(8, poc % 256);
+    for _ in 0..200 {
+        slice.u(8, 0xA5);
+    }
+    slice.nal(u8::from(reference) << 5 | if idr { 5 } else { 1 })
+}
+
+const AUD: [u8; 5] = [0, 0, 1, 0x09, 0xF0];
+const I: u32 = 7;
+const P: u32 = 5;
+const B: u32 = 6;
+
+/// Ten frames, I P B B P B B …, each of two fields.
+fn frames() -> Vec<[Vec<u8>; 2]> {
+    let kinds = [I, P, B, B, P, B, B, P, B, B];
+    let mut frame_num = 0;
+    (0..10_u32)
+        .map(|n| {
+            let kind = kinds[n as usize];
+            let reference = kind != B;
+            let poc = n * 2;
+            let pair = [
+                field(n == 0, reference, kind, frame_num, false, poc),
+                field(
+                    false,
+                    reference,
+                    if kind == I { P } else { kind },
+                    frame_num,
+                    true,
+                    poc + 1,
+                ),
+            ];
+            frame_num += u32::from(reference);
+            pair
+        })
+        .collect()
+}
+
+fn check(writer: &Writer) {
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(VIDEO_PID);
+    let kinds: Vec<FrameKind> = units.iter().map(|u| u.kind).collect();
+    use FrameKind::{B, Idr, P};
+    assert_eq!(kinds, [Idr, P, B, B, P, B, B, P, B, B]);
+    assert!(units.iter().all(|u| !u.damaged));
+    for (n, unit) in units.iter().enumerate() {
+        assert_eq!(
+            unit.pts,
+            Some(n as i64 * 3600),
+            "the first field's time is the frame's"
+        );
+        assert_eq!(unit.discardable, unit.kind == B);
+    }
+    let track = &bench.pipeline.tracks()[0];
+    assert!(track.interlaced);
+    assert_eq!(
+        (track.width, track.height, track.profile),
+        (352, 288, "Main")
+    );
+}
+
+#[test]
+fn two_fields_in_one_pes_packet_are_one_unit() {
+    for aud in [&AUD[..], &[]] {
+        let mut writer = Writer::default();
+        writer.tables(&[(0x1B, VIDEO_PID)]);
+        for (n, [first, second]) in frames().into_iter().enumerate() {
+            let sets = if n == 0 { parameter_sets() } else { Vec::new() };
+            let data = [aud, &sets, &first, aud, &second].concat();
+            writer.pes(VIDEO_PID, n as u64 * 3600, n % 2 == 0, &data);
+        }
+        check(&writer);
+    }
+}
+
+#[test]
+fn two_fields_in_pes_packets_of_their_own_are_one_unit() {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    for (n, [first, second]) in frames().into_iter().enumerate() {
+        let sets = if n == 0 { parameter_sets() } else { Vec::new() };
+        writer.pes(
+            VIDEO_PID,
+            n as u64 * 3600,
+            false,
+            &[&AUD[..], &sets, &first].concat(),
+        );
+        writer.pes(
+            VIDEO_PID,
+            n as u64 * 3600 + 1800,
+            false,
+            &[&AUD[..], &second].concat(),
+        );
+    }
+    check(&writer);
+}
+
+#[test]
+fn a_field_without_its_other_is_a_unit_of_its_own() {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    let all = [
+        [
+            &AUD[..],
+            &parameter_sets(),
+            &field(true, true, I, 0, false, 0),
+        ]
+        .concat(),
+        // Same parity: not its other.
+        [&AUD[..], &field(false, true, P, 1, false, 4)].concat(),
+        [&AUD[..], &field(false, true, P, 1, true, 5)].concat(),
+        [&AUD[..], &field(false, true, P, 2, true, 8)].concat(),
+    ];
+    for (n, data) in all.iter().enumerate() {
+        writer.pes(VIDEO_PID, n as u64 * 1800, false, data);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(VIDEO_PID);
+    let times: Vec<Option<i64>> = units.iter().map(|u| u.pts).collect();
+    assert_eq!(times, [Some(0), Some(1800), Some(5400)]);
+    let whole: Vec<u8> = units.iter().flat_map(|u| bench.bytes_of(u)).collect();
+    assert!(whole == all.concat());
+}
