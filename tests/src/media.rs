@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::process::{Process, run};
 use crate::{Alone, seconds, target_dir};
@@ -94,8 +94,9 @@ pub fn send_file(test: &Alone, name: &str, file: &Path, url: &str) -> Process {
     )
 }
 
-/// ffmpeg paces a file into the standard input of `program`. Both processes are returned, the
-/// reader first.
+/// ffmpeg paces a file into the standard input of `program`, and some null packets after it:
+/// what a program that sends whole blocks only leaves behind at the end is of no value then.
+/// Both processes are returned, the reader first.
 ///
 /// # Panics
 /// If one cannot be started.
@@ -105,35 +106,20 @@ pub fn pipe_file(
     file: &Path,
     program: &str,
     args: &[&str],
-) -> (Process, Feeder) {
-    let mut source = Command::new("ffmpeg");
-    source
-        .args(QUIET)
-        .args(["-re", "-i"])
-        .arg(file)
-        .args(["-c", "copy", "-f", "mpegts", "pipe:1"]);
-    let mut source = source
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("ffmpeg can be started (scripts/test installs it)");
-    let pipe = source.stdout.take().expect("its output is a pipe");
+) -> (Process, Process) {
+    let mut null_packet = vec![0x47, 0x1F, 0xFF, 0x10];
+    null_packet.resize(188, 0xFF);
+    let nulls = test.folder().join("nulls.ts");
+    fs::write(&nulls, null_packet.repeat(16)).expect("the test's folder is writable");
+    let script =
+        "ffmpeg -nostdin -loglevel error -re -i \"$1\" -c copy -f mpegts pipe:1 && cat \"$2\"";
+    let mut source = Command::new("sh");
+    source.args(["-c", script, "sh"]).arg(file).arg(&nulls);
+    let (source, pipe) = Process::start_piped(test.folder(), "feeder", source);
     let mut command = Command::new(program);
     command.args(args);
-    let reader = Process::start_fed(test.folder(), name, command, pipe.into());
-    (reader, Feeder(source))
-}
-
-/// The ffmpeg that feeds a pipe; killed when dropped.
-#[derive(Debug)]
-pub struct Feeder(std::process::Child);
-
-impl Drop for Feeder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let reader = Process::start_fed(test.folder(), name, command, pipe);
+    (reader, source)
 }
 
 /// What ffprobe counts in a file's first video stream.

@@ -65,6 +65,24 @@ impl Process {
         }
     }
 
+    /// Starts a command whose standard output is for another one's input.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_piped(folder: &Path, name: &str, mut command: Command) -> (Self, Stdio) {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::create(&log).expect("the test's folder is writable");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?} cannot be started: {e}"));
+        let pipe = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        let name = name.into();
+        (Process { name, child, log }, pipe)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
