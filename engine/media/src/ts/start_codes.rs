@@ -37,14 +37,31 @@ impl Default for StartCodes {
     }
 }
 
-/// The least of what two neighbours of `N` bytes have in either; 0 where both are 0.
+/// Keeps the least of what two bytes have in either; 0 where both are 0.
 #[inline]
-fn least_pair<const N: usize>(data: &[u8; PACKET - 4], at: usize) -> u8 {
-    let Some(bytes) = data.get(at..).and_then(|d| d.first_chunk::<N>()) else {
-        return 0;
-    };
-    let pairs = bytes[..N - 1].iter().zip(&bytes[1..]);
-    pairs.fold(0xFF, |least, (a, b)| least.min(a | b))
+fn keep_least(least: &mut [u8; 16], a: &[u8; 16], b: &[u8; 16]) {
+    for ((least, a), b) in least.iter_mut().zip(a).zip(b) {
+        *least = (*least).min(a | b);
+    }
+}
+
+/// Whether two bytes in a row are zero. Written so that it becomes a few vector operations for
+/// each 16 bytes.
+#[inline]
+fn has_zero_pair(data: &[u8; PACKET - 4]) -> bool {
+    let mut least = [0xFF_u8; 16];
+    // Pairs 0..176, then 167..183.
+    let (first, _) = data.as_chunks::<16>();
+    let (second, _) = data.split_at(1).1.as_chunks::<16>();
+    for (a, b) in first.iter().zip(second) {
+        keep_least(&mut least, a, b);
+    }
+    if let Some([a @ .., _]) = data.last_chunk::<17>()
+        && let Some(b) = data.last_chunk::<16>()
+    {
+        keep_least(&mut least, a, b);
+    }
+    least.iter().fold(0xFF, |m, &b| m.min(b)) == 0
 }
 
 impl StartCodes {
@@ -64,9 +81,7 @@ impl StartCodes {
     /// prevention makes the answer "no" rare.
     #[inline]
     pub fn holds_no_code(&self, data: &[u8; PACKET - 4]) -> bool {
-        // Pairs 0..176, then 167..183: whole vectors.
-        let (first, second) = (least_pair::<177>(data, 0), least_pair::<17>(data, 167));
-        self.zeros == 0 && data[PACKET - 5] != 0 && first.min(second) != 0
+        self.zeros == 0 && data[PACKET - 5] != 0 && !has_zero_pair(data)
     }
 
     /// Passes over the payload of a packet of which [`StartCodes::holds_no_code`] is true.
@@ -175,5 +190,26 @@ impl StartCodes {
         let at = place.at(lead + begin);
         asm.nal_end(if begin == 0 { self.position() } else { at }, arrival);
         asm.start_code(at, (lead + begin) as u8, 0, 3 + zero_byte as u8, arrival);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_zero_bytes_in_a_row_are_seen_wherever_they_lie() {
+        let mut data = [1; PACKET - 4];
+        assert!(!has_zero_pair(&data));
+        for at in 0..data.len() {
+            data[at] = 0;
+            assert!(!has_zero_pair(&data), "one alone at {at}");
+            if at + 1 < data.len() {
+                data[at + 1] = 0;
+                assert!(has_zero_pair(&data), "two at {at}");
+                data[at + 1] = 1;
+            }
+            data[at] = 1;
+        }
     }
 }
