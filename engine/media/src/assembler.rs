@@ -29,7 +29,6 @@ use std::collections::VecDeque;
 
 use mirror_base::{Instant, Position};
 
-use crate::codec::bits::BitReader;
 use crate::codec::{SliceKind, VideoInfo, h264, h265};
 use crate::{AccessUnit, Codec, FrameKind, Limits};
 
@@ -745,19 +744,5 @@ impl Assembler {
         // The caller has not said yet where these bytes end.
         self.close_here(arrival);
         self.oversized = true;
-    }
-}
-
-/// Whether a head looks like an H.264 or HEVC NAL unit: a hint for streams that do not say.
-pub fn guess_codec(nal: &[u8]) -> Option<Codec> {
-    let mut r = BitReader::new(nal);
-    let first = r.byte(8)?;
-    let second = r.byte(8)?;
-    // Parameter sets and delimiters are unmistakable; slices are not.
-    match (first, second) {
-        (0x40 | 0x42 | 0x44 | 0x46, 1) => Some(Codec::H265),
-        (f, _) if f & 0x80 == 0 && f & 0x60 != 0 && matches!(f & 0x1F, 7 | 8) => Some(Codec::H264),
-        (0x09, s) if s & 0x1F == 0x10 => Some(Codec::H264),
-        _ => None,
     }
 }

@@ -576,3 +576,46 @@ fn a_unit_that_stalls_is_closed_at_the_timeout() {
     assert!(bench.units.last().unwrap().damaged);
     assert_eq!(bench.pipeline.poll_timeout(), None);
 }
+
+#[test]
+fn another_session_of_the_stream_brings_its_own_tracks() {
+    let mut bench = Bench::new(Limits::default());
+    let (first, second) = (vector("ts_h264b2_ac3.ts"), vector("ts_hevc_b3_aac.ts"));
+    // The first session breaks off in the midst of a packet.
+    for chunk in first[..40_000].chunks(1316) {
+        bench.push(Some(chunk), 0);
+    }
+    let before = bench.units_of(VIDEO_PID).len();
+    for (n, chunk) in second.chunks(1316).enumerate() {
+        if n == 0 {
+            bench.push_afresh(chunk);
+        } else {
+            bench.push(Some(chunk), 0);
+        }
+    }
+    bench.pipeline.finish();
+    bench.drain();
+    let tracks = bench.pipeline.tracks();
+    assert_eq!(
+        tracks.iter().map(|t| t.codec).collect::<Vec<_>>(),
+        [Codec::H265, Codec::Aac]
+    );
+    let units = bench.units_of(VIDEO_PID);
+    assert!(
+        (50..=51).contains(&(units.len() - before)),
+        "{} more units",
+        units.len() - before
+    );
+    assert!(units[units.len() - 50..].iter().all(|u| !u.damaged));
+    assert_eq!(bench.pipeline.counters().continuity_errors, 0);
+}
+
+#[test]
+fn times_of_one_program_are_comparable_from_its_first_unit_on() {
+    let bench = Bench::run(&vector("ts_h264_aac_wrap33.ts"), 1316);
+    let (video, audio) = (bench.units_of(0x100), bench.units_of(0x101));
+    let apart = video[0].pts.unwrap() - audio[0].pts.unwrap();
+    assert!(apart.abs() < 90_000, "{apart}");
+    let apart = video.last().unwrap().pts.unwrap() - audio.last().unwrap().pts.unwrap();
+    assert!(apart.abs() < 90_000, "{apart}");
+}

@@ -63,18 +63,6 @@ fn find_grid(payload: &[u8], from: usize) -> Option<usize> {
 }
 
 impl Framer {
-    /// Whether `payload` is whole TS packets.
-    #[inline]
-    pub fn is_aligned(payload: &[u8]) -> bool {
-        let (packets, rest) = payload.as_chunks::<PACKET>();
-        rest.is_empty() && !packets.is_empty() && packets.iter().all(|p| p[0] == SYNC)
-    }
-
-    /// Whether a payload of an unknown format looks like MPEG-TS.
-    pub fn looks_like_ts(payload: &[u8]) -> bool {
-        find_grid(payload, 0).is_some()
-    }
-
     /// Forgets the piece of a packet: what comes is no continuation.
     pub const fn restart(&mut self) {
         self.carry_len = 0;

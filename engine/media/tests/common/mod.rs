@@ -56,6 +56,15 @@ impl Bench {
 
     /// One datagram, a millisecond after the last; `None`: it was lost.
     pub fn push(&mut self, payload: Option<&[u8]>, lost_before: u32) {
+        self.deliver(payload, lost_before, false);
+    }
+
+    /// The first datagram of another session of the same stream.
+    pub fn push_afresh(&mut self, payload: &[u8]) {
+        self.deliver(Some(payload), 0, true);
+    }
+
+    fn deliver(&mut self, payload: Option<&[u8]>, lost_before: u32, discontinuity: bool) {
         self.now += core::time::Duration::from_millis(1);
         let slot = self.next;
         self.next += 1;
@@ -68,7 +77,7 @@ impl Bench {
             slot,
             arrival: self.now,
             lost_before,
-            discontinuity: false,
+            discontinuity,
             timestamp: 0,
             marker: false,
             payload_type: 0,
