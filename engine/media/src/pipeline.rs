@@ -137,12 +137,20 @@ impl Pipeline {
             match rtp.push(&packet) {
                 Taken::MpegTs => {}
                 Taken::Done => return,
-                Taken::Discarded(reason) => return self.counters.discards.count(reason),
+                Taken::Discarded(reason) => return self.discard(reason),
             }
         }
         self.ts
             .get_or_insert_with(|| Ts::new(self.limits.clone()))
             .push(&packet);
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        let counters = match &mut self.ts {
+            Some(ts) => ts.demux.counters_mut(),
+            None => &mut self.counters,
+        };
+        counters.discards.count(reason);
     }
 
     /// Time passed: units that wait too long are closed as damaged, unless their source has
