@@ -193,15 +193,7 @@ fn is_char_literal(rest: &[u8]) -> bool {
 fn without_test_blocks(code: &str) -> String {
     let mut out = code.to_owned().into_bytes();
     for (start, attribute_end) in test_attributes(code) {
-        let item = &code[attribute_end..];
-        let brace = item.find('{');
-        let semicolon = item.find(';');
-        let end = match (brace, semicolon) {
-            (Some(b), Some(s)) if s < b => s + 1,
-            (Some(b), _) => block_end(item, b),
-            (None, Some(s)) => s + 1,
-            (None, None) => item.len(),
-        };
+        let end = item_end(&code[attribute_end..]);
         for b in &mut out[start..attribute_end + end] {
             if *b != b'\n' {
                 *b = b' ';
@@ -209,6 +201,39 @@ fn without_test_blocks(code: &str) -> String {
         }
     }
     String::from_utf8(out).expect("ASCII was replaced")
+}
+
+/// Where the thing behind an attribute ends: an item at its block or semicolon, a field or a
+/// statement at its comma or semicolon.
+fn item_end(item: &str) -> usize {
+    const ITEMS: &[&str] = &[
+        "pub",
+        "mod",
+        "fn",
+        "use",
+        "impl",
+        "struct",
+        "enum",
+        "trait",
+        "const",
+        "static",
+        "type",
+        "extern",
+        "unsafe",
+        "async",
+        "macro_rules",
+        "#",
+    ];
+    let text = item.trim_start();
+    if !ITEMS.iter().any(|word| text.starts_with(word)) {
+        return item.find([',', ';']).map_or(item.len(), |at| at + 1);
+    }
+    match (item.find('{'), item.find(';')) {
+        (Some(b), Some(s)) if s < b => s + 1,
+        (Some(b), _) => block_end(item, b),
+        (None, Some(s)) => s + 1,
+        (None, None) => item.len(),
+    }
 }
 
 fn test_attributes(code: &str) -> Vec<(usize, usize)> {
@@ -283,7 +308,8 @@ fn comments_and_literals_are_blanked_and_lifetimes_are_not() {
 
 #[test]
 fn what_only_tests_compile_is_not_shipped() {
-    let code = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() { if x {} } }\nfn c() {}";
+    let code = "fn a() {}\n#[cfg(test)]\nmod tests { fn b() { if x {} } }\nfn c() { S {\n#[cfg(test)]\nbad: 1, };}";
     let shipped = without_test_blocks(code);
     assert!(shipped.contains("fn a") && shipped.contains("fn c") && !shipped.contains("fn b"));
+    assert!(shipped.ends_with("};}") && !shipped.contains("bad"));
 }

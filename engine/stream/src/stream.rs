@@ -583,5 +583,4 @@ const fn copy_gauges(to: &mut StreamStats, s: &StreamStats) {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
