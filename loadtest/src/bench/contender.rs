@@ -193,6 +193,22 @@ impl Running {
         }
     }
 
+    /// What the engine says of losses, for people.
+    pub fn loss_facts(&self) -> Option<String> {
+        let Running::Engine(engine) = self else {
+            return None;
+        };
+        let stats = engine.api.get("/api/v1/stats").ok()?;
+        let count = |key| api::count(&stats, key).unwrap_or(0);
+        Some(format!(
+            "kernel drops {}, lost before repair {}, never repaired {}, active streams {}",
+            count("kernel_drops"),
+            count("packets_lost"),
+            count("packets_dropped"),
+            count("active_streams")
+        ))
+    }
+
     /// Forgets latencies so far.
     pub fn reset_latency(&self) {
         if let Running::Engine(engine) = self {

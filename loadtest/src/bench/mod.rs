@@ -292,17 +292,26 @@ fn measure(
     let latency_us = running.latency();
     generator.hold();
     std::thread::sleep(Duration::from_millis(2_500));
+    // asked before the sessions end: what a stream's end does to its record is not our subject
+    let counted = running.received();
+    let facts = running.loss_facts();
     let last = generator.stop();
+    if let Some(error) = last.senders.iter().find_map(|s| sender_error(s.phase)) {
+        bail!("a sender failed meanwhile: {error}");
+    }
     let sent = last.packets();
-    let received = running.received().unwrap_or_else(|| {
-        sent.saturating_sub(
-            last.senders
-                .iter()
-                .map(|s| s.dropped + s.unacknowledged)
-                .sum(),
-        )
+    let received = counted.unwrap_or_else(|| {
+        let missing = last
+            .senders
+            .iter()
+            .map(|s| s.dropped + s.unacknowledged)
+            .sum();
+        sent.saturating_sub(missing)
     });
     running.stop();
+    if let (true, Some(facts)) = (received < sent, facts) {
+        eprintln!("  {sent} sent, {received} received: {facts}");
+    }
     let share = received as f64 / sent.max(1) as f64;
     let packets = match (before.received, after.received) {
         (Some(a), Some(b)) => (b - a) as f64,
