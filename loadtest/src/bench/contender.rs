@@ -200,12 +200,18 @@ impl Running {
         };
         let stats = engine.api.get("/api/v1/stats").ok()?;
         let count = |key| api::count(&stats, key).unwrap_or(0);
+        let list = engine.api.get("/api/v1/streams?limit=10000").ok()?;
+        let streams = list.get("streams")?.as_array()?;
+        let lost = |s: &Value| api::count(s, "packets_lost").unwrap_or(0);
+        let losers: Vec<u64> = streams.iter().map(lost).filter(|n| *n > 0).collect();
         Some(format!(
-            "kernel drops {}, lost before repair {}, never repaired {}, active streams {}",
+            "kernel drops {}, lost before repair {}, never repaired {}, on {} of {} streams, most {}",
             count("kernel_drops"),
             count("packets_lost"),
             count("packets_dropped"),
-            count("active_streams")
+            losers.len(),
+            streams.len(),
+            losers.iter().max().unwrap_or(&0)
         ))
     }
 

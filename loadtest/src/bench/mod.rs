@@ -310,7 +310,12 @@ fn measure(
     });
     running.stop();
     if let (true, Some(facts)) = (received < sent, facts) {
-        eprintln!("  {sent} sent, {received} received: {facts}");
+        let given_up: u64 = last.senders.iter().map(|s| s.dropped).sum();
+        let again: u64 = last.senders.iter().map(|s| s.retransmitted).sum();
+        eprintln!(
+            "  {sent} sent ({given_up} given up, {again} sent again, latest turn {:.1} ms late), {received} received: {facts}",
+            last.latest_turn_ns as f64 / 1e6
+        );
     }
     let share = received as f64 / sent.max(1) as f64;
     let packets = match (before.received, after.received) {
