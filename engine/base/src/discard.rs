@@ -121,7 +121,10 @@ impl DiscardCounts {
 
     /// The reasons that were counted at least once.
     pub fn nonzero(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
-        Discard::ALL.iter().map(|&r| (r, self.get(r))).filter(|&(_, n)| n > 0)
+        Discard::ALL
+            .iter()
+            .map(|&r| (r, self.get(r)))
+            .filter(|&(_, n)| n > 0)
     }
 
     /// Adds the counts of `other`.
@@ -138,7 +141,8 @@ mod tests {
 
     #[test]
     fn labels_are_distinct_and_reasons_index_their_counters() {
-        let labels: std::collections::BTreeSet<_> = Discard::ALL.iter().map(|d| d.label()).collect();
+        let labels: std::collections::BTreeSet<_> =
+            Discard::ALL.iter().map(|d| d.label()).collect();
         assert_eq!(labels.len(), Discard::ALL.len());
         let mut counts = DiscardCounts::default();
         for &reason in Discard::ALL {

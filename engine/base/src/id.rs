@@ -23,9 +23,7 @@ impl fmt::Display for InvalidStreamId {
         f.write_str(match self {
             InvalidStreamId::Empty => "stream id is empty",
             InvalidStreamId::TooLong => "stream id is longer than 128 characters",
-            InvalidStreamId::Character => {
-                "stream id must match [A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
-            }
+            InvalidStreamId::Character => "stream id must match [A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
         })
     }
 }
@@ -47,7 +45,11 @@ impl StreamId {
         let ok = text.bytes().enumerate().all(|(i, b)| {
             b.is_ascii_alphanumeric() || (i > 0 && matches!(b, b'.' | b'_' | b'/' | b'-'))
         });
-        if ok { Ok(StreamId(Arc::from(text))) } else { Err(InvalidStreamId::Character) }
+        if ok {
+            Ok(StreamId(Arc::from(text)))
+        } else {
+            Err(InvalidStreamId::Character)
+        }
     }
 
     /// The identifier of an ad hoc RTP stream: `rtp_` and the SSRC in eight hex digits.
@@ -99,7 +101,16 @@ mod tests {
         for good in ["a", "live/cam1", "9.a-b_c/d", &"x".repeat(128)] {
             assert!(StreamId::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "/live", ".a", "a b", "caméra", "a\0", "a\n", &"x".repeat(129)] {
+        for bad in [
+            "",
+            "/live",
+            ".a",
+            "a b",
+            "caméra",
+            "a\0",
+            "a\n",
+            &"x".repeat(129),
+        ] {
             assert!(StreamId::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(StreamId::for_ssrc(0xab).as_str(), "rtp_000000ab");

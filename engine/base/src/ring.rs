@@ -104,7 +104,11 @@ impl SlotMeta {
     #[must_use]
     pub const fn handled_at(mut self, now: Instant) -> Self {
         let micros = now.micros_since(self.arrival);
-        self.handled_after_us = if micros > 0xFFFF { 0xFFFF } else { micros as u16 };
+        self.handled_after_us = if micros > 0xFFFF {
+            0xFFFF
+        } else {
+            micros as u16
+        };
         self
     }
 }
@@ -204,7 +208,10 @@ impl SlotRing {
     /// # Panics
     /// If the chunk is shorter than [`CHUNK_BYTES`].
     pub fn add_chunk(&mut self, chunk: Chunk) {
-        assert!(chunk.len() >= CHUNK_BYTES, "a chunk has {CHUNK_BYTES} bytes");
+        assert!(
+            chunk.len() >= CHUNK_BYTES,
+            "a chunk has {CHUNK_BYTES} bytes"
+        );
         self.owned += 1;
         self.spare.push(chunk);
         // Twice the memory's span, so that a window with holes still has places.
@@ -225,7 +232,9 @@ impl SlotRing {
 
     /// Takes the ring apart.
     pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        self.spare.into_iter().chain(self.chunks.into_iter().flatten())
+        self.spare
+            .into_iter()
+            .chain(self.chunks.into_iter().flatten())
     }
 
     /// Slots that its memory can hold.
@@ -237,7 +246,8 @@ impl SlotRing {
     pub fn available_slots(&self) -> usize {
         let held = usize::try_from(self.end.saturating_sub(self.floor)).unwrap_or(usize::MAX);
         // One chunk may be split by the floor.
-        self.capacity_slots().saturating_sub(held.saturating_add(CHUNK_SLOTS))
+        self.capacity_slots()
+            .saturating_sub(held.saturating_add(CHUNK_SLOTS))
     }
 
     /// One past the highest index ever filled.
@@ -275,7 +285,9 @@ impl SlotRing {
     /// [`Discard::BeyondWindow`] or [`Discard::NoBuffer`].
     #[inline]
     pub fn insert(&mut self, index: u64, bytes: &[u8], mut meta: SlotMeta) -> Result<(), Discard> {
-        let Ok(len) = u16::try_from(bytes.len()) else { return Err(Discard::TooLong) };
+        let Ok(len) = u16::try_from(bytes.len()) else {
+            return Err(Discard::TooLong);
+        };
         if bytes.len() > SLOT_BYTES || meta.payload_offset > len || meta.payload_end > len {
             return Err(Discard::TooLong);
         }
@@ -293,7 +305,9 @@ impl SlotRing {
         if entry.filled {
             return Err(Discard::Duplicate);
         }
-        let Some(chunk) = self.chunks[at].as_mut() else { return Err(Discard::NoBuffer) };
+        let Some(chunk) = self.chunks[at].as_mut() else {
+            return Err(Discard::NoBuffer);
+        };
         let start = slot * SLOT_BYTES;
         chunk[start..start + bytes.len()].copy_from_slice(bytes);
         meta.filled = true;
@@ -328,7 +342,9 @@ impl SlotRing {
             return None;
         }
         let start = slot * SLOT_BYTES;
-        self.chunks[at].as_ref()?.get(start..start + usize::from(meta.payload_end))
+        self.chunks[at]
+            .as_ref()?
+            .get(start..start + usize::from(meta.payload_end))
     }
 
     /// The payload of slot `index`, to be changed in place (decryption).
@@ -399,7 +415,9 @@ impl SlotRing {
         if number < self.first {
             return Err(Discard::Belated);
         }
-        let Some(chunk) = self.spare.pop() else { return Err(Discard::NoBuffer) };
+        let Some(chunk) = self.spare.pop() else {
+            return Err(Discard::NoBuffer);
+        };
         let at = self.place(number);
         debug_assert_eq!(self.numbers[at], NO_CHUNK);
         self.chunks[at] = Some(chunk);
@@ -466,7 +484,8 @@ mod tests {
     }
 
     fn holds(ring: &SlotRing, index: u64) -> bool {
-        ring.get(index).is_some_and(|s| s.payload == index.to_be_bytes())
+        ring.get(index)
+            .is_some_and(|s| s.payload == index.to_be_bytes())
     }
 
     #[test]
@@ -573,7 +592,10 @@ mod tests {
         let mut ring = SlotRing::with_owned_chunks(2);
         put(&mut ring, 0).unwrap();
         assert!(ring.take_chunk().is_some());
-        assert!(ring.take_chunk().is_none(), "the other one holds unreleased data");
+        assert!(
+            ring.take_chunk().is_none(),
+            "the other one holds unreleased data"
+        );
         ring.release_before(32);
         assert!(ring.take_chunk().is_some());
         assert_eq!(ring.capacity_slots(), 0);

@@ -32,7 +32,13 @@ impl Frames {
     }
 
     /// Counts `unit`, of a video track or not.
-    pub(crate) fn count(&mut self, unit: &AccessUnit, is_video: bool, is_audio: bool, stats: &mut StreamStats) {
+    pub(crate) fn count(
+        &mut self,
+        unit: &AccessUnit,
+        is_video: bool,
+        is_audio: bool,
+        stats: &mut StreamStats,
+    ) {
         stats.frames_assembled += 1;
         if unit.damaged {
             stats.frames_damaged += 1;
@@ -118,7 +124,10 @@ mod tests {
         }
         let rate = frames.measured_rate_milli();
         assert!(rate.abs_diff(29_970) <= 1, "{rate}");
-        assert_eq!((stats.p_frames, stats.b_frames, stats.video_frames), (30, 60, 90));
+        assert_eq!(
+            (stats.p_frames, stats.b_frames, stats.video_frames),
+            (30, 60, 90)
+        );
         assert_eq!(frames.units().count(), 4);
     }
 }

@@ -24,7 +24,9 @@ impl<const SUB_BITS: u32> Default for Recorder<SUB_BITS> {
     fn default() -> Self {
         let half = 1usize << (SUB_BITS - 1);
         let octaves = (MAX_BITS - SUB_BITS) as usize;
-        Recorder { counts: vec![0; (octaves + 2) * half].into_boxed_slice() }
+        Recorder {
+            counts: vec![0; (octaves + 2) * half].into_boxed_slice(),
+        }
     }
 }
 
@@ -34,7 +36,11 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
     /// Counts `micros`, cut at [`MAX_VALUE_US`].
     #[inline]
     pub fn record(&mut self, micros: u64) {
-        let value = if micros > MAX_VALUE_US { MAX_VALUE_US } else { micros };
+        let value = if micros > MAX_VALUE_US {
+            MAX_VALUE_US
+        } else {
+            micros
+        };
         // The octave above the linear range; 0 inside it.
         let octave = (u64::BITS - (value | ((1 << SUB_BITS) - 1)).leading_zeros()) - SUB_BITS;
         let index = octave as usize * Self::HALF + (value >> octave) as usize;
@@ -137,10 +143,15 @@ mod tests {
             three.reset();
             two.record(value);
             three.record(value);
-            for (histogram, tolerance) in [(two.to_histogram(), 0.01), (three.to_histogram(), 0.001)] {
+            for (histogram, tolerance) in
+                [(two.to_histogram(), 0.01), (three.to_histogram(), 0.001)]
+            {
                 let got = histogram.max() as f64;
                 let error = (got - value as f64).abs();
-                assert!(error <= 1.0 + value as f64 * tolerance, "{value} became {got}");
+                assert!(
+                    error <= 1.0 + value as f64 * tolerance,
+                    "{value} became {got}"
+                );
                 assert_eq!(histogram.len(), 1);
             }
         }

@@ -54,7 +54,11 @@ mod tests {
     fn rate_is_that_of_the_last_four_seconds() {
         let mut meter = RateMeter::default();
         for second in 0..20u64 {
-            let total = if second < 10 { second * 100 } else { 900 + (second - 9) * 1_000 };
+            let total = if second < 10 {
+                second * 100
+            } else {
+                900 + (second - 9) * 1_000
+            };
             meter.sample(Instant::from_millis(second * 1_000), total);
             meter.sample(Instant::from_millis(second * 1_000 + 10), total + 50);
         }

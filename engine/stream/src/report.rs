@@ -419,7 +419,9 @@ impl StreamSnapshot {
 
     /// The codec that stands for the stream: video's, else audio's.
     pub fn codec(&self) -> Codec {
-        self.video().or_else(|| self.audio()).map_or(Codec::Unknown, |t| t.codec)
+        self.video()
+            .or_else(|| self.audio())
+            .map_or(Codec::Unknown, |t| t.codec)
     }
 }
 

@@ -185,11 +185,18 @@ impl Stream {
     /// completed: when that is not 0, the caller reads its clock and calls
     /// [`Stream::units_completed`].
     #[inline]
-    pub fn deliver(&mut self, now: Instant, delivery: &Delivery, shard: &mut ShardLatency) -> usize {
+    pub fn deliver(
+        &mut self,
+        now: Instant,
+        delivery: &Delivery,
+        shard: &mut ShardLatency,
+    ) -> usize {
         if matches!(self.status, Status::Connecting | Status::Pending) {
             self.first_packet(now);
         }
-        let Some(slot) = self.ring.get(delivery.slot) else { return 0 };
+        let Some(slot) = self.ring.get(delivery.slot) else {
+            return 0;
+        };
         let meta = *slot.meta;
         let receive_us = u64::from(meta.handled_after_us);
         let handled = meta.arrival.offset_micros(i64::from(meta.handled_after_us));
@@ -203,7 +210,9 @@ impl Stream {
             self.discards.count(Discard::Paused);
             return 0;
         }
-        let Some(pipeline) = self.pipeline.as_mut() else { return 0 };
+        let Some(pipeline) = self.pipeline.as_mut() else {
+            return 0;
+        };
         self.held = now.saturating_since(meta.arrival);
         let broken = core::mem::take(&mut self.broken);
         let discontinuity = delivery.discontinuity || broken;
@@ -221,7 +230,13 @@ impl Stream {
             self.frames.discontinuity();
         }
         let ready = handled.max(delivery.due);
-        self.drain_units(now, PendingUnit { receive_us, late_us: now.micros_since(ready) })
+        self.drain_units(
+            now,
+            PendingUnit {
+                receive_us,
+                late_us: now.micros_since(ready),
+            },
+        )
     }
 
     /// Access units of the last deliveries are complete at `now` (a fresh reading of the
@@ -257,7 +272,8 @@ impl Stream {
             .map(|t| t.codec)
             .unwrap_or_default();
         let video = codec.is_video();
-        self.frames.count(unit, video, codec.is_audio(), &mut self.stats);
+        self.frames
+            .count(unit, video, codec.is_audio(), &mut self.stats);
         self.last_unit_at = Some(now);
         match self.state {
             PipelineState::Streaming if video && unit.damaged => {
@@ -274,7 +290,11 @@ impl Stream {
     }
 
     fn first_packet(&mut self, now: Instant) {
-        self.status = if self.paused { Status::Paused } else { Status::Active };
+        self.status = if self.paused {
+            Status::Paused
+        } else {
+            Status::Active
+        };
         self.changed = true;
         self.transition(now, PipelineState::Buffering, "first packet received");
     }
@@ -349,7 +369,8 @@ impl Stream {
             SessionStatistics::Srt(s) => fill_srt(&mut self.session, s),
             SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, s),
         }
-        self.rate.sample(now, self.stats.bytes_received + self.session.bytes_received);
+        self.rate
+            .sample(now, self.stats.bytes_received + self.session.bytes_received);
     }
 
     /// The session ended. `status` is what the stream is from now on.
@@ -390,7 +411,11 @@ impl Stream {
         self.broken = true;
         let active = matches!(self.status, Status::Active | Status::Paused);
         if active {
-            let status = if paused { Status::Paused } else { Status::Active };
+            let status = if paused {
+                Status::Paused
+            } else {
+                Status::Active
+            };
             self.set_status(now, status, "operator");
         }
         if !paused && self.state == PipelineState::Streaming {
@@ -421,7 +446,12 @@ impl Stream {
         if self.transitions.len() == TRANSITIONS_KEPT {
             self.transitions.pop_front();
         }
-        self.transitions.push_back(Transition { at: now, from: self.state, to, reason });
+        self.transitions.push_back(Transition {
+            at: now,
+            from: self.state,
+            to,
+            reason,
+        });
         self.previous_state = self.state;
         self.state = to;
         self.changed = true;
@@ -450,7 +480,11 @@ impl Stream {
     /// Whether the session has brought no complete access unit for `timeout` (product
     /// contract, `stream.timeout`). Without a pipeline, packets count instead.
     pub fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
-        let heard = if self.config.media { self.last_unit_at } else { self.last_packet_at };
+        let heard = if self.config.media {
+            self.last_unit_at
+        } else {
+            self.last_packet_at
+        };
         let since = heard.map_or(self.started_at, |at| at.max(self.started_at));
         !self.paused && now.saturating_since(since) > timeout
     }

@@ -35,7 +35,13 @@ fn play(payload_bytes: usize, hold: Duration) -> (StreamStats, ShardLatency) {
         now = due;
         let meta = SlotMeta::new(arrival, 0, 0).handled_at(arrival.offset_micros(40));
         stream.ring_mut().insert(slot, payload, meta).unwrap();
-        let delivery = Delivery { slot, arrival, due, lost_before: 0, discontinuity: n == 0 };
+        let delivery = Delivery {
+            slot,
+            arrival,
+            due,
+            lost_before: 0,
+            discontinuity: n == 0,
+        };
         let released = now;
         if stream.deliver(now, &delivery, &mut latency) > 0 {
             stream.units_completed(released, now.offset_micros(5), &mut latency);
@@ -50,16 +56,27 @@ fn play(payload_bytes: usize, hold: Duration) -> (StreamStats, ShardLatency) {
 #[test]
 fn a_long_hold_neither_damages_units_nor_hides_their_latency() {
     let (at_once, _) = play(1316, Duration::ZERO);
-    for hold in [Duration::from_millis(120), Duration::from_millis(500), Duration::from_secs(8)] {
+    for hold in [
+        Duration::from_millis(120),
+        Duration::from_millis(500),
+        Duration::from_secs(8),
+    ] {
         let (held, latency) = play(1316, hold);
         assert_eq!(held.frames_damaged, 0, "{hold:?}");
         assert_eq!(
             (held.video_frames, held.key_frames, held.audio_frames),
-            (at_once.video_frames, at_once.key_frames, at_once.audio_frames),
+            (
+                at_once.video_frames,
+                at_once.key_frames,
+                at_once.audio_frames
+            ),
             "{hold:?}"
         );
         // All but those that the session's end completes.
-        assert!(latency.total.count() + 4 >= held.frames_assembled, "{hold:?}");
+        assert!(
+            latency.total.count() + 4 >= held.frames_assembled,
+            "{hold:?}"
+        );
     }
 }
 
@@ -70,8 +87,18 @@ fn payloads_that_cut_ts_packets_give_the_same_units() {
         let (cut, _) = play(bytes, Duration::from_millis(120));
         assert_eq!(cut.frames_damaged, 0, "{bytes}");
         assert_eq!(
-            (cut.video_frames, cut.key_frames, cut.audio_frames, cut.ts_packets),
-            (whole.video_frames, whole.key_frames, whole.audio_frames, whole.ts_packets),
+            (
+                cut.video_frames,
+                cut.key_frames,
+                cut.audio_frames,
+                cut.ts_packets
+            ),
+            (
+                whole.video_frames,
+                whole.key_frames,
+                whole.audio_frames,
+                whole.ts_packets
+            ),
             "{bytes}"
         );
     }
