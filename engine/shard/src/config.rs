@@ -69,8 +69,13 @@ pub struct ShardsConfig {
     pub reactor: mirror_uring::ReactorConfig,
     /// Packet memory of one shard, bytes, mapped and touched at the start.
     pub pool_bytes_per_shard: usize,
-    /// Whether that memory is made of huge pages.
+    /// Packet memory of all shards together, bytes (`memory.total`): what streams may come to
+    /// take beyond what was set aside.
+    pub pool_bytes_total: usize,
+    /// Whether what is set aside is made of huge pages.
     pub huge_pages: bool,
+    /// SCHED_FIFO with this priority for the shards' threads; `None`: SCHED_OTHER.
+    pub policy: Option<u8>,
     /// What each stream is given.
     pub stream: mirror_stream::StreamConfig,
     /// How long a stream waits for its publisher to return.

@@ -11,7 +11,9 @@ use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use mirror_base::{Instant, ShardId};
 use mirror_stream::report::{Command, Event, SharedDirectory};
-use mirror_uring::{BindError, ChunkPool, Reactor, SetupError, Steering, UdpSocket, bind_group};
+use mirror_uring::{
+    BindError, ChunkPool, Headroom, Reactor, SetupError, Steering, UdpSocket, bind_group,
+};
 
 use crate::config::ShardsConfig;
 use crate::driver::{Clock, MonotonicClock};
@@ -86,6 +88,18 @@ pub enum LaunchError {
         bytes: usize,
         /// What the kernel said.
         source: std::io::Error,
+    },
+    /// The scheduling class is refused.
+    #[error(
+        "shard {shard} cannot have the policy fifo {priority}: {reason}; it needs CAP_SYS_NICE (`setcap cap_sys_nice+ep` on the binary) or `LimitRTPRIO={priority}` in the service unit"
+    )]
+    Policy {
+        /// Which shard.
+        shard: ShardId,
+        /// What was asked for.
+        priority: u8,
+        /// What the kernel said.
+        reason: std::io::Error,
     },
     /// A thread could not be started, or died while starting.
     #[error("shard {shard}: {reason}")]
@@ -177,6 +191,8 @@ pub fn launch(
     mirror_uring::probe_for(count, &config.reactor)?;
     let (per_shard, sockets) = bind_all(&config)?;
     let (mailboxes, mails) = Mailboxes::new(count);
+    let set_aside = config.pool_bytes_per_shard.saturating_mul(count);
+    let headroom = Headroom::new(config.pool_bytes_total.saturating_sub(set_aside));
     let config = Arc::new(config);
     let mut starts = Vec::with_capacity(count);
     let mut threads = Vec::with_capacity(count);
@@ -193,6 +209,7 @@ pub fn launch(
             mail,
             events: events.clone(),
             sockets,
+            headroom: headroom.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{id}"))
@@ -277,6 +294,8 @@ struct Seat {
     mail: Receiver<Mail>,
     events: Sender<Event>,
     sockets: Vec<UdpSocket>,
+    /// What all shards may take beyond their pools.
+    headroom: Headroom,
 }
 
 impl Seat {
@@ -307,13 +326,21 @@ impl Seat {
         let executor = executor(shard, self.config.shards[shard.index()].core)?;
         // Memory is touched on the shard's own core: it lies on that core's NUMA node.
         let bytes = self.config.pool_bytes_per_shard;
-        let pool = ChunkPool::new(bytes, self.config.huge_pages).map_err(|source| {
+        let mut pool = ChunkPool::new(bytes, self.config.huge_pages).map_err(|source| {
             LaunchError::Memory {
                 shard,
                 bytes,
                 source,
             }
         })?;
+        pool.grow_from(self.headroom);
+        if let Some(priority) = self.config.policy {
+            mirror_uring::run_as_fifo(priority).map_err(|reason| LaunchError::Policy {
+                shard,
+                priority,
+                reason,
+            })?;
+        }
         let reactor = Reactor::new(self.config.reactor.clone(), self.sockets)
             .map_err(|source| LaunchError::Ring { shard, source })?;
         let waker = reactor.waker();

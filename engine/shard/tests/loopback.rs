@@ -77,6 +77,8 @@ fn config(srt: bool) -> ShardsConfig {
         },
         reactor: ReactorConfig::default(),
         pool_bytes_per_shard: 32 << 20,
+        pool_bytes_total: 1 << 30,
+        policy: None,
         huge_pages: false,
         stream: StreamConfig {
             media: false,

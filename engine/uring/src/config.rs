@@ -48,6 +48,9 @@ pub struct ReactorConfig {
     pub min_wait: Duration,
     /// Datagrams queued for sending before a flush is forced (1 to 1024).
     pub send_batch: usize,
+    /// The kernel polls the sockets' NIC queues for so long before a wait sleeps
+    /// (IORING_REGISTER_NAPI, Linux 6.9), whole microseconds. Zero: never.
+    pub busy_poll: Duration,
 }
 
 impl Default for ReactorConfig {
@@ -58,6 +61,7 @@ impl Default for ReactorConfig {
             cq_entries: 8192,
             min_wait: Duration::from_micros(500),
             send_batch: 64,
+            busy_poll: Duration::ZERO,
         }
     }
 }

@@ -31,9 +31,10 @@ mod waker;
 pub use config::{
     Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
 };
-pub use pool::ChunkPool;
+pub use pool::{ChunkPool, Headroom};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;
 pub use socket::{BindError, SocketOptions, UdpSocket, bind_group};
 pub use steering::Steering;
+pub use sys::run_as_fifo;
 pub use waker::Waker;

@@ -4,16 +4,48 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mirror_base::Chunk;
 use mirror_base::ring::CHUNK_BYTES;
 
 use crate::memory::Region;
 
+/// Bytes that the pools of all shards may take beyond what each has set aside
+/// (`memory.total`); a clone is a handle on the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Headroom(Arc<AtomicUsize>);
+
+impl Headroom {
+    /// `bytes` to be taken.
+    pub fn new(bytes: usize) -> Self {
+        Headroom(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Takes `bytes`, if there are so many.
+    fn take(&self, bytes: usize) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes)
+            })
+            .is_ok()
+    }
+
+    fn put(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// Prefaulted packet memory, never unmapped (D2).
+///
+/// What was set aside is handed out first; when it is used up the pool grows chunk by chunk from
+/// its [`Headroom`], each chunk mapped and touched as it is taken (some 15 µs), and keeps what it
+/// got.
 pub struct ChunkPool {
     free: Vec<Chunk>,
     chunks: usize,
+    headroom: Headroom,
 }
 
 impl ChunkPool {
@@ -45,13 +77,35 @@ impl ChunkPool {
             // Low addresses first.
             free.reverse();
         }
-        Ok(ChunkPool { free, chunks })
+        Ok(ChunkPool {
+            free,
+            chunks,
+            headroom: Headroom::default(),
+        })
+    }
+
+    /// From now on it grows from `headroom` when it is empty.
+    pub fn grow_from(&mut self, headroom: Headroom) {
+        self.headroom = headroom;
     }
 
     /// One chunk, if any is left: the one given back last, which is likeliest in the cache.
     /// It holds whatever it held.
     pub fn take(&mut self) -> Option<Chunk> {
-        self.free.pop()
+        self.free.pop().or_else(|| self.grow())
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Option<Chunk> {
+        if !self.headroom.take(CHUNK_BYTES) {
+            return None;
+        }
+        let Ok(region) = Region::new(CHUNK_BYTES) else {
+            self.headroom.put(CHUNK_BYTES);
+            return None;
+        };
+        self.chunks += 1;
+        region.leak().get_mut(..CHUNK_BYTES).map(Chunk::Pooled)
     }
 
     /// Gives one back. A chunk from the heap goes back to the heap.
@@ -104,6 +158,26 @@ mod tests {
         taken.into_iter().for_each(|chunk| pool.put(chunk));
         pool.put(Chunk::owned());
         assert_eq!(pool.free(), 4, "a heap chunk does not enlarge the pool");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "leaks on purpose")]
+    fn an_empty_pool_grows_as_far_as_the_headroom_that_it_shares() {
+        let headroom = Headroom::new(3 * CHUNK_BYTES - 1);
+        let mut first = ChunkPool::new(CHUNK_BYTES, false).unwrap();
+        let mut second = ChunkPool::new(0, false).unwrap();
+        first.grow_from(headroom.clone());
+        second.grow_from(headroom);
+        let of_first: Vec<Chunk> = (0..2).filter_map(|_| first.take()).collect();
+        let of_second: Vec<Chunk> = std::iter::from_fn(|| second.take()).collect();
+        assert_eq!((of_first.len(), of_second.len()), (2, 1));
+        assert!(first.take().is_none());
+        of_second.into_iter().for_each(|chunk| second.put(chunk));
+        assert_eq!(
+            (second.chunks(), second.free()),
+            (1, 1),
+            "kept, not given back"
+        );
     }
 
     #[test]

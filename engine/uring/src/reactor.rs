@@ -103,6 +103,17 @@ impl Reactor {
             SetupError::step("map the receive buffers", "MAP_POPULATE", "2.6.23", source)
         })?;
         register(&ring, &buffers, config.buffers, &sockets, &waker)?;
+        if !config.busy_poll.is_zero() {
+            let micros = u32::try_from(config.busy_poll.as_micros()).unwrap_or(u32::MAX);
+            sys::register_napi(ring.as_raw_fd(), micros).map_err(|source| {
+                SetupError::step(
+                    "poll NIC queues (busy_poll)",
+                    "IORING_REGISTER_NAPI",
+                    "6.9",
+                    source,
+                )
+            })?;
+        }
         let registered_ring = sys::register_ring(ring.as_raw_fd()).ok();
         // SAFETY: a msghdr of zeros is an empty message.
         let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });

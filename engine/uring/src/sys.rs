@@ -31,6 +31,7 @@ pub(crate) const ENTER_REGISTERED_RING: u32 = 16;
 pub(crate) const ENTER_NO_IOWAIT: u32 = 128;
 const REGISTER_RING_FDS: u32 = 20;
 const UNREGISTER_RING_FDS: u32 = 21;
+const REGISTER_NAPI: u32 = 27;
 
 /// `struct io_uring_getevents_arg`.
 #[repr(C)]
@@ -198,14 +199,41 @@ pub(crate) fn unregister_ring(fd: RawFd, index: u32) -> io::Result<()> {
     ring_register(fd, UNREGISTER_RING_FDS, &mut update)
 }
 
-fn ring_register(fd: RawFd, operation: u32, update: &mut ResourceUpdate) -> io::Result<()> {
-    // SAFETY: both operations take an array of one io_uring_rsrc_update, which `update` is.
+/// `io_uring_napi` of linux/io_uring.h.
+#[repr(C)]
+struct Napi {
+    busy_poll_micros: u32,
+    prefer_busy_poll: u8,
+    padding: [u8; 3],
+    reserved: u64,
+}
+
+/// What [`ring_register`] may be given.
+trait Argument {}
+impl Argument for ResourceUpdate {}
+impl Argument for Napi {}
+
+/// Waits of the ring poll the NIC queues of its sockets for so long before they sleep.
+pub(crate) fn register_napi(fd: RawFd, micros: u32) -> io::Result<()> {
+    let mut napi = Napi {
+        busy_poll_micros: micros,
+        prefer_busy_poll: 1,
+        padding: [0; 3],
+        reserved: 0,
+    };
+    ring_register(fd, REGISTER_NAPI, &mut napi)
+}
+
+/// `T` is what `operation` takes one of.
+fn ring_register<T: Argument>(fd: RawFd, operation: u32, argument: &mut T) -> io::Result<()> {
+    // SAFETY: `argument` is an array of one, of the layout that the operation reads and writes:
+    // the callers pair them.
     let result = unsafe {
         libc::syscall(
             libc::SYS_io_uring_register,
             fd,
             operation,
-            std::ptr::from_mut(update),
+            std::ptr::from_mut(argument),
             1,
         )
     };
@@ -213,5 +241,21 @@ fn ring_register(fd: RawFd, operation: u32, update: &mut ResourceUpdate) -> io::
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Runs the calling thread under SCHED_FIFO with `priority` (1 to 99): `[scheduling] policy`.
+///
+/// # Errors
+/// What the kernel says: without CAP_SYS_NICE or RLIMIT_RTPRIO it refuses.
+pub fn run_as_fifo(priority: u8) -> io::Result<()> {
+    // SAFETY: a sched_param of zeros is one; its one documented field is set below.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = i32::from(priority);
+    // SAFETY: 0 is this thread, and the parameters are readable.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }

@@ -277,6 +277,8 @@ pub(crate) fn config(shards: usize) -> ShardsConfig {
         },
         reactor: ReactorConfig::default(),
         pool_bytes_per_shard: 16 << 20,
+        pool_bytes_total: 1 << 30,
+        policy: None,
         huge_pages: false,
         stream: StreamConfig {
             media: false,
