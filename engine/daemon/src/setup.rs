@@ -1,0 +1,244 @@
+//! From the command line to what each room is given: configuration and core map, and the
+//! shards' part of both.
+
+use std::process::ExitCode;
+
+use mirror_control::config::{OnConflict, RtpPayload, online_cores};
+use mirror_control::{Config, Pinning, PinningSource, Sources};
+use mirror_media::{Codec, Limits};
+use mirror_shard::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
+use mirror_stream::StreamConfig;
+use mirror_uring::{ReactorConfig, SocketOptions};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::json;
+
+use crate::Failure;
+use crate::budget::Budget;
+use crate::check;
+use crate::cli::{ConfigOptions, PrintOptions};
+
+/// Provided buffers of an ordinary path, and of one where the kernel joins datagrams (D3).
+const BUFFER_BYTES: usize = 2048;
+const GRO_BUFFER_BYTES: usize = 65_536;
+/// Clock rate of the video payload types that can be configured (RFC 2250, 6184, 7798).
+const VIDEO_CLOCK_RATE: u32 = 90_000;
+
+/// Configuration and core map, both valid.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) pinning: Pinning,
+}
+
+/// Reads and validates both files. All that is wrong with them is said at once.
+pub(crate) fn load(options: &ConfigOptions) -> Result<Settings, Failure> {
+    let config = load_config(options);
+    let source = PinningSource::from_argument(options.pinning.as_deref());
+    let pinning = Pinning::load(&source, &online_cores());
+    match (config, pinning) {
+        (Ok(config), Ok(pinning)) => Ok(Settings { config, pinning }),
+        (Err(first), Err(second)) => Err(Failure::usage(anyhow::anyhow!("{first}\n{second}"))),
+        (Err(errors), Ok(_)) | (Ok(_), Err(errors)) => Err(Failure::usage(errors)),
+    }
+}
+
+/// Reads and validates the configuration alone: what a reload looks at.
+pub(crate) fn load_config(options: &ConfigOptions) -> Result<Config, mirror_control::ConfigErrors> {
+    Config::load(&Sources::from_process(
+        options.config.clone(),
+        options.set.clone(),
+    ))
+}
+
+impl Settings {
+    /// What the shards are given, with secrets of this process from the operating system.
+    pub(crate) fn shards(&self) -> Result<ShardsConfig, Failure> {
+        let (config, pinning) = (&self.config, &self.pinning);
+        let budget = Budget::of(self);
+        Ok(ShardsConfig {
+            shards: pinning
+                .shards
+                .iter()
+                .map(|shard| ShardPlacement {
+                    core: Some(shard.core),
+                })
+                .collect(),
+            srt: config.srt.enabled.then(|| srt(config)),
+            rtp: config.rtp.enabled.then(|| rtp(config)),
+            sockets: SocketOptions {
+                receive_buffer: size(pinning.sockets.receive_buffer),
+                gro: pinning.ring.gro,
+                steering: pinning.sockets.steering,
+                ..SocketOptions::default()
+            },
+            reactor: self.reactor(),
+            pool_bytes_per_shard: size(budget.pool_per_shard),
+            pool_bytes_total: size(budget.pool_total),
+            huge_pages: pinning.huge_pages,
+            policy: match pinning.policy {
+                mirror_control::config::Policy::Other => None,
+                mirror_control::config::Policy::Fifo(priority) => Some(priority),
+            },
+            stream: StreamConfig {
+                media: config.stream.media,
+                limits: Limits {
+                    max_frame_size: size(config.frame.max_frame_size),
+                    assembly_timeout: config.frame.assembly_timeout,
+                    ..Limits::default()
+                },
+                ring_bytes: size(config.buffer.ring_size),
+                per_stream_bytes: size(config.memory.per_stream),
+                ..StreamConfig::default()
+            },
+            reconnect_grace: config.stream.reconnect_grace,
+            stream_timeout: config.stream.timeout,
+            takeover: config.stream.on_conflict == OnConflict::Takeover,
+            cookie_key: random()?,
+            seed: u64::from_ne_bytes(random()?),
+            max_streams: count(config.max_streams),
+        })
+    }
+
+    /// Options of one shard's ring.
+    pub(crate) fn reactor(&self) -> ReactorConfig {
+        let ring = &self.pinning.ring;
+        ReactorConfig {
+            min_wait: ring.min_wait,
+            busy_poll: ring.busy_poll,
+            buffers: ring.buffers,
+            buffer_bytes: if ring.gro {
+                GRO_BUFFER_BYTES
+            } else {
+                BUFFER_BYTES
+            },
+            ..ReactorConfig::default()
+        }
+    }
+
+    /// What `check` holds the host against.
+    fn wanted(&self) -> check::Wanted {
+        let budget = Budget::of(self);
+        check::Wanted {
+            shard_cores: self.pinning.shards.iter().map(|s| s.core).collect(),
+            control_cores: self.pinning.control_cores.clone(),
+            receive_buffer: self.pinning.sockets.receive_buffer,
+            reactor: self.reactor(),
+            memory: budget.at_start(),
+            huge_pages: self.pinning.huge_pages,
+            gro: self.pinning.ring.gro,
+        }
+    }
+}
+
+fn srt(config: &Config) -> SrtConfig {
+    let srt = &config.srt;
+    SrtConfig {
+        listen: srt.listen,
+        connection: mirror_srt::Config {
+            latency: srt.latency,
+            max_latency: srt.max_latency,
+            flow_window: srt.flow_window,
+            peer_idle_timeout: srt.peer_idle_timeout,
+            min_version: srt.min_version,
+            ..mirror_srt::Config::default()
+        },
+        handshakes_per_second: srt.handshakes_per_second,
+        max_connections: count(srt.max_connections),
+        default_publish: srt.default_mode == mirror_control::config::DefaultMode::Publish,
+    }
+}
+
+fn rtp(config: &Config) -> RtpConfig {
+    let rtp = &config.rtp;
+    let mut payload_types = [None; 128];
+    for (&number, payload) in &rtp.payload_types {
+        if let Some(entry) = payload_types.get_mut(usize::from(number)) {
+            *entry = Some(PayloadType {
+                codec: match payload {
+                    RtpPayload::H265 => Codec::H265,
+                    RtpPayload::H264 | RtpPayload::Mp2t => Codec::H264,
+                },
+                clock_rate: VIDEO_CLOCK_RATE,
+                mp2t: *payload == RtpPayload::Mp2t,
+            });
+        }
+    }
+    RtpConfig {
+        listen: rtp.listen,
+        rtcp_listen: rtp.rtcp_listen,
+        session: mirror_rtp::Config {
+            reorder_packets: rtp.reorder_packets,
+            jitter_buffer: rtp.jitter_buffer,
+            session_timeout: rtp.session_timeout,
+            clock_rate: VIDEO_CLOCK_RATE,
+        },
+        max_sessions: count(rtp.max_sessions),
+        payload_types,
+    }
+}
+
+/// Sizes of the configuration are validated to be far below the address space.
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    let got = getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| anyhow::anyhow!("the operating system gives no randomness: {error}"))
+        .map_err(Failure::failed)?;
+    if got == N {
+        Ok(bytes)
+    } else {
+        Err(Failure::failed(anyhow::anyhow!(
+            "the operating system gave {got} random bytes of {N}"
+        )))
+    }
+}
+
+/// `mirror-ingest config`.
+pub(crate) fn print_config(options: &PrintOptions) -> Result<ExitCode, Failure> {
+    let settings = load(&options.config)?;
+    if options.json {
+        let mut all = settings.config.to_json();
+        if let Some(all) = all.as_object_mut() {
+            all.insert("pinning".into(), json!(settings.pinning));
+        }
+        println!("{all:#}");
+    } else {
+        print!("{}", settings.config.to_toml());
+        println!("\n# The core map in force (pinning.toml):");
+        for line in settings.pinning.to_toml().lines() {
+            println!("# {line}");
+        }
+    }
+    for warning in settings
+        .config
+        .warnings
+        .iter()
+        .chain(&settings.pinning.warnings)
+    {
+        eprintln!("mirror-ingest: warning: {warning}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `mirror-ingest check`.
+pub(crate) fn check(options: &PrintOptions) -> Result<ExitCode, Failure> {
+    let settings = load(&options.config)?;
+    let rows = check::rows(&settings.wanted());
+    if options.json {
+        println!("{:#}", check::as_json(&rows));
+    } else {
+        println!("{}", check::table(&rows));
+    }
+    Ok(if check::worst(&rows) == check::Verdict::Fail {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
