@@ -71,7 +71,7 @@ impl Scenario {
         let jitter = Duration::from_micros(random.below(3_000));
         let path = Path {
             loss: random.share(if fair { 0.02 } else { 0.1 }),
-            burst_loss: (!fair && random.below(2) == 0).then(|| BurstLoss {
+            burst_loss: (!fair && random.below(2) == 0).then_some(BurstLoss {
                 enter: 0.005,
                 leave: 0.1,
                 loss: 0.9,
