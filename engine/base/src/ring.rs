@@ -157,6 +157,7 @@ pub struct SlotRing {
     first: u64,
     floor: u64,
     end: u64,
+    promised: usize,
 }
 
 impl fmt::Debug for SlotRing {
@@ -191,6 +192,7 @@ impl SlotRing {
             first: 0,
             floor: 0,
             end: 0,
+            promised: 0,
         }
     }
 
@@ -248,6 +250,17 @@ impl SlotRing {
         // One chunk may be split by the floor.
         self.capacity_slots()
             .saturating_sub(held.saturating_add(CHUNK_SLOTS))
+    }
+
+    /// The owner can add memory for `slots` more, and will before the ring is full.
+    pub fn promise_slots(&mut self, slots: usize) {
+        self.promised = slots;
+    }
+
+    /// Slots that can come to be filled: [`SlotRing::available_slots`], and what the owner
+    /// promised. What a sender may be told: it is not held up by a ring that has yet to grow.
+    pub fn announced_slots(&self) -> usize {
+        self.available_slots().saturating_add(self.promised)
     }
 
     /// One past the highest index ever filled.

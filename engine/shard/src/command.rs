@@ -193,7 +193,10 @@ impl<C: Clock> Core<C> {
     fn stream_snapshots(&mut self) -> Vec<StreamSnapshot> {
         let now = self.now;
         let Core {
-            sessions, streams, ..
+            sessions,
+            streams,
+            pool,
+            ..
         } = self;
         let mut snapshots = Vec::with_capacity(streams.len());
         for index in 0..streams.places() as u32 {
@@ -209,6 +212,7 @@ impl<C: Clock> Core<C> {
                     .stream
                     .set_session_statistics(now, &session.proto.statistics());
             }
+            entry.promise(pool);
             let mut snapshot = entry.stream.snapshot();
             if let Some(session) = session {
                 snapshot.stats.latency_ms = session.proto.latency().as_millis() as u32;

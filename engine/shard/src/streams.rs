@@ -20,6 +20,8 @@ use crate::shard::Core;
 const FIRST_CHUNKS: usize = 8;
 /// A ring with so few slots never used gets memory, if it is to have more at all.
 const FILLING_SLOTS: u64 = 128;
+/// A stream is promised this part of the memory that is left: several may burst at once.
+const PROMISED_PART: usize = 4;
 /// A closing session's held packets are released as if so much time had passed: more than any
 /// TSBPD latency.
 const PAST_ALL_HOLDS: core::time::Duration = core::time::Duration::from_secs(60);
@@ -54,9 +56,17 @@ impl StreamEntry {
     /// Gives the ring up to `chunks` chunks, as far as the pool goes.
     pub(crate) fn grow(&mut self, chunks: usize, pool: &mut ChunkPool) {
         for _ in 0..chunks {
-            let Some(chunk) = pool.take() else { return };
+            let Some(chunk) = pool.take() else { break };
             self.stream.add_chunk(chunk);
         }
+        self.promise(pool);
+    }
+
+    /// Tells the ring what it may still be given: what its sender is told of room (SRT flow
+    /// window) must not depend on how far the ring has grown yet.
+    pub(crate) fn promise(&mut self, pool: &ChunkPool) {
+        self.stream
+            .promise_chunks(pool.obtainable() / PROMISED_PART);
     }
 }
 

@@ -353,6 +353,14 @@ impl Stream {
         target.saturating_sub(owned).min(owned.max(8))
     }
 
+    /// There is memory for `chunks` more chunks: the ring may count on them, as far as its own
+    /// limit goes.
+    pub fn promise_chunks(&mut self, chunks: usize) {
+        let limit = (self.config.per_stream_bytes / CHUNK_BYTES).max(1);
+        let left = limit.saturating_sub(self.ring.capacity_slots() / CHUNK_SLOTS);
+        self.ring.promise_slots(left.min(chunks) * CHUNK_SLOTS);
+    }
+
     /// Gives the ring a chunk.
     pub fn add_chunk(&mut self, chunk: Chunk) {
         self.ring.add_chunk(chunk);

@@ -32,6 +32,10 @@ impl Headroom {
             .is_ok()
     }
 
+    fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn put(&self, bytes: usize) {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -119,6 +123,11 @@ impl ChunkPool {
     /// Chunks in all.
     pub fn chunks(&self) -> usize {
         self.chunks
+    }
+
+    /// Chunks that could be taken, those included that it would have to grow by.
+    pub fn obtainable(&self) -> usize {
+        self.free.len() + self.headroom.left() / CHUNK_BYTES
     }
 
     /// Chunks free.

@@ -5,4 +5,5 @@ mod lifecycle;
 mod media;
 mod placement;
 mod sources;
+mod window;
 mod world;

@@ -215,7 +215,7 @@ impl StreamDirectory for Directory {
 pub(crate) struct Caller {
     pub(crate) connection: Connection,
     ring: SlotRing,
-    local: SocketAddr,
+    pub(crate) local: SocketAddr,
     pub(crate) connected: bool,
     pub(crate) closed: Option<CloseReason>,
     /// Packets to send, one a step.

@@ -50,7 +50,7 @@ impl Receiver {
     }
 
     pub(super) fn available(&self, ring: &SlotRing) -> u32 {
-        u32::try_from(ring.available_slots())
+        u32::try_from(ring.announced_slots())
             .unwrap_or(u32::MAX)
             .min(self.flow_window)
     }
