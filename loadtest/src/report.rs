@@ -331,6 +331,12 @@ fn judge_stream(
             "{id}: {got} packets received, but only {sent} sent"
         ));
     }
+    if got == sent && received.bytes != stream.sent.bytes {
+        failures.push(format!(
+            "{id}: {} payload bytes sent, {} received in as many packets",
+            stream.sent.bytes, received.bytes
+        ));
+    }
     let (frames, complete) = (
         stream.sent.frames,
         received.frames.saturating_sub(received.frames_damaged),
@@ -406,6 +412,14 @@ pub(crate) mod tests {
         bad.judge(&strict(), true);
         assert_eq!(bad.failures.len(), 2, "{:?}", bad.failures);
         assert!(bad.table().contains("NOT OK"));
+    }
+
+    #[test]
+    fn an_engine_that_counts_headers_as_payload_fails() {
+        let mut r = report(0);
+        r.streams[0].received.as_mut().unwrap().bytes += 100 * 44;
+        r.judge(&strict(), true);
+        assert_eq!(r.failures.len(), 1, "{:?}", r.failures);
     }
 
     #[test]

@@ -119,8 +119,8 @@ const COUNTERS: &[(&str, &str)] = &[
         "SRT data packets received, first copies, in packets",
     ),
     (
-        "srt_byte_recv_total",
-        "SRT payload received, first copies, in bytes",
+        "srt_byte_recv_unique_total",
+        "SRT data received, first copies, with 44 bytes of headers each, in bytes",
     ),
     (
         "srt_pkt_rcv_loss_total",
@@ -496,11 +496,16 @@ fn publish_stream(entry: &Entry) {
     }
 }
 
+/// Bytes of IPv4, UDP and SRT headers, as libsrt counts them for each data packet.
+const SRT_HEADERS: u64 = 44;
+
 fn publish_srt(entry: &Entry, id: &dyn Fn() -> String) {
     let s = &entry.snapshot.stats;
     counter!("srt_pkt_recv_total", "stream_id" => id()).absolute(s.packets_received);
     counter!("srt_pkt_recv_unique_total", "stream_id" => id()).absolute(s.packets_unique);
-    counter!("srt_byte_recv_total", "stream_id" => id()).absolute(s.bytes_received);
+    // libsrt's byteRecvUniqueTotal: headers of IP, UDP and SRT included.
+    counter!("srt_byte_recv_unique_total", "stream_id" => id())
+        .absolute(s.bytes_received + s.packets_unique * SRT_HEADERS);
     counter!("srt_pkt_rcv_loss_total", "stream_id" => id()).absolute(s.packets_lost);
     counter!("srt_pkt_rcv_retrans_total", "stream_id" => id()).absolute(s.packets_retransmitted);
     counter!("srt_pkt_rcv_drop_total", "stream_id" => id()).absolute(s.packets_dropped);

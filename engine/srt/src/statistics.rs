@@ -75,3 +75,11 @@ pub struct Statistics {
     /// Held by the sender: not acknowledged, or not yet sent.
     pub pkt_snd_buf: u32,
 }
+
+impl Statistics {
+    /// Payload bytes of `pkt_recv_unique`, without headers.
+    pub const fn payload_bytes_received(&self) -> u64 {
+        self.byte_recv_unique
+            .saturating_sub(self.pkt_recv_unique * crate::config::HEADERS_LEN)
+    }
+}

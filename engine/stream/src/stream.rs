@@ -567,7 +567,7 @@ impl Stream {
 fn fill_srt(to: &mut StreamStats, s: &mirror_srt::Statistics) {
     to.packets_received = s.pkt_recv;
     to.packets_unique = s.pkt_recv_unique;
-    to.bytes_received = s.byte_recv_unique;
+    to.bytes_received = s.payload_bytes_received();
     to.packets_lost = s.pkt_rcv_loss;
     to.packets_retransmitted = s.pkt_rcv_retrans;
     to.packets_dropped = s.pkt_rcv_drop;

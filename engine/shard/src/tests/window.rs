@@ -44,6 +44,8 @@ fn a_young_stream_takes_a_burst_that_its_ring_has_yet_to_grow_for() {
     let shard = world.snapshot().remove(0);
     assert_eq!(shard.streams[0].stats.packets_received, 2_840);
     assert_eq!(shard.streams[0].stats.packets_dropped, 0);
+    // Payload alone: no headers.
+    assert_eq!(shard.streams[0].stats.bytes_received, 2_840 * 1_316);
 }
 
 #[test]
