@@ -1,7 +1,7 @@
 //! SSRCs that sent one plausible RTP packet: not yet sessions. Random datagrams on the RTP port
 //! look like a new SSRC each, so a source costs nothing but a place in this fixed table until a
 //! second packet of it continues the first (RFC 3550, A.1, asks for no less). The table is
-//! direct-mapped: churn overwrites the oldest use of a place, work and memory are bounded.
+//! set-associative: churn overwrites the oldest use of a set, work and memory are bounded.
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -9,7 +9,10 @@ use core::time::Duration;
 use mirror_base::Instant;
 use mirror_rtp::Header;
 
-const PLACES: usize = 512;
+/// Places: many sources begin at once when a studio is switched on, and each must keep its first
+/// packet until its second one.
+const SETS: usize = 128;
+const WAYS: usize = 8;
 /// A second packet may be so far ahead of the first: reordering and a little loss.
 const MAX_AHEAD: u16 = 64;
 /// A candidate's first packet counts for so long.
@@ -40,7 +43,7 @@ pub(crate) struct Candidates {
 }
 
 /// By source and address: a stranger who sends the same SSRC has a place of its own.
-fn place(ssrc: u32, peer: SocketAddr) -> usize {
+fn set(ssrc: u32, peer: SocketAddr) -> usize {
     let host = match peer.ip() {
         IpAddr::V4(ip) => ip.to_bits(),
         IpAddr::V6(ip) => {
@@ -49,14 +52,28 @@ fn place(ssrc: u32, peer: SocketAddr) -> usize {
         }
     };
     let mixed = ssrc ^ host.rotate_left(16) ^ u32::from(peer.port()).rotate_left(8);
-    (mixed.wrapping_mul(0x9E37_79B1) >> 16) as usize % PLACES
+    (mixed.wrapping_mul(0x9E37_79B1) >> 16) as usize % SETS
 }
 
 impl Candidates {
     pub(crate) fn new() -> Self {
         Candidates {
-            places: (0..PLACES).map(|_| None).collect(),
+            places: (0..SETS * WAYS).map(|_| None).collect(),
         }
+    }
+
+    /// The place of `ssrc` from `peer`: its own, else a free one, else the one used longest ago.
+    fn entry(&mut self, ssrc: u32, peer: SocketAddr) -> &mut Option<Candidate> {
+        let start = set(ssrc, peer) * WAYS;
+        let ways = &mut self.places[start..start + WAYS];
+        let is_its_own =
+            |c: &Option<Candidate>| c.as_ref().is_some_and(|c| c.ssrc == ssrc && c.peer == peer);
+        let way = ways.iter().position(is_its_own).unwrap_or_else(|| {
+            let used = |c: &Option<Candidate>| c.as_ref().map(|c| c.arrival.max(c.refused_until));
+            let oldest = (0..WAYS).min_by_key(|&way| used(&ways[way]));
+            oldest.unwrap_or(0)
+        });
+        &mut ways[way]
     }
 
     /// A packet of an unknown source. `Some` when it continues the one that was kept.
@@ -67,7 +84,7 @@ impl Candidates {
         header: &Header,
         datagram: &[u8],
     ) -> Option<First> {
-        let entry = &mut self.places[place(header.ssrc, peer)];
+        let entry = self.entry(header.ssrc, peer);
         let Some(known) = entry else {
             *entry = Some(Candidate {
                 ssrc: header.ssrc,
@@ -108,7 +125,7 @@ impl Candidates {
 
     /// `ssrc` became a session.
     pub(crate) fn forget(&mut self, ssrc: u32, peer: SocketAddr) {
-        let entry = &mut self.places[place(ssrc, peer)];
+        let entry = self.entry(ssrc, peer);
         if entry.as_ref().is_some_and(|c| c.ssrc == ssrc) {
             *entry = None;
         }
@@ -116,7 +133,7 @@ impl Candidates {
 
     /// `ssrc` of `peer` may not become a session before `until`.
     pub(crate) fn refuse(&mut self, ssrc: u32, peer: SocketAddr, until: Instant) {
-        let entry = &mut self.places[place(ssrc, peer)];
+        let entry = self.entry(ssrc, peer);
         let mut datagram = entry.take().map(|c| c.datagram).unwrap_or_default();
         datagram.clear();
         *entry = Some(Candidate {
@@ -157,6 +174,21 @@ mod tests {
         assert!(c.offer(at, peer(), &header(7, 65_535), b"one").is_none());
         let first = c.offer(at, peer(), &header(7, 0), b"two").unwrap();
         assert_eq!(first.datagram, b"one");
+    }
+
+    #[test]
+    fn two_hundred_sources_that_begin_at_once_keep_their_first_packets() {
+        let mut c = Candidates::new();
+        let ssrc = |n: u32| n.wrapping_mul(0x9E37_79B9).rotate_left(7);
+        let peer = |n: u32| SocketAddr::from(([192, 0, 2, 1], 20_000 + n as u16));
+        let at = Instant::from_millis(10);
+        for n in 0..200 {
+            assert!(c.offer(at, peer(n), &header(ssrc(n), 1), b"one").is_none());
+        }
+        let kept = (0..200)
+            .filter(|&n| c.offer(at, peer(n), &header(ssrc(n), 2), b"two").is_some())
+            .count();
+        assert_eq!(kept, 200);
     }
 
     #[test]
