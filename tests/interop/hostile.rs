@@ -121,6 +121,11 @@ fn a_stream_survives_floods_of_bad_datagrams_on_every_port() {
     let record = engine.stream("live/cam1").expect("the stream has a record");
     assert_eq!(record["status"], "active", "{record:#}");
     let kernel = sum(&engine.get("/api/v1/shards"), "kernel_drops");
+    println!(
+        "{sent} bad datagrams sent, {grown} discards counted, {kernel} dropped by the kernel; \
+         {lines} log lines; resident memory {before} -> {after} KiB; stream: {} packets received",
+        record["stats"]["packets_received"]
+    );
     let stats = engine.stats("live/cam1");
     let lost = number(&stats, "packets_lost");
     assert!(
