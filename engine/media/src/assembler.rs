@@ -112,6 +112,8 @@ struct Unit {
     idr: bool,
     irap: bool,
     largest: Option<SliceKind>,
+    /// It is a pair of fields whose first has only intra slices.
+    intra_field: bool,
     discardable: bool,
     /// A field that still lacks its other.
     lone_field: bool,
@@ -591,6 +593,9 @@ impl Assembler {
                     && before.is_some_and(|first| h264::completes_frame(&first, &slice));
                 let info = state.info().copied();
                 if second && begins {
+                    // A random access point in fields is an I field and mostly a P field that
+                    // refers to it (H.264 D.2.8: the recovery point is that of the first).
+                    self.unit.intra_field = self.unit.largest == Some(SliceKind::I);
                     self.unit.lone_field = false;
                     self.unit.boundary = None;
                     // What stood between the fields belongs to this frame.
@@ -702,8 +707,9 @@ impl Assembler {
             _ if unit.idr => FrameKind::Idr,
             _ if unit.irap => FrameKind::Cra,
             // H.264 open GOP: a recovery point of count 0, or what encoders without SEI give.
-            Some(SliceKind::I)
-                if matches!(self.codec, CodecState::H264(_))
+            largest
+                if (unit.intra_field || largest == Some(SliceKind::I))
+                    && matches!(self.codec, CodecState::H264(_))
                     && match unit.prefix.recovery {
                         Some(count) => count == 0,
                         None => unit.prefix.sps || unit.prefix.random_access,

@@ -176,6 +176,35 @@ fn two_fields_in_pes_packets_of_their_own_are_one_unit() {
     check(&writer);
 }
 
+/// Recovery point, `recovery_frame_cnt` 0 (D.1.8).
+const RECOVERY_POINT: [u8; 8] = [0, 0, 1, 0x06, 0x06, 0x01, 0xC4, 0x80];
+
+#[test]
+fn an_intra_field_with_a_recovery_point_makes_its_frame_a_key_frame() {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    let kinds = [I, P, B, I, P];
+    for (n, kind) in kinds.into_iter().enumerate() {
+        let n = n as u32;
+        let second = if kind == I { P } else { kind };
+        let head = match (n, kind) {
+            (0, _) => [&AUD[..], &parameter_sets(), &RECOVERY_POINT].concat(),
+            (_, I) => [&AUD[..], &RECOVERY_POINT].concat(),
+            _ => AUD.to_vec(),
+        };
+        let frame_num = n - u32::from(n > 2);
+        let first = field(false, kind != B, kind, frame_num, false, n * 2);
+        let second = field(false, kind != B, second, frame_num, true, n * 2 + 1);
+        let data = [&head[..], &first, &AUD, &second].concat();
+        writer.pes(VIDEO_PID, u64::from(n) * 3600, false, &data);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(VIDEO_PID);
+    let keys: Vec<bool> = units.iter().map(|u| u.kind.is_key()).collect();
+    assert_eq!(keys, [true, false, false, true, false]);
+    assert!(units.iter().all(|u| !u.damaged));
+}
+
 #[test]
 fn a_field_without_its_other_is_a_unit_of_its_own() {
     let mut writer = Writer::default();
