@@ -392,7 +392,13 @@ impl Assembler {
     /// change of the program. `now` becomes its `completed_by`.
     pub fn close(&mut self, now: Instant, damaged: bool) {
         self.finish_head(now);
-        self.trust.announced = None;
+        // A time limit at the very place where an end was announced leaves it to what follows
+        // to tell whether that was right: slow streams have no other way to gain trust.
+        let total = self.total;
+        self.trust.announced = self.trust.announced.and_then(|(closed, at)| {
+            let closes = self.open && self.unit.has_picture;
+            (at == total).then_some((closed || closes, at))
+        });
         if self.open {
             self.unit.damaged |= damaged || !self.unit.has_picture;
             self.close_here(now);

@@ -577,6 +577,46 @@ fn a_unit_that_stalls_is_closed_at_the_timeout() {
     assert_eq!(bench.pipeline.poll_timeout(), None);
 }
 
+/// Each frame in a PES packet of its own that says its length, a quarter of a second after the last.
+fn slow(frames: &[Vec<u8>]) -> Bench {
+    let mut bench = Bench::new(Limits::default());
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    for (n, frame) in frames.iter().enumerate() {
+        writer.pes(VIDEO_PID, n as u64 * 22_500, true, frame);
+        for chunk in std::mem::take(&mut writer.bytes).chunks(1316) {
+            bench.push(Some(chunk), 0);
+        }
+        let next = bench.now + core::time::Duration::from_millis(250);
+        if let Some(due) = bench.pipeline.poll_timeout().filter(|due| *due <= next) {
+            bench.pipeline.handle_timeout(due);
+            bench.drain();
+        }
+        bench.now = next;
+    }
+    bench
+}
+
+#[test]
+fn slow_streams_are_whole_and_their_ends_are_believed_after_a_while() {
+    let source = Bench::run(&vector("ts_h264ipp_aac.ts"), 1316);
+    let units = source.units_of(VIDEO_PID);
+    let frames: Vec<Vec<u8>> = units.iter().map(|u| source.bytes_of(u)).collect();
+    let slow = slow(&frames);
+    let units = slow.units_of(VIDEO_PID);
+    assert_eq!(units.len(), frames.len());
+    for (n, (unit, frame)) in units.iter().zip(&frames).enumerate() {
+        assert!(!unit.damaged, "unit {n}");
+        assert!(slow.bytes_of(unit) == *frame, "unit {n}");
+        // The first ones wait for the time limit.
+        assert_eq!(
+            n < 8,
+            unit.completed_by > unit.last_arrival,
+            "unit {n}: {unit:?}"
+        );
+    }
+}
+
 #[test]
 fn another_session_of_the_stream_brings_its_own_tracks() {
     let mut bench = Bench::new(Limits::default());

@@ -420,7 +420,7 @@ impl Demux {
             Body::Video(video) => {
                 let damaged = match damage {
                     Damage::IfUnfinished => video.pes.is_unfinished(),
-                    Damage::UnlessEnded => video.pes.is_unfinished() || !video.ended,
+                    Damage::UnlessEnded => video.pes.is_unfinished() || !video.is_complete(),
                     Damage::Certain => true,
                 };
                 video.asm.nal_end(video.scanner.position(), now);

@@ -102,6 +102,12 @@ impl Video {
         }
     }
 
+    /// Whether its PES packet has shown its end: by its length, or by stuffing. (One that an
+    /// error ended has damaged the unit already.)
+    pub(super) fn is_complete(&self) -> bool {
+        self.pes.stage == Stage::Outside || self.ended
+    }
+
     /// A PES packet's payload begins with `data`.
     pub(super) fn open_pes(&mut self, data: &[u8], arrival: Instant) {
         // What begins with a start code continues nothing; else the NAL unit spans PES packets.
