@@ -60,6 +60,8 @@ struct Mark {
 enum NalClass {
     /// Begins a new access unit when the current one has a picture.
     Prefix(Wanted),
+    /// Stands before a slice, and belongs to the access unit that the slice belongs to.
+    SlicePrefix,
     /// A slice.
     Slice,
     /// Stays in the current access unit, unread.
@@ -485,7 +487,11 @@ impl Assembler {
                 } else {
                     SET_HEAD - self.head.len()
                 };
-                self.on_prefix(arrival);
+                self.on_prefix(false, arrival);
+            }
+            NalClass::SlicePrefix => {
+                self.on_prefix(true, arrival);
+                self.stage = Stage::Idle;
             }
             NalClass::Slice => self.want = SLICE_HEAD,
             NalClass::Stays => self.stage = Stage::Idle,
@@ -500,7 +506,10 @@ impl Assembler {
                 7 => NalClass::Prefix(Wanted::Sps),
                 8 => NalClass::Prefix(Wanted::Pps),
                 6 => NalClass::Prefix(Wanted::Sei),
-                9 | 14..=18 => NalClass::Prefix(Wanted::Nothing),
+                // 7.4.1.2.3 counts it among those that begin a unit, but after the last slice
+                // only: SVC and MVC put one before each slice of the base layer.
+                14 => NalClass::SlicePrefix,
+                9 | 15..=18 => NalClass::Prefix(Wanted::Nothing),
                 _ => NalClass::Stays,
             },
             // 7.4.2.4.4; enhancement layers stay unread.
@@ -519,18 +528,20 @@ impl Assembler {
         }
     }
 
-    fn on_prefix(&mut self, arrival: Instant) {
+    /// `undecided`: the slice behind it tells whether it begins a unit.
+    fn on_prefix(&mut self, undecided: bool, arrival: Instant) {
         if !self.open {
             self.trust.verdict(true, self.nal.total);
             self.open_at(self.nal);
         } else if self.unit.has_picture {
-            if self.unit.lone_field || self.source_delimits {
-                // An access unit delimiter may stand between the two fields of a frame.
+            // An access unit delimiter may stand between the two fields of a frame.
+            if undecided || self.unit.lone_field || self.source_delimits {
                 self.unit.boundary.get_or_insert(self.nal);
             } else {
-                self.trust.verdict(true, self.nal.total);
-                self.close_at(self.nal, arrival);
-                self.open_at(self.nal);
+                let boundary = self.unit.boundary.unwrap_or(self.nal);
+                self.trust.verdict(true, boundary.total);
+                self.close_at(boundary, arrival);
+                self.open_at(boundary);
             }
         }
     }
@@ -548,7 +559,7 @@ impl Assembler {
         match class {
             NalClass::Prefix(wanted) => self.read_prefix(wanted, &head),
             NalClass::Slice => self.on_slice(&head, arrival),
-            NalClass::Stays => {}
+            NalClass::SlicePrefix | NalClass::Stays => {}
         }
         self.head = head;
     }
@@ -649,13 +660,14 @@ impl Assembler {
     /// Puts the slice that begins at `self.nal` into the unit that it belongs to.
     /// `whole_head`: it is the first slice of its picture for certain.
     fn place_slice(&mut self, begins: bool, whole_head: bool, arrival: Instant) {
-        let contradicted = self.trust.verdict(begins, self.nal.total);
+        let boundary = self.unit.boundary.filter(|_| self.open);
+        let boundary = boundary.unwrap_or(self.nal);
+        let contradicted = self.trust.verdict(begins, boundary.total);
         if !self.open {
             self.open_at(self.nal);
             // Nothing but the slice's own word tells that the picture's start is here.
             self.unit.damaged |= contradicted || (self.lossy && !whole_head);
         } else if self.unit.has_picture && begins {
-            let boundary = self.unit.boundary.unwrap_or(self.nal);
             self.close_at(boundary, arrival);
             self.open_at(boundary);
             self.unit.damaged |= self.lossy && !whole_head;

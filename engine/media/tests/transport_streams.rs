@@ -577,6 +577,53 @@ fn a_unit_that_stalls_is_closed_at_the_timeout() {
     assert_eq!(bench.pipeline.poll_timeout(), None);
 }
 
+/// `nals` with a prefix NAL unit (type 14) before each slice, without delimiters.
+fn with_slice_prefixes(nals: &[u8]) -> Vec<u8> {
+    let starts: Vec<usize> = (0..nals.len().saturating_sub(3))
+        .filter(|&i| nals[i..i + 3] == [0, 0, 1])
+        .collect();
+    let mut out = Vec::new();
+    for (n, &start) in starts.iter().enumerate() {
+        let end = starts.get(n + 1).copied().unwrap_or(nals.len());
+        match nals[start + 3] & 0x1F {
+            9 => continue,
+            1 | 5 => out.extend([0, 0, 1, 0x6E, 0x40, 0x80, 0x07]),
+            _ => {}
+        }
+        out.extend(&nals[start..end]);
+    }
+    out
+}
+
+#[test]
+fn prefix_nal_units_before_slices_do_not_split_pictures() {
+    let source = Bench::run(&vector("h264_multislice4.ts"), 1316);
+    let units = source.units_of(VIDEO_PID);
+    let frames: Vec<Vec<u8>> = units
+        .iter()
+        .map(|u| with_slice_prefixes(&source.bytes_of(u)))
+        .collect();
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    for (n, frame) in frames.iter().enumerate() {
+        writer.pes(VIDEO_PID, n as u64 * 3600, false, frame);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let found = bench.units_of(VIDEO_PID);
+    assert_eq!(found.len(), units.len());
+    for (n, unit) in found.iter().enumerate() {
+        assert!(
+            !unit.damaged && unit.kind == units[n].kind,
+            "unit {n}: {unit:?}"
+        );
+        assert!(bench.bytes_of(unit) == frames[n], "unit {n}");
+        assert_eq!(unit.pts, Some(n as i64 * 3600), "unit {n}");
+    }
+    // The ends of PES packets prove right all the same.
+    let last = found[found.len() - 2];
+    assert_eq!(last.completed_by, last.last_arrival);
+}
+
 /// Each frame in a PES packet of its own that says its length, a quarter of a second after the last.
 fn slow(frames: &[Vec<u8>]) -> Bench {
     let mut bench = Bench::new(Limits::default());
