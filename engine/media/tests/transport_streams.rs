@@ -245,6 +245,28 @@ fn a_program_that_moves_to_another_pid_is_followed() {
 }
 
 #[test]
+fn a_stream_of_sections_is_gone_when_its_program_no_longer_lists_it() {
+    for kind in [0x86, 0x05, 0x0B] {
+        let mut writer = Writer::default();
+        writer.tables(&[(0x1B, VIDEO_PID), (kind, 0x101)]);
+        let mut bench = Bench::run(&writer.bytes, 188);
+        let gone = |bench: &Bench| bench.pipeline.tracks()[bench.track(0x101)].gone;
+        assert!(!gone(&bench), "{kind:#x}");
+        writer.bytes.clear();
+        writer.section(0x1000, &pmt(1, 1, &[(0x1B, VIDEO_PID)]));
+        bench.push(Some(&writer.bytes), 0);
+        assert!(gone(&bench), "{kind:#x}");
+        assert!(!bench.pipeline.tracks()[bench.track(VIDEO_PID)].gone);
+        // Listed anew it takes its place again.
+        writer.bytes.clear();
+        writer.section(0x1000, &pmt(1, 2, &[(0x1B, VIDEO_PID), (kind, 0x101)]));
+        bench.push(Some(&writer.bytes), 0);
+        assert!(!gone(&bench), "{kind:#x}");
+        assert_eq!(bench.pipeline.tracks().len(), 2);
+    }
+}
+
+#[test]
 fn a_flagged_jump_of_the_continuity_counter_is_no_error() {
     let name = "ts_splice_same_pid_cc_jump_flagged.ts";
     let bench = Bench::run(&vector(name), 1316);

@@ -291,10 +291,9 @@ impl Demux {
         if matches!(state.body, Body::Psi(_)) {
             return;
         }
-        if let Some(track) = state
-            .track()
-            .and_then(|t| self.tracks.get_mut(usize::from(t)))
-        {
+        // By its PID: streams of sections have a track, but no state that names it.
+        let listed = |t: &&mut Track| t.id == u32::from(pid) && !t.gone;
+        if let Some(track) = self.tracks.iter_mut().find(listed) {
             track.gone = true;
             self.tracks_version += 1;
         }
