@@ -153,7 +153,7 @@ pub struct Track {
     pub channels: u8,
     /// ISO 639 language of the audio or data, zeros when none.
     pub language: [u8; 3],
-    /// Packets of it were scrambled, which are not read.
+    /// Packets of it were scrambled, which are not read, and no whole unit has come since.
     pub scrambled: bool,
     /// No longer in its program; its index may be given to another stream.
     pub gone: bool,

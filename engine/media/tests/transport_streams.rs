@@ -267,6 +267,34 @@ fn a_stream_of_sections_is_gone_when_its_program_no_longer_lists_it() {
 }
 
 #[test]
+fn a_track_is_scrambled_until_a_whole_unit_comes_in_the_clear() {
+    let source = Bench::run(&vector("ts_h264ipp_aac.ts"), 1316);
+    let units = source.units_of(VIDEO_PID);
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    let mut bench = Bench::new(Limits::default());
+    let mut seen = Vec::new();
+    for (n, unit) in units.iter().take(8).enumerate() {
+        writer.pes(VIDEO_PID, n as u64 * 3600, false, &source.bytes_of(unit));
+        let mut bytes = std::mem::take(&mut writer.bytes);
+        if n == 2 || n == 3 {
+            bytes
+                .iter_mut()
+                .skip(3)
+                .step_by(188)
+                .for_each(|b| *b |= 0x80);
+        }
+        for packet in bytes.chunks(188) {
+            bench.push(Some(packet), 0);
+        }
+        seen.push(bench.pipeline.tracks()[0].scrambled);
+    }
+    // A unit is known to be whole when the next one has begun.
+    assert_eq!(seen[..5], [false, false, true, true, true]);
+    assert!(!seen[7], "{seen:?}");
+}
+
+#[test]
 fn a_flagged_jump_of_the_continuity_counter_is_no_error() {
     let name = "ts_splice_same_pid_cc_jump_flagged.ts";
     let bench = Bench::run(&vector(name), 1316);

@@ -497,7 +497,16 @@ impl Demux {
     /// The next complete unit.
     #[inline]
     pub fn poll_unit(&mut self) -> Option<AccessUnit> {
-        self.ready.pop_front()
+        let unit = self.ready.pop_front()?;
+        // What came whole came in the clear; a damaged one may be the rest of a scrambled one.
+        if !unit.damaged
+            && let Some(track) = self.tracks.get_mut(usize::from(unit.track))
+            && track.scrambled
+        {
+            track.scrambled = false;
+            self.tracks_version += 1;
+        }
+        Some(unit)
     }
 
     /// The elementary streams.
