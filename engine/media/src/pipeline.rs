@@ -132,9 +132,9 @@ impl Pipeline {
 
     /// One delivered packet.
     #[inline]
-    pub fn push(&mut self, packet: Packet<'_>) {
+    pub fn push(&mut self, mut packet: Packet<'_>) {
         if let Some(rtp) = &mut self.rtp {
-            match rtp.push(&packet) {
+            match rtp.push(&mut packet) {
                 Taken::MpegTs => {}
                 Taken::Done => return,
                 Taken::Discarded(reason) => return self.discard(reason),

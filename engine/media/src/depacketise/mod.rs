@@ -60,6 +60,9 @@ pub struct RtpInput {
     detector: Detector,
     payload_type: Option<u8>,
     other_type: u32,
+    /// Marks of packets that were left out, for the next one that is used.
+    lost_before: u32,
+    discontinuity: bool,
     video: Option<Video>,
     timestamp: Option<u32>,
     unwrapper: Unwrapper<32>,
@@ -79,6 +82,8 @@ impl RtpInput {
             detector: Detector::new(codec),
             payload_type: None,
             other_type: 0,
+            lost_before: 0,
+            discontinuity: false,
             video: None,
             timestamp: None,
             unwrapper: Unwrapper::new(),
@@ -91,22 +96,42 @@ impl RtpInput {
         input
     }
 
-    /// One delivered packet.
+    /// One delivered packet. It gets the marks of those that were left out before it, in case
+    /// it is to be handed on.
     #[inline]
-    pub fn push(&mut self, packet: &Packet<'_>) -> Taken {
+    pub fn push(&mut self, packet: &mut Packet<'_>) -> Taken {
         if self.payload_type != Some(packet.payload_type) && !self.follow_type(packet) {
-            return Taken::Discarded(Discard::UnknownPayloadType);
+            return self.leave_out(packet, Discard::UnknownPayloadType);
         }
         self.other_type = 0;
         self.last_arrival = packet.arrival;
         if self.detector.observe(packet.payload_type, packet.payload) {
             self.follow_detector();
         }
-        match self.detector.kind() {
-            Some(Kind::MpegTs) => return Taken::MpegTs,
-            Some(Kind::Nal(_)) => {}
-            kind => return Taken::Discarded(detect::refusal(kind)),
+        let kind = self.detector.kind();
+        if !matches!(kind, Some(Kind::MpegTs | Kind::Nal(_))) {
+            return self.leave_out(packet, detect::refusal(kind));
         }
+        packet.lost_before = packet
+            .lost_before
+            .saturating_add(core::mem::take(&mut self.lost_before));
+        packet.discontinuity |= core::mem::take(&mut self.discontinuity);
+        if kind == Some(Kind::MpegTs) {
+            return Taken::MpegTs;
+        }
+        self.push_nal(packet)
+    }
+
+    /// A packet that is not used: what was lost before it was of the stream all the same.
+    #[cold]
+    fn leave_out(&mut self, packet: &Packet<'_>, reason: Discard) -> Taken {
+        self.lost_before = self.lost_before.saturating_add(packet.lost_before);
+        self.discontinuity |= packet.discontinuity;
+        Taken::Discarded(reason)
+    }
+
+    #[inline]
+    fn push_nal(&mut self, packet: &Packet<'_>) -> Taken {
         let Some(video) = &mut self.video else {
             return Taken::Done;
         };

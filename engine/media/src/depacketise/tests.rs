@@ -90,7 +90,7 @@ impl Run {
         let flags = u8::from(p.marker) << 7 | p.payload_type;
         let meta = SlotMeta::new(arrival, p.timestamp, flags);
         self.ring.insert(self.slot, &p.payload, meta).unwrap();
-        let taken = self.input.push(&Packet {
+        let taken = self.input.push(&mut Packet {
             slot: self.slot,
             arrival,
             lost_before: u32::from(lost),
@@ -371,6 +371,50 @@ fn a_stray_payload_type_is_left_out_and_a_lasting_one_followed() {
         .for_each(|p| p.payload_type = 98);
     let r = run(None, &packets);
     assert_eq!(r.taken.iter().filter(|t| **t != Taken::Done).count(), 7);
+}
+
+#[test]
+fn a_loss_before_a_packet_that_is_left_out_damages_its_unit() {
+    let mut packets = sent("rtp01_ffmpeg_h264_ipp");
+    let middle = |p: &Sent| p.payload[0] & 0x1F == 28 && p.payload[1] & 0xC0 == 0;
+    let lost = packets.iter().position(middle).unwrap();
+    // That fragment is lost, and FEC comes next.
+    let mut fec = packets[lost].clone();
+    fec.payload_type = 13;
+    packets.insert(lost + 1, fec);
+    packets[lost + 1..]
+        .iter_mut()
+        .for_each(|p| p.sequence = p.sequence.wrapping_add(1));
+    assert!(run(None, &packets).units.iter().all(|u| !u.damaged));
+    packets.remove(lost);
+    let r = run(None, &packets);
+    assert_eq!(r.units.iter().filter(|u| u.damaged).count(), 1);
+}
+
+#[test]
+fn marks_of_packets_that_are_left_out_reach_the_next_one() {
+    let mut ts = vec![0; 7 * 188];
+    ts.iter_mut().step_by(188).for_each(|b| *b = 0x47);
+    let mut input = RtpInput::new(None, 90_000, SSRC, Limits::default());
+    let packet = |payload_type, lost_before, discontinuity| Packet {
+        slot: 0,
+        arrival: Instant::ZERO,
+        lost_before,
+        discontinuity,
+        timestamp: 0,
+        marker: false,
+        payload_type,
+        payload: &ts,
+    };
+    let mut push = |mut packet| {
+        let taken = input.push(&mut packet);
+        (taken, packet.lost_before, packet.discontinuity)
+    };
+    assert_eq!(push(packet(33, 0, false)), (Taken::MpegTs, 0, false));
+    push(packet(13, 2, true));
+    push(packet(13, 3, false));
+    assert_eq!(push(packet(33, 1, false)), (Taken::MpegTs, 6, true));
+    assert_eq!(push(packet(33, 0, false)), (Taken::MpegTs, 0, false));
 }
 
 #[test]
