@@ -22,11 +22,36 @@ pub(crate) enum Kind {
 }
 
 /// How well a payload fits a kind.
-type Vote = u32;
-const NO: Vote = 0;
-const WEAK: Vote = 1;
-/// As good as so many weak ones.
-const STRONG: Vote = 3;
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Vote {
+    No,
+    /// It may be of the kind, and so may many other things: an Opus TOC byte of 0x28, 0x48 or
+    /// 0x68 is a PPS header, too. Speaks neither for the kind nor against another.
+    Slight,
+    Weak,
+    /// As good as so many weak ones as its weight says.
+    Strong,
+}
+use Vote::{No as NO, Slight as SLIGHT, Strong as STRONG, Weak as WEAK};
+
+impl Vote {
+    /// A slight fit is enough to make a weak one of another kind doubtful.
+    const fn level(self) -> u8 {
+        match self {
+            NO => 0,
+            SLIGHT | WEAK => 1,
+            STRONG => 2,
+        }
+    }
+
+    const fn weight(self) -> u32 {
+        match self {
+            NO | SLIGHT => 0,
+            WEAK => 1,
+            STRONG => 3,
+        }
+    }
+}
 
 /// Votes that make a kind certain, if most packets gave one.
 const CERTAIN: u32 = 3;
@@ -95,25 +120,32 @@ impl Detector {
         for kind in [Kind::MpegTs, Kind::Nal(Codec::H264), Kind::Nal(Codec::H265)] {
             let vote = fits(kind, payload_type, payload);
             let leading = best.map_or(NO, |b| b.1);
-            tie = vote > NO && (vote == leading || (tie && vote < leading));
-            if vote > leading {
+            tie = vote > NO && (vote.level() == leading.level() || (tie && vote < leading));
+            if vote.level() > leading.level() {
                 best = Some((kind, vote));
             }
         }
+        let mine = self.kind.map_or(NO, |k| fits(k, payload_type, payload));
+        if mine == SLIGHT && best.is_none_or(|b| b.1 < STRONG) {
+            if !tie {
+                self.contrary = 0;
+            }
+            return false;
+        }
         self.seen = self.seen.saturating_add(1);
-        let Some((candidate, vote)) = best.filter(|_| !tie) else {
+        let Some((candidate, vote)) = best.filter(|b| !tie && b.1 > SLIGHT) else {
             if let Some(Kind::Other(_)) = self.kind {
                 self.contrary = 0;
             }
             return false;
         };
         if self.kind == Some(candidate) {
-            self.good = self.good.saturating_add(vote);
+            self.good = self.good.saturating_add(vote.weight());
             self.contrary = 0;
             self.certain |= self.good >= CERTAIN && self.good * 2 > self.seen;
             return false;
         }
-        self.contrary += vote;
+        self.contrary += vote.weight();
         let bound = match self.kind {
             None => 0,
             Some(Kind::Other(_)) if vote < STRONG || candidate != Kind::MpegTs => OVERTURN_HINT,
@@ -187,7 +219,7 @@ fn fits_h264(payload: &[u8]) -> Vote {
         // RFC 6184, 5.8: the reserved bit is 0, start and end are never both set.
         [a, fu, _, ..] if a & 0x1F == 28 => {
             let fit = fu & 0x20 == 0 && fu & 0xC0 != 0xC0 && matches!(fu & 0x1F, 1..=8);
-            Vote::from(fit)
+            if fit { WEAK } else { NO }
         }
         _ => h264_unit(payload),
     }
@@ -199,8 +231,9 @@ fn h264_unit(nal: &[u8]) -> Vote {
     let referenced = a & 0x60 != 0;
     match a & 0x9F {
         1 => WEAK,
-        5 | 8 if referenced => WEAK,
-        6 if !referenced => WEAK,
+        5 if referenced => WEAK,
+        8 if referenced => SLIGHT,
+        6 if !referenced => SLIGHT,
         7 if referenced && is_h264_profile(b) => STRONG,
         9 if !referenced && b & 0x1F == 0x10 => STRONG,
         _ => NO,
@@ -221,7 +254,7 @@ fn fits_h265(payload: &[u8]) -> Vote {
         [a, ..] if a >> 1 == 48 => aggregate_fits(Codec::H265, payload, h265_unit),
         [a, _, fu, _, ..] if a >> 1 == 49 => {
             let fit = fu & 0xC0 != 0xC0 && matches!(fu & 0x3F, 0..=9 | 16..=21 | 32..=40);
-            Vote::from(fit)
+            if fit { WEAK } else { NO }
         }
         [a, _, _, ..] if a >> 1 == 50 => WEAK,
         _ => h265_unit(payload),
@@ -234,7 +267,8 @@ fn h265_unit(nal: &[u8]) -> Vote {
         return NO;
     }
     match a >> 1 {
-        0..=9 | 16..=21 | 36..=40 => WEAK,
+        0..=9 | 16..=21 => WEAK,
+        36..=40 => SLIGHT,
         32..=34 if b == 1 => STRONG,
         35 if nal.len() == 3 => STRONG,
         _ => NO,
@@ -309,6 +343,33 @@ mod tests {
             .filter(|_| d.observe(96, &[0x02, 1, 0xD0, 9]))
             .count();
         assert_eq!((changes, d.kind()), (1, Some(Kind::Nal(Codec::H265))));
+    }
+
+    #[test]
+    fn opus_is_not_taken_for_parameter_sets() {
+        for toc in [0x28, 0x48, 0x68] {
+            for hint in [None, Some(Codec::Opus), Some(Codec::H265)] {
+                let mut d = Detector::new(hint);
+                let before = d.kind();
+                for n in 0..200 {
+                    assert!(!d.observe(97, &[toc, 0x80 | n, 0x5A, n, 3]));
+                }
+                assert_eq!((d.kind(), d.is_certain()), (before, false), "{hint:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn slices_between_sei_make_a_stream_certain() {
+        let mut d = Detector::new(None);
+        for _ in 0..3 {
+            d.observe(96, &[0x06, 5, 1, 0, 0x80]);
+            d.observe(96, &[0x41, 0x9A, 1]);
+        }
+        assert_eq!(
+            (d.kind(), d.is_certain()),
+            (Some(Kind::Nal(Codec::H264)), true)
+        );
     }
 
     #[test]
