@@ -1,5 +1,7 @@
 //! Interarrival jitter (RFC 3550, 6.4.1 and A.8), fed with every packet that a session keeps.
 
+use core::time::Duration;
+
 use mirror_base::Instant;
 
 /// The estimator of RFC 3550, A.8, in its scaled integer form.
@@ -24,11 +26,26 @@ impl Jitter {
     /// A packet with RTP timestamp `timestamp` reached the host at `arrival`.
     #[inline]
     pub(crate) fn update(&mut self, arrival: Instant, timestamp: u32) {
-        let nanos = arrival.as_nanos();
+        self.update_units(self.clock_units(arrival.as_nanos()) as u32, timestamp);
+    }
+
+    #[inline]
+    fn clock_units(&self, nanos: u64) -> u64 {
         let rate = u64::from(self.clock_rate);
         let whole = (nanos / 1_000_000_000).wrapping_mul(rate);
-        let units = whole.wrapping_add((nanos % 1_000_000_000) * rate / 1_000_000_000);
-        self.update_units(units as u32, timestamp);
+        whole.wrapping_add((nanos % 1_000_000_000) * rate / 1_000_000_000)
+    }
+
+    /// Whether the timestamps have gone on with time, within half of it, to `timestamp` at
+    /// `arrival`, `elapsed` after the last packet: the sender's clock is still the same.
+    pub(crate) fn goes_on(&self, elapsed: Duration, arrival: Instant, timestamp: u32) -> bool {
+        let elapsed = u64::try_from(elapsed.as_nanos()).map(|n| self.clock_units(n));
+        let now = self.clock_units(arrival.as_nanos()) as u32;
+        let (Some(last), Ok(elapsed)) = (self.last_transit, elapsed) else {
+            return false;
+        };
+        let distance = now.wrapping_sub(timestamp).wrapping_sub(last);
+        2 * u64::from(distance.cast_signed().unsigned_abs()) < elapsed
     }
 
     #[inline]

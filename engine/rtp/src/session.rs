@@ -295,7 +295,8 @@ impl Session {
         self.mark.lost = self.mark.lost.saturating_add(mark.lost);
     }
 
-    /// A.1: two packets in sequence after a jump are a restart of the sender's numbering.
+    /// A.1: two packets in sequence after a jump are a restart of the sender's numbering, or
+    /// all that it sent for a while is lost: then its timestamps have gone on with time.
     fn handle_jump(
         &mut self,
         now: Instant,
@@ -305,6 +306,10 @@ impl Session {
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
         if self.bad_sequence == Some(header.sequence) {
+            if self.is_outage() {
+                self.hold(now, arrival, header, datagram);
+                return self.resume(ring);
+            }
             // Nothing more of the old numbering is waited for.
             self.flush_before = self.end;
             self.set_mark(Mark {
@@ -322,6 +327,37 @@ impl Session {
         self.bad_sequence = Some(header.sequence.wrapping_add(1));
         self.hold(now, arrival, header, datagram);
         self.reject(u64::from(stray))
+    }
+
+    /// Whether the first packet after a jump is of the same timeline as the last before it.
+    fn is_outage(&self) -> bool {
+        self.held.first().is_some_and(|first| {
+            let elapsed = first.arrival.saturating_since(self.last_arrival);
+            self.jitter
+                .goes_on(elapsed, first.arrival, first.header.timestamp)
+        })
+    }
+
+    /// Goes on behind an outage with the two packets that were held: what is missing before
+    /// them is lost. (More than 65 535 packets show as fewer.)
+    fn resume(&mut self, ring: &mut SlotRing) -> Result<(), Discard> {
+        self.bad_sequence = None;
+        let mut outcome = Ok(());
+        for held in core::mem::take(&mut self.held) {
+            let (now, arrival, header) = (held.handled, held.arrival, &held.header);
+            let step = header.sequence.wrapping_sub(self.max_sequence);
+            let kept = if step == 1 {
+                self.statistics.packets_received += 1;
+                self.advance(1, header.sequence);
+                self.keep(self.end - 1, now, arrival, header, &held.datagram, ring)
+            } else {
+                self.handle_wide_gap(step, now, arrival, header, &held.datagram, ring)
+            };
+            outcome = outcome.and(kept);
+            // Releasable since the packet that proved the outage.
+            self.released_at = self.released_at.max(arrival);
+        }
+        outcome
     }
 
     fn hold(&mut self, now: Instant, arrival: Instant, header: &Header, datagram: &[u8]) {

@@ -198,6 +198,48 @@ fn two_packets_in_sequence_after_a_jump_are_a_restart_that_loses_nothing() {
 }
 
 #[test]
+fn an_outage_over_which_the_timestamps_go_on_is_loss_and_no_restart() {
+    // 30 packets a frame of 40 ms; the outage spans 3 999 of them and the number's wrap.
+    for first in [0u16, 63_000] {
+        let mut b = Bench::new(&Config::default());
+        let mut push = |n: u32, ms: u64| {
+            let mut p = packet(first.wrapping_add(n as u16));
+            p[4..8].copy_from_slice(
+                &(u32::MAX - 9_000)
+                    .wrapping_add(n / 30 * 3_600)
+                    .to_be_bytes(),
+            );
+            let header = Header::parse(&p).unwrap();
+            b.now = Instant::from_millis(1_000 + ms);
+            let pushed = b.session.handle_rtp(b.now, b.now, &header, &p, &mut b.ring);
+            b.drain();
+            pushed
+        };
+        for n in 0..3 {
+            push(n, 0).unwrap();
+        }
+        for n in 4_002..4_005 {
+            push(n, 5_320).unwrap();
+        }
+        let expected = [(4_002, 3_999, false), (4_003, 0, false), (4_004, 0, false)];
+        let expected = expected.map(|(n, lost, d)| (first.wrapping_add(n), lost, d));
+        assert_eq!(b.out[3..], expected);
+        let s = b.session.statistics();
+        assert_eq!(
+            (s.packets_received, s.packets_unique, s.restarts),
+            (6, 6, 0)
+        );
+        assert_eq!((s.packets_lost, s.packets_dropped), (3_999, 3_999));
+        assert_eq!(s.jitter_us, 0);
+        assert_eq!(b.session.poll_event(), Some(Event::Validated));
+        assert_eq!(b.session.poll_event(), None);
+        // The numbering is still the same: what overtook no one is late.
+        assert_eq!(b.push(first.wrapping_add(4_001)), Err(Discard::Belated));
+        b.push(first.wrapping_add(4_005)).unwrap();
+    }
+}
+
+#[test]
 fn a_lone_stray_changes_nothing() {
     let mut b = running(0);
     b.push(30_000).unwrap();
