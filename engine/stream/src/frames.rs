@@ -11,12 +11,21 @@ use crate::report::StreamStats;
 const PTS_KEPT: usize = 64;
 /// Entries at each end of the sorted times that may miss a neighbour because of reordering.
 const PTS_MARGIN: usize = 6;
+/// Presentation times further apart, in 90 kHz ticks, are not of one timeline: 5 s.
+const MAX_PTS_STEP: u64 = 450_000;
+/// Units of other video tracks in a row until the rate is measured of another one: the first
+/// is gone, or has stopped.
+const MAX_SILENCE: usize = PTS_KEPT;
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
-    /// Last video presentation times, ring order.
+    /// Last presentation times of the track that is measured, decoding order.
     pts: VecDeque<i64>,
+    /// The video track that is measured.
+    track: Option<u16>,
+    /// Units of other video tracks since its last one.
+    silence: usize,
     /// Last access units of all tracks, decoding order.
     units: VecDeque<AccessUnit>,
     max_units: usize,
@@ -26,6 +35,8 @@ impl Frames {
     pub(crate) fn new(max_units: usize) -> Self {
         Frames {
             pts: VecDeque::with_capacity(PTS_KEPT),
+            track: None,
+            silence: 0,
             units: VecDeque::with_capacity(max_units.min(1024)),
             max_units,
         }
@@ -57,12 +68,7 @@ impl Frames {
                 FrameKind::B => stats.b_frames += 1,
                 FrameKind::Other => {}
             }
-            if let Some(pts) = unit.pts {
-                if self.pts.len() == PTS_KEPT {
-                    self.pts.pop_front();
-                }
-                self.pts.push_back(pts);
-            }
+            self.measure(unit);
         }
         if self.max_units > 0 {
             if self.units.len() == self.max_units {
@@ -70,6 +76,31 @@ impl Frames {
             }
             self.units.push_back(*unit);
         }
+    }
+
+    /// Takes a video unit's time, if it is of the one track that is measured.
+    fn measure(&mut self, unit: &AccessUnit) {
+        if self.track != Some(unit.track) {
+            self.silence += 1;
+            if self.track.is_some() && self.silence <= MAX_SILENCE {
+                return;
+            }
+            self.track = Some(unit.track);
+            self.pts.clear();
+        }
+        self.silence = 0;
+        let Some(pts) = unit.pts else { return };
+        if self
+            .pts
+            .back()
+            .is_some_and(|last| last.abs_diff(pts) > MAX_PTS_STEP)
+        {
+            self.pts.clear();
+        }
+        if self.pts.len() == PTS_KEPT {
+            self.pts.pop_front();
+        }
+        self.pts.push_back(pts);
     }
 
     /// Frames a second × 1000 from presentation times, 0 until enough are known.
@@ -100,6 +131,8 @@ impl Frames {
     /// A break in time: what was measured before says nothing about what follows.
     pub(crate) fn discontinuity(&mut self) {
         self.pts.clear();
+        self.track = None;
+        self.silence = 0;
     }
 }
 
@@ -129,5 +162,42 @@ mod tests {
             (30, 60, 90)
         );
         assert_eq!(frames.units().count(), 4);
+    }
+
+    /// So many units of `track`, `step` ticks apart from `start` on.
+    fn feed(frames: &mut Frames, track: u16, start: i64, step: i64, units: i64) {
+        for n in 0..units {
+            let unit = AccessUnit {
+                track,
+                pts: Some(start + n * step),
+                ..AccessUnit::default()
+            };
+            frames.count(&unit, true, false, &mut StreamStats::default());
+        }
+    }
+
+    #[test]
+    fn frame_rate_is_that_of_one_track_of_several() {
+        let mut frames = Frames::new(0);
+        for n in 0..100 {
+            feed(&mut frames, 3, n * 3_600, 0, 1);
+            feed(&mut frames, 5, 7_000_000 + n * 3_600, 1_800, 2);
+        }
+        assert_eq!(frames.measured_rate_milli(), 25_000);
+        // It is gone: the other one is measured after a while.
+        feed(&mut frames, 5, 8_000_000, 1_800, 100);
+        assert_eq!(frames.measured_rate_milli(), 50_000);
+    }
+
+    #[test]
+    fn frame_rate_is_measured_afresh_after_a_jump_of_the_times() {
+        for jump in [90_000_000, -90_000_000] {
+            let mut frames = Frames::new(0);
+            feed(&mut frames, 0, 0, 3_600, 64);
+            feed(&mut frames, 0, jump, 3_600, 8);
+            assert_eq!(frames.measured_rate_milli(), 0);
+            feed(&mut frames, 0, jump + 8 * 3_600, 3_600, 8);
+            assert_eq!(frames.measured_rate_milli(), 25_000);
+        }
     }
 }
