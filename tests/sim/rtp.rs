@@ -92,7 +92,7 @@ impl World {
                 .push(u16::from_be_bytes([packet[2], packet[3]]));
             self.outcome.missing += u64::from(delivery.lost_before);
             let slot = self.ring.get(delivery.slot).expect("in the ring");
-            self.input.push(&Packet {
+            self.input.push(&mut Packet {
                 slot: delivery.slot,
                 arrival: delivery.arrival,
                 lost_before: delivery.lost_before,
