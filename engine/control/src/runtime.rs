@@ -332,23 +332,34 @@ impl Runtime {
                     self.refuse(p.shard, p.ticket, &p.request, rejection::CONFLICT, &why);
                 }
             }
-            Notice::Lost { stream_id, to } => {
-                let shard = lock(&self.state)
-                    .streams
-                    .get(&stream_id)
-                    .filter(|e| !e.is_over())
-                    .map(|e| e.shard);
-                let Some(shard) = shard else { return };
-                tracing::warn!(stream = %stream_id, instance = to, "another instance had the stream first: ending ours");
-                let _ = self.mailboxes.send(
-                    shard,
-                    Command::Terminate {
-                        stream_id,
-                        reason: EndReason::TakenOver,
-                    },
-                );
-            }
+            Notice::Lost { stream_id, to } => self.lost(clock::now(), stream_id, &to),
         }
+    }
+
+    /// Another instance had the stream first: ours ends (D14).
+    fn lost(&mut self, now: Instant, stream_id: StreamId, to: &str) {
+        let live = lock(&self.state)
+            .streams
+            .get(&stream_id)
+            .filter(|e| !e.is_over())
+            .map(|e| (e.shard, e.snapshot.protocol));
+        let Some((shard, protocol)) = live else {
+            return;
+        };
+        tracing::warn!(stream = %stream_id, instance = to, "another instance had the stream first: ending ours");
+        // An SRT publisher who calls again meets the claim. RTP asks for none: its next packets
+        // would begin the stream anew, and the two instances would go on ending each other's.
+        if protocol == Protocol::Rtp {
+            self.directory
+                .block(&stream_id, now + self.config.stream.block_for);
+        }
+        let _ = self.mailboxes.send(
+            shard,
+            Command::Terminate {
+                stream_id,
+                reason: EndReason::TakenOver,
+            },
+        );
     }
 
     fn claim_deadlines(&mut self, now: Instant) {

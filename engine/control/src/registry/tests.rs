@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use mirror_stream::report::{Command, EndReason, Status};
+use mirror_base::ShardId;
+use mirror_stream::report::{Command, EndReason, Event, Protocol, Status};
 use redis::Commands;
 use serde_json::Value;
 
@@ -323,6 +324,30 @@ fn claim_of_another_instance_is_a_conflict_and_the_earlier_wins() {
         let claim: String = c_of(&server).get("mirror:claim:live/kept").unwrap();
         claim.contains("test-1")
     });
+    engine.stop();
+}
+
+#[test]
+fn rtp_source_of_a_stream_that_another_instance_has_is_not_begun_anew() {
+    let server = Server::start();
+    let engine = Engine::start(server.options());
+    until(|| ready(&engine));
+    let mut c = server.connection();
+    let claim = r#"{"instance":"other","created":"1000"}"#;
+    let _: () = c.set("mirror:claim:rtp_00000001", claim).unwrap();
+    let mut rtp = request("rtp_00000001");
+    rtp.protocol = Protocol::Rtp;
+    let id = rtp.stream_id.clone();
+    engine.send(Event::Started {
+        shard: ShardId(0),
+        stream_id: id.clone(),
+        request: rtp,
+        resumed: false,
+    });
+    engine.command(
+        |c| matches!(c, Command::Terminate { reason, .. } if *reason == EndReason::TakenOver),
+    );
+    assert!(engine.directory.is_blocked(crate::now(), &id));
     engine.stop();
 }
 
