@@ -380,7 +380,7 @@ impl Worker {
     /// Works the inbox off until it is told to stop (`Ok`) or Redis fails.
     fn serve(&self, connection: &mut Connection) -> RedisResult<()> {
         loop {
-            let (claims, abandoned, batch, stopping) = self.next_work();
+            let (claims, abandoned) = self.next_requests();
             for (i, claim) in claims.iter().enumerate() {
                 if let Err(error) = self.timed(|| self.claim(connection, claim)) {
                     let mut inbox = self.shared.lock();
@@ -401,6 +401,8 @@ impl Worker {
                         .query::<()>(connection)
                 })?;
             }
+            // Taken now only: what failed above has nothing to do with it and must not lose it.
+            let (batch, stopping) = self.next_write();
             match batch {
                 Some(batch) => {
                     if let Err(error) = self.timed(|| self.write(connection, &batch)) {
@@ -419,8 +421,9 @@ impl Worker {
         }
     }
 
-    /// Claims first, then one stream's write; returns empty-handed after [`PING_INTERVAL`].
-    fn next_work(&self) -> (Vec<ClaimRequest>, Vec<StreamId>, Option<Batch>, bool) {
+    /// Claims to ask for and to give up; returns empty-handed when there are writes, and after
+    /// [`PING_INTERVAL`].
+    fn next_requests(&self) -> (Vec<ClaimRequest>, Vec<StreamId>) {
         let mut inbox = self.shared.lock();
         let idle = inbox.claims.is_empty() && inbox.abandoned.is_empty() && inbox.writes.is_empty();
         if idle && inbox.stop_at.is_none() {
@@ -432,11 +435,16 @@ impl Worker {
                 .0;
         }
         let claims = inbox.claims.drain(..).collect();
-        let abandoned = std::mem::take(&mut inbox.abandoned);
+        (claims, std::mem::take(&mut inbox.abandoned))
+    }
+
+    /// One stream's write, and whether the thread is to end.
+    fn next_write(&self) -> (Option<Batch>, bool) {
+        let mut inbox = self.shared.lock();
         let stopping = inbox.stop_at;
         let expired = stopping.is_some_and(|at| Instant::now() >= at);
         let batch = if expired { None } else { inbox.next_batch() };
-        (claims, abandoned, batch, stopping.is_some())
+        (batch, stopping.is_some())
     }
 
     fn put_back(&self, batch: Batch, error: &RedisError) {

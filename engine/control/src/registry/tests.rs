@@ -352,6 +352,47 @@ fn rtp_source_of_a_stream_that_another_instance_has_is_not_begun_anew() {
 }
 
 #[test]
+fn a_claim_that_fails_takes_no_event_of_another_stream_with_it() {
+    let server = Server::start();
+    let mut patient = server.options();
+    patient
+        .set
+        .push("registry.redis.read_timeout=5s".to_owned());
+    let engine = Engine::start(patient);
+    until(|| ready(&engine));
+    let mut c = server.connection();
+    // Not a string: asking for this claim is an error.
+    let _: () = c.lpush("mirror:claim:live/broken", "x").unwrap();
+    let mut subscriber = server.connection();
+    subscriber
+        .set_read_timeout(Some(Duration::from_secs(8)))
+        .unwrap();
+    let mut pubsub = subscriber.as_pubsub();
+    pubsub.subscribe("mirror:stream:live/cam1:events").unwrap();
+    // While the server rests, the claim and the write come together in one round.
+    redis::cmd("CLIENT")
+        .arg("PAUSE")
+        .arg(1500)
+        .query::<()>(&mut c)
+        .unwrap();
+    assert_eq!(engine.authorise(request("live/first")), Ok(()));
+    assert_eq!(engine.authorise(request("live/broken")), Ok(()));
+    let cam = request("live/cam1");
+    engine.send(Event::Started {
+        shard: ShardId(0),
+        stream_id: cam.stream_id.clone(),
+        request: cam,
+        resumed: false,
+    });
+    for kind in ["stream.created", "stream.started"] {
+        let event: String = pubsub.get_message().unwrap().get_payload().unwrap();
+        let event: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(event["type"], kind);
+    }
+    engine.stop();
+}
+
+#[test]
 fn password_comes_from_its_file_and_a_wrong_one_is_told() {
     let port = free_port();
     let child = Process::new("redis-server")
