@@ -147,7 +147,8 @@ impl Control {
             next_heartbeat: clock::now(),
             connections: 0,
             usage: process::Meter::default(),
-            refusal_log: runtime::RefusalLog::default(),
+            refusal_log: runtime::LogLimit::default(),
+            stream_log: runtime::LogLimit::default(),
             granted: HashMap::new(),
             // The channel of notices must not close while the embedded backend has no sender.
             _notices: notice_sender,

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select, tick};
 use mirror_base::{Instant, ShardId, StreamId};
-use mirror_stream::report::{Command, EndReason, Event, Protocol, PublishRequest, Status};
+use mirror_stream::report::{
+    Command, EndReason, Event, Protocol, PublishRequest, ShardSnapshot, Status,
+};
 use serde_json::{Value, json};
 
 use crate::clock::{self, WallClock};
@@ -31,6 +33,8 @@ const MAX_PENDING: usize = 4096;
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
 /// Log lines of refusals a second.
 const REFUSALS_LOGGED: u32 = 5;
+/// Log lines a second of streams that start and end.
+const STARTS_AND_ENDS_LOGGED: u32 = 50;
 
 /// SRT rejection codes of the application (SRT access control, section "Rejection codes").
 pub(crate) mod rejection {
@@ -56,7 +60,8 @@ pub(crate) struct Runtime {
     /// Connections that the registry had made when it was looked at last.
     pub(crate) connections: u64,
     pub(crate) usage: process::Meter,
-    pub(crate) refusal_log: RefusalLog,
+    pub(crate) refusal_log: LogLimit,
+    pub(crate) stream_log: LogLimit,
     /// Claims granted, whose streams have not started yet.
     pub(crate) granted: HashMap<StreamId, Instant>,
     pub(crate) _notices: Sender<Notice>,
@@ -75,7 +80,7 @@ pub(crate) struct Pending {
 
 /// Lets a few log lines a second through and counts the rest.
 #[derive(Debug, Default)]
-pub(crate) struct RefusalLog {
+pub(crate) struct LogLimit {
     left: u32,
     held_back: u64,
 }
@@ -166,34 +171,16 @@ impl Runtime {
                 status,
                 last,
             } => {
-                lock(&self.state).ended(now, shard, reason, status, last);
-                tracing::info!(stream = %stream_id, reason = reason.name(), status = status.name(), "stream ended");
+                if !lock(&self.state).ended(now, shard, reason, status, last) {
+                    return;
+                }
+                if self.stream_log.admit() {
+                    tracing::info!(stream = %stream_id, reason = reason.name(), status = status.name(), "stream ended");
+                }
                 let kind = status_event(Status::Active, status);
                 self.publish(now, &stream_id, kind, json!({ "reason": reason.name() }));
             }
-            Event::Snapshot(snapshot) => {
-                let changes = lock(&self.state).snapshot(now, snapshot);
-                for id in changes.created {
-                    self.publish(now, &id, "stream.created", json!({}));
-                }
-                for (id, health) in changes.updated {
-                    let kind = if health {
-                        "health.changed"
-                    } else {
-                        "stream.updated"
-                    };
-                    self.publish(now, &id, kind, json!({}));
-                }
-                for id in changes.vanished {
-                    tracing::info!(stream = %id, "stream is gone from its shard");
-                    self.publish(
-                        now,
-                        &id,
-                        "stream.terminated",
-                        json!({ "reason": "vanished" }),
-                    );
-                }
-            }
+            Event::Snapshot(snapshot) => self.snapshot(now, snapshot),
             Event::Stopped { shard, error } => {
                 if let Some(error) = &error {
                     tracing::error!(%shard, error, "shard failed");
@@ -203,6 +190,40 @@ impl Runtime {
                 }
                 let _ = self.stopped.try_send(ShardStopped { shard, error });
             }
+        }
+    }
+
+    fn snapshot(&mut self, now: Instant, mut snapshot: Box<ShardSnapshot>) {
+        let changes = {
+            let mut state = lock(&self.state);
+            // What is blocked and not known as live was turned away, and its shard is about to
+            // learn of it: no record for it.
+            snapshot.streams.retain(|s| {
+                state.is_live(&s.stream_id) || !self.directory.is_blocked(now, &s.stream_id)
+            });
+            state.snapshot(now, snapshot)
+        };
+        for id in changes.created {
+            self.publish(now, &id, "stream.created", json!({}));
+        }
+        for (id, health) in changes.updated {
+            let kind = if health {
+                "health.changed"
+            } else {
+                "stream.updated"
+            };
+            self.publish(now, &id, kind, json!({}));
+        }
+        for id in changes.vanished {
+            if self.stream_log.admit() {
+                tracing::info!(stream = %id, "stream is gone from its shard");
+            }
+            self.publish(
+                now,
+                &id,
+                "stream.terminated",
+                json!({ "reason": "vanished" }),
+            );
         }
     }
 
@@ -420,7 +441,9 @@ impl Runtime {
             return;
         }
         let created = lock(&self.state).started(now, shard, request, tags);
-        tracing::info!(stream = %id, peer = %request.peer, protocol = request.protocol.name(), %shard, resumed, "stream started");
+        if self.stream_log.admit() {
+            tracing::info!(stream = %id, peer = %request.peer, protocol = request.protocol.name(), %shard, resumed, "stream started");
+        }
         if created {
             self.publish(now, id, "stream.created", json!({}));
         }
@@ -468,7 +491,14 @@ impl Runtime {
     }
 
     fn each_second(&mut self, now: Instant) {
-        self.refusal_log.refill();
+        let held_back = self.refusal_log.refill(REFUSALS_LOGGED);
+        if held_back > 0 {
+            tracing::warn!(held_back, "more publishers were refused");
+        }
+        let held_back = self.stream_log.refill(STARTS_AND_ENDS_LOGGED);
+        if held_back > 0 {
+            tracing::info!(held_back, "more streams started or ended");
+        }
         let usage = self.usage.read(now);
         let gone = {
             let mut state = lock(&self.state);
@@ -559,7 +589,7 @@ fn status_event(before: Status, after: Status) -> &'static str {
     }
 }
 
-impl RefusalLog {
+impl LogLimit {
     fn admit(&mut self) -> bool {
         if self.left > 0 {
             self.left -= 1;
@@ -569,11 +599,23 @@ impl RefusalLog {
         false
     }
 
-    fn refill(&mut self) {
-        self.left = REFUSALS_LOGGED;
-        let held_back = std::mem::take(&mut self.held_back);
-        if held_back > 0 {
-            tracing::warn!(held_back, "more publishers were refused");
-        }
+    /// A new second with `lines`; returns how many were held back in the one before.
+    fn refill(&mut self, lines: u32) -> u64 {
+        self.left = lines;
+        std::mem::take(&mut self.held_back)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LogLimit;
+
+    #[test]
+    fn log_lines_are_limited_and_the_rest_is_counted() {
+        let mut limit = LogLimit::default();
+        assert_eq!(limit.refill(3), 0);
+        assert_eq!((0..10).filter(|_| limit.admit()).count(), 3);
+        assert_eq!(limit.refill(3), 7);
+        assert!(limit.admit());
     }
 }

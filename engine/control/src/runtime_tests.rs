@@ -65,6 +65,14 @@ fn rtp_source_that_no_rule_admits_is_ended_and_blocked() {
         other => panic!("{other:?}"),
     }
     assert!(engine.directory.is_blocked(crate::now(), &stream_id));
+    // Neither a snapshot taken meanwhile nor its end makes a record of it.
+    let mut seen = stream("rtp_00000001");
+    seen.protocol = Protocol::Rtp;
+    engine.snapshot(1, vec![seen]);
+    engine.end("rtp_00000001", EndReason::Refused, Status::Terminated);
+    engine.publish("live/other");
+    until(|| engine.get("/api/v1/streams/live%2Fother").0 == 200);
+    assert_eq!(engine.get("/api/v1/streams/rtp_00000001").0, 404);
     engine.stop();
 }
 

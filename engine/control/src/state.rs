@@ -200,6 +200,11 @@ impl State {
         self.streams.iter().filter(|(_, entry)| !entry.is_over())
     }
 
+    /// Whether the stream is known and not over.
+    pub(crate) fn is_live(&self, id: &StreamId) -> bool {
+        self.streams.get(id).is_some_and(|entry| !entry.is_over())
+    }
+
     /// Live streams from `ip`, `except` left out.
     pub(crate) fn live_from(&self, ip: IpAddr, except: &StreamId) -> usize {
         let ip = ip.to_canonical();
@@ -274,7 +279,8 @@ impl State {
         (before != status).then_some(before)
     }
 
-    /// A session ended.
+    /// A session ended. Returns whether that concerns a record: that of a source which was
+    /// turned away, and never had one, makes none.
     pub(crate) fn ended(
         &mut self,
         now: Instant,
@@ -282,7 +288,10 @@ impl State {
         reason: EndReason,
         status: Status,
         last: Box<StreamSnapshot>,
-    ) {
+    ) -> bool {
+        if reason == EndReason::Refused && !self.is_live(&last.stream_id) {
+            return false;
+        }
         let core = self.core_of(shard);
         let id = last.stream_id.clone();
         let last: Arc<StreamSnapshot> = Arc::from(last);
@@ -304,6 +313,7 @@ impl State {
             entry.error_count += 1;
             entry.last_error = Some(reason.name().to_owned());
         }
+        true
     }
 
     /// A shard's snapshot of once a second.
