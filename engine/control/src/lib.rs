@@ -150,6 +150,7 @@ impl Control {
             refusal_log: runtime::LogLimit::default(),
             stream_log: runtime::LogLimit::default(),
             granted: HashMap::new(),
+            admitted: HashMap::new(),
             // The channel of notices must not close while the embedded backend has no sender.
             _notices: notice_sender,
             wake: woken,

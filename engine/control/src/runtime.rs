@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{self, WallClock};
 use crate::config::Config;
-use crate::directory::Directory;
+use crate::directory::{Directory, RESERVATION_TTL};
 use crate::registry::{Claim, EventRecord, Notice, Registry, Write};
 use crate::state::{Entry, SharedState, lock};
 use crate::{Mailboxes, ShardStopped, process};
@@ -64,6 +64,10 @@ pub(crate) struct Runtime {
     pub(crate) stream_log: LogLimit,
     /// Claims granted, whose streams have not started yet.
     pub(crate) granted: HashMap<StreamId, Instant>,
+    /// Publishers told to come in, or waiting for their claim, whose streams have not started
+    /// yet: where they come from, and until when that is believed. They count for
+    /// `max_streams_per_source`; kept only where that is set.
+    pub(crate) admitted: HashMap<StreamId, (IpAddr, Instant)>,
     pub(crate) _notices: Sender<Notice>,
     /// Something to read means: look at `stop`.
     pub(crate) wake: Receiver<()>,
@@ -232,6 +236,10 @@ impl Runtime {
             self.refuse(shard, ticket, &request, code, why);
             return;
         }
+        if self.config.registry.max_streams_per_source > 0 {
+            let place = (request.peer.ip(), now + RESERVATION_TTL);
+            self.admitted.insert(request.stream_id.clone(), place);
+        }
         let created_us = WallClock::read().unix_micros(now);
         let own = self.next_ticket;
         self.next_ticket += 1;
@@ -271,7 +279,7 @@ impl Runtime {
                 "terminated by the operator a moment ago",
             ));
         }
-        self.rules(id, request.peer.ip())?;
+        self.rules(now, id, request.peer.ip())?;
         let state = lock(&self.state);
         if state.draining {
             return Err((rejection::DOWN, "the engine is draining"));
@@ -291,16 +299,28 @@ impl Runtime {
     }
 
     /// What the configuration says of the publisher, whatever the protocol.
-    fn rules(&self, id: &StreamId, ip: IpAddr) -> Result<(), (u32, &'static str)> {
+    fn rules(&self, now: Instant, id: &StreamId, ip: IpAddr) -> Result<(), (u32, &'static str)> {
         let rules = &self.config.publishers;
         if !rules.is_empty() && !rules.iter().any(|rule| rule.admits(id, ip)) {
             return Err((rejection::FORBIDDEN, "no publisher rule fits"));
         }
         let limit = self.config.registry.max_streams_per_source;
-        if limit > 0 && lock(&self.state).live_from(ip, id) >= limit {
+        if limit > 0 && self.streams_from(now, ip, id) >= limit {
             return Err((rejection::OVERLOAD, "max_streams_per_source reached"));
         }
         Ok(())
+    }
+
+    /// Streams of `ip`, live or let in a moment ago, `except` left out.
+    fn streams_from(&self, now: Instant, ip: IpAddr, except: &StreamId) -> usize {
+        let state = lock(&self.state);
+        let coming = self.admitted.iter().filter(|(id, (from, until))| {
+            *id != except
+                && from.to_canonical() == ip.to_canonical()
+                && *until > now
+                && !state.is_live(id)
+        });
+        state.live_from(ip, except) + coming.count()
     }
 
     fn refuse(
@@ -349,6 +369,7 @@ impl Runtime {
             // provisionally. The next write of its record settles who was first.
             Notice::Held { ticket, by } => {
                 if let Some(p) = self.pending.remove(&ticket) {
+                    self.admitted.remove(&p.request.stream_id);
                     let why = format!("held by instance {by}");
                     self.refuse(p.shard, p.ticket, &p.request, rejection::CONFLICT, &why);
                 }
@@ -422,11 +443,12 @@ impl Runtime {
         tags.sort();
         tags.dedup();
         self.granted.remove(id);
+        self.admitted.remove(id);
         // RTP has no handshake that could wait for an answer: whom the rules do not admit is
         // shown the door here.
         if request.protocol == Protocol::Rtp
             && !resumed
-            && let Err((code, why)) = self.rules(&request.stream_id, request.peer.ip())
+            && let Err((code, why)) = self.rules(now, &request.stream_id, request.peer.ip())
         {
             self.count_refusal(request, code, why);
             self.directory.block(id, now + self.config.stream.block_for);
@@ -516,6 +538,7 @@ impl Runtime {
             });
         }
         self.abandon_claims(now);
+        self.admitted.retain(|_, (_, until)| *until > now);
         // A registry that has just come (back) may have lost everything: it is told all at once.
         let connections = self.registry.health().reconnects;
         let came_back = std::mem::replace(&mut self.connections, connections) != connections;

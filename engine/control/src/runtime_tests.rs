@@ -114,6 +114,27 @@ fn limits_of_the_engine_and_of_one_source_are_1402() {
 }
 
 #[test]
+fn limit_of_one_source_holds_in_a_burst() {
+    let engine = Engine::start(Options {
+        set: vec!["registry.max_streams_per_source=2".to_owned()],
+        ..Options::default()
+    });
+    // All are asked for before the first has started.
+    let answers: Vec<_> = ["a", "b", "c", "d"]
+        .iter()
+        .map(|id| engine.authorise(request(id)))
+        .collect();
+    assert_eq!(answers, [Ok(()), Ok(()), Err(1402), Err(1402)]);
+    assert_eq!(engine.authorise(request("a")), Ok(()), "a repeat");
+    engine.publish("a");
+    engine.publish("b");
+    assert_eq!(engine.authorise(request("c")), Err(1402));
+    engine.end("a", EndReason::PeerClosed, Status::Terminated);
+    assert_eq!(engine.authorise(request("c")), Ok(()));
+    engine.stop();
+}
+
+#[test]
 fn stream_live_on_another_shard_is_a_conflict() {
     let engine = Engine::start(Options::default());
     engine.snapshot(1, vec![stream("a")]);
