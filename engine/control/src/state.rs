@@ -260,14 +260,15 @@ impl State {
         }
     }
 
-    /// A status changed; returns the one before, if it differed.
+    /// A status changed; returns the one before, if it differed. A stream that is over stays so:
+    /// an operator's order may come upon a stream whose end was taken in meanwhile.
     pub(crate) fn changed(
         &mut self,
         now: Instant,
         id: &StreamId,
         status: Status,
     ) -> Option<Status> {
-        let entry = self.streams.get_mut(id)?;
+        let entry = self.streams.get_mut(id).filter(|e| !e.is_over())?;
         let before = std::mem::replace(&mut entry.status, status);
         entry.updated_at = now;
         if status == Status::Error && before != Status::Error {
@@ -537,5 +538,47 @@ fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
             sessions: 1,
             ..StreamStats::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{request, stream};
+
+    const HERE: ShardId = ShardId(0);
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    fn with_stream(id: &str) -> (State, StreamId) {
+        let context = Context {
+            instance: "test-1".to_owned(),
+            ttl_seconds: 3.0,
+        };
+        let mut state = State::new(2, context);
+        let request = request(id);
+        assert!(state.started(at(0), HERE, &request, Vec::new()));
+        (state, request.stream_id)
+    }
+
+    fn end(state: &mut State, shard: ShardId, id: &str) -> bool {
+        let last = Box::new(stream(id));
+        state.ended(
+            at(1),
+            shard,
+            EndReason::PeerClosed,
+            Status::Terminated,
+            last,
+        )
+    }
+
+    #[test]
+    fn an_ended_stream_is_not_brought_back_by_a_late_order() {
+        let (mut state, id) = with_stream("a");
+        assert!(end(&mut state, HERE, "a"));
+        assert_eq!(state.changed(at(2), &id, Status::Terminating), None);
+        assert!(!state.is_live(&id));
     }
 }
