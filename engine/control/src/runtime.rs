@@ -161,9 +161,17 @@ impl Runtime {
                 self.started(now, shard, &stream_id, &request, resumed);
             }
             Event::Changed {
-                stream_id, status, ..
+                shard,
+                stream_id,
+                status,
             } => {
-                let before = lock(&self.state).changed(now, &stream_id, status);
+                let before = {
+                    let mut state = lock(&self.state);
+                    if state.lives_elsewhere(&stream_id, shard) {
+                        return;
+                    }
+                    state.changed(now, &stream_id, status)
+                };
                 if let Some(before) = before {
                     self.publish(now, &stream_id, status_event(before, status), json!({}));
                 }
@@ -285,11 +293,7 @@ impl Runtime {
             return Err((rejection::DOWN, "the engine is draining"));
         }
         // Two publishers on one shard are the shard's to judge: it knows which one is silent.
-        let elsewhere = state
-            .streams
-            .get(id)
-            .is_some_and(|e| !e.is_over() && e.shard != shard);
-        if elsewhere {
+        if state.lives_elsewhere(id, shard) {
             return Err((rejection::CONFLICT, "live on another shard"));
         }
         if state.live().filter(|(other, _)| *other != id).count() >= self.config.max_streams {

@@ -144,6 +144,29 @@ fn stream_live_on_another_shard_is_a_conflict() {
 }
 
 #[test]
+fn word_of_a_shard_that_does_not_have_the_stream_changes_nothing() {
+    let engine = Engine::start(Options::default());
+    engine.publish("a");
+    engine.send(Event::Changed {
+        shard: ShardId(1),
+        stream_id: request("a").stream_id,
+        status: Status::Paused,
+    });
+    engine.send(Event::Ended {
+        shard: ShardId(1),
+        stream_id: request("a").stream_id,
+        reason: EndReason::PeerClosed,
+        status: Status::Terminated,
+        last: Box::new(stream("a")),
+    });
+    engine.publish("b");
+    until(|| engine.get("/api/v1/streams/b").0 == 200);
+    let (_, body) = engine.get("/api/v1/streams/a");
+    assert!(body.contains("\"status\":\"connecting\""), "{body}");
+    engine.stop();
+}
+
+#[test]
 fn drain_refuses_newcomers_and_returns_when_all_shards_have_ended() {
     let engine = Engine::start(Options::default());
     engine.publish("a");

@@ -205,6 +205,13 @@ impl State {
         self.streams.get(id).is_some_and(|entry| !entry.is_over())
     }
 
+    /// Whether the stream lives on a shard other than `shard`, whose word on it is an old one.
+    pub(crate) fn lives_elsewhere(&self, id: &StreamId, shard: ShardId) -> bool {
+        self.streams
+            .get(id)
+            .is_some_and(|entry| !entry.is_over() && entry.shard != shard)
+    }
+
     /// Live streams from `ip`, `except` left out.
     pub(crate) fn live_from(&self, ip: IpAddr, except: &StreamId) -> usize {
         let ip = ip.to_canonical();
@@ -281,7 +288,8 @@ impl State {
     }
 
     /// A session ended. Returns whether that concerns a record: that of a source which was
-    /// turned away, and never had one, makes none.
+    /// turned away, and never had one, makes none, and a stream that lives on another shard has
+    /// not ended.
     pub(crate) fn ended(
         &mut self,
         now: Instant,
@@ -290,7 +298,8 @@ impl State {
         status: Status,
         last: Box<StreamSnapshot>,
     ) -> bool {
-        if reason == EndReason::Refused && !self.is_live(&last.stream_id) {
+        let turned_away = reason == EndReason::Refused && !self.is_live(&last.stream_id);
+        if turned_away || self.lives_elsewhere(&last.stream_id, shard) {
             return false;
         }
         let core = self.core_of(shard);
@@ -580,5 +589,14 @@ mod tests {
         assert!(end(&mut state, HERE, "a"));
         assert_eq!(state.changed(at(2), &id, Status::Terminating), None);
         assert!(!state.is_live(&id));
+    }
+
+    #[test]
+    fn only_the_shard_that_has_a_stream_ends_it() {
+        let (mut state, id) = with_stream("a");
+        assert!(!end(&mut state, ShardId(1), "a"));
+        assert!(state.is_live(&id));
+        assert!(state.lives_elsewhere(&id, ShardId(1)) && !state.lives_elsewhere(&id, HERE));
+        assert!(end(&mut state, HERE, "a"));
     }
 }
