@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use mirror_control::config::ShardPin;
 use serde_json::json;
 
 use crate::budget::{available, meminfo};
+use crate::placement;
 
 /// How a row turned out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,7 +42,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Row {
             what,
             verdict: Verdict::Ok,
@@ -49,7 +51,11 @@ impl Row {
         }
     }
 
-    fn warn(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn warn(
+        what: &'static str,
+        found: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Row {
             what,
             verdict: Verdict::Warn,
@@ -58,7 +64,11 @@ impl Row {
         }
     }
 
-    fn fail(what: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn fail(
+        what: &'static str,
+        found: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
         Row {
             what,
             verdict: Verdict::Fail,
@@ -73,6 +83,8 @@ impl Row {
 pub(crate) struct Wanted {
     /// Cores of shards; empty when they are not pinned.
     pub(crate) shard_cores: Vec<u32>,
+    /// What the core map says of each shard.
+    pub(crate) shards: Vec<ShardPin>,
     /// Cores of the control side.
     pub(crate) control_cores: Vec<u32>,
     /// Options of each shard's ring.
@@ -105,7 +117,7 @@ pub(crate) fn parse_cpu_list(text: &str) -> BTreeSet<u32> {
     cores
 }
 
-fn list(cores: &BTreeSet<u32>) -> String {
+pub(crate) fn list(cores: &BTreeSet<u32>) -> String {
     cores
         .iter()
         .map(u32::to_string)
@@ -121,7 +133,7 @@ pub(crate) fn rows(wanted: &Wanted) -> Vec<Row> {
     rows.push(isolation(wanted));
     rows.push(governor(wanted));
     rows.push(irq_affinity(wanted));
-    rows.push(numa(wanted));
+    rows.extend(placement::rows(&wanted.shards, Path::new("/sys")));
     rows.extend(network(wanted));
     rows.push(memory(wanted));
     if wanted.huge_pages {
@@ -326,31 +338,6 @@ fn irq_affinity(wanted: &Wanted) -> Row {
     )
 }
 
-fn numa(wanted: &Wanted) -> Row {
-    let mut nodes = BTreeSet::new();
-    for core in &wanted.shard_cores {
-        let dir = format!("/sys/devices/system/cpu/cpu{core}");
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(node) = name
-                .strip_prefix("node")
-                .and_then(|n| n.parse::<u32>().ok())
-            {
-                nodes.insert(node);
-            }
-        }
-    }
-    if nodes.len() > 1 {
-        Row::warn(
-            "NUMA",
-            format!("shard cores lie on nodes {}", list(&nodes)),
-            "keep each shard on the node of the NIC that feeds it",
-        )
-    } else {
-        Row::ok("NUMA", "one node")
-    }
-}
-
 fn network(wanted: &Wanted) -> Vec<Row> {
     let mut rows = Vec::new();
     for entry in fs::read_dir("/sys/class/net")
@@ -363,12 +350,7 @@ fn network(wanted: &Wanted) -> Vec<Row> {
         if !entry.path().join("device").exists() {
             continue;
         }
-        let queues = fs::read_dir(entry.path().join("queues"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|q| q.file_name().to_string_lossy().starts_with("rx-"))
-            .count();
+        let queues = placement::receive_queues(&entry.path());
         let shards = wanted.shard_cores.len().max(1);
         rows.push(if queues >= shards {
             Row::ok(
@@ -470,6 +452,7 @@ mod tests {
     fn a_core_that_is_not_there_fails_and_names_the_mend() {
         let wanted = Wanted {
             shard_cores: vec![4000],
+            shards: vec![],
             control_cores: vec![],
             receive_buffer: 0,
             reactor: mirror_uring::ReactorConfig::default(),

@@ -5,6 +5,7 @@ mod budget;
 mod check;
 mod cli;
 mod log;
+mod placement;
 mod run;
 mod setup;
 mod signals;

@@ -120,6 +120,7 @@ impl Settings {
         let budget = Budget::of(self);
         check::Wanted {
             shard_cores: self.pinning.shards.iter().map(|s| s.core).collect(),
+            shards: self.pinning.shards.clone(),
             control_cores: self.pinning.control_cores.clone(),
             receive_buffer: self.pinning.sockets.receive_buffer,
             reactor: self.reactor(),
