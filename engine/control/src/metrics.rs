@@ -73,7 +73,27 @@ fn render_now(service: &Service) -> String {
             }
         }
     });
-    handle.render()
+    count_seconds(handle.render())
+}
+
+/// Counters of seconds. The `metrics` crate counts in whole numbers, so that they are published
+/// as gauges; what a scraper is told is what they are.
+const SECONDS_COUNTERS: [&str; 4] = [
+    "shard_cpu_seconds_total",
+    "process_cpu_seconds_total",
+    "registry_operation_seconds_total",
+    "api_request_seconds_total",
+];
+
+fn count_seconds(mut text: String) -> String {
+    for name in SECONDS_COUNTERS {
+        // A whole line: label values cannot hold one, their line ends are escaped.
+        text = text.replace(
+            &format!("# TYPE {name} gauge\n"),
+            &format!("# TYPE {name} counter\n"),
+        );
+    }
+    text
 }
 
 fn describe() {
@@ -354,6 +374,10 @@ const GAUGES: &[(&str, &str)] = &[
         "Packet memory of the shard, by state, in bytes",
     ),
     (
+        "shard_sessions",
+        "SRT connections and RTP sources now, in sessions",
+    ),
+    (
         "shard_handshakes_pending",
         "Half-open handshakes, in handshakes",
     ),
@@ -554,6 +578,7 @@ fn publish_shard(shard: &str, entry: &ShardEntry) {
     }
     gauge!("shard_cpu_seconds_total", "shard" => name()).set(snapshot.cpu_ns as f64 / 1e9);
     gauge!("shard_cpu_percent", "shard" => name()).set(entry.cpu_percent);
+    gauge!("shard_sessions", "shard" => name()).set(snapshot.sessions as f64);
     gauge!("shard_handshakes_pending", "shard" => name()).set(snapshot.handshakes_pending as f64);
     if c.wakeups > 0 {
         let per_wakeup = c.datagrams_received as f64 / c.wakeups as f64;

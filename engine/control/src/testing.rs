@@ -307,6 +307,7 @@ pub(crate) fn snapshot_of(shard: u16, streams: Vec<StreamSnapshot>) -> Event {
         core: Some(u32::from(shard)),
         at: crate::now(),
         cpu_ns: 1_000_000,
+        sessions: streams.len() as u64,
         handshakes_pending: 0,
         pool_chunks: 100,
         pool_free: 90,

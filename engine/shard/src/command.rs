@@ -181,6 +181,7 @@ impl<C: Clock> Core<C> {
             core: self.config.shards.get(self.id.index()).and_then(|p| p.core),
             at: self.now,
             cpu_ns: driver.cpu_ns(),
+            sessions: self.sessions.len() as u64,
             handshakes_pending: self.pending.len() as u64,
             pool_chunks: self.pool.chunks() as u64,
             pool_free: self.pool.free() as u64,

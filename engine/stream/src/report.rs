@@ -490,6 +490,8 @@ pub struct ShardSnapshot {
     pub at: Instant,
     /// CPU time of the shard's thread so far, ns.
     pub cpu_ns: u64,
+    /// Sessions now: SRT connections and RTP sources. A stream in its grace period has none.
+    pub sessions: u64,
     /// Half-open handshakes waiting for an answer.
     pub handshakes_pending: u64,
     /// Chunk pool: chunks of 48 KiB in all.

@@ -525,6 +525,7 @@ fn shard_details(entry: &ShardEntry) -> Map<String, Value> {
         0.0
     };
     let value = json!({
+        "sessions": snapshot.sessions,
         "handshakes_pending": snapshot.handshakes_pending,
         "pool_chunks": snapshot.pool_chunks,
         "pool_free": snapshot.pool_free,

@@ -120,6 +120,7 @@ fn streams_are_listed_with_the_contracts_fields() {
     assert!(all["memory_usage"].as_u64().unwrap() > 0);
     let shards = get(&engine, "/api/v1/shards");
     assert_eq!(shards["shards"][0]["sockets"][0]["kernel_drops"], 3);
+    assert_eq!(shards["shards"][0]["sessions"], 2);
     assert_eq!(get(&engine, "/api/v1/config")["srt"]["latency"], "120ms");
     engine.stop();
 }
@@ -341,6 +342,11 @@ fn metrics_follow_the_streams() {
         "stream_ingestion_active_total{protocol=\"srt\"} 1",
         "# HELP stream_ingestion_bitrate Payload rate of about the last second, in bits per second",
         "# TYPE srt_pkt_recv_total counter",
+        "# TYPE shard_cpu_seconds_total counter",
+        "# TYPE process_cpu_seconds_total counter",
+        "# TYPE registry_operation_seconds_total counter",
+        "# TYPE api_request_seconds_total counter",
+        "shard_sessions{shard=\"0\"} 1",
         "srt_ms_rtt{stream_id=\"live/cam1\"} 12.5",
         "frames_total{stream_id=\"live/cam1\",type=\"key\"} 5",
         "registry_up{backend=\"embedded\"} 1",
