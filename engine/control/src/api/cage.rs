@@ -246,7 +246,10 @@ impl Cage {
     }
 
     fn overdue(&self, connection: &mut Connection, now: Instant) {
-        self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
+        // An answered client that leaves its end open is no timeout.
+        if !matches!(connection.phase, Phase::Lingering | Phase::Done) {
+            self.counters.timeouts.fetch_add(1, Ordering::Relaxed);
+        }
         match connection.phase {
             // Nothing was asked: nothing to answer.
             Phase::Head if connection.input.is_empty() => connection.phase = Phase::Done,

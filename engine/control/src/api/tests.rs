@@ -312,6 +312,22 @@ fn unfinished_head_is_ended_after_5_s_and_a_long_one_at_8_kib() {
 }
 
 #[test]
+fn answered_client_that_stays_is_no_timeout() {
+    let engine = Engine::start(Options::default());
+    let mut client = TcpStream::connect(engine.address()).unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // It is closed a second after its answer.
+    std::thread::sleep(Duration::from_millis(1300));
+    let metrics = call(&engine, "GET", "/metrics").1;
+    assert!(metrics.contains("api_timeouts_total 0\n"), "{metrics}");
+    drop(client);
+    engine.stop();
+}
+
+#[test]
 fn readiness_says_what_is_missing() {
     let engine = Engine::start(Options::default());
     let (status, body) = call(&engine, "GET", "/readyz");
