@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use mirror_control::config::{OnConflict, RtpPayload, online_cores};
-use mirror_control::{Config, Pinning, PinningSource, Sources};
+use mirror_control::{Config, ConfigErrors, Pinning, PinningSource, Sources};
 use mirror_media::{Codec, Limits};
 use mirror_shard::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 use mirror_stream::StreamConfig;
@@ -32,9 +32,21 @@ pub(crate) struct Settings {
 
 /// Reads and validates both files. All that is wrong with them is said at once.
 pub(crate) fn load(options: &ConfigOptions) -> Result<Settings, Failure> {
+    load_with(options, Pinning::load)
+}
+
+/// The same for `check`, which says in its table which cores of the map are missing.
+fn load_for_check(options: &ConfigOptions) -> Result<Settings, Failure> {
+    load_with(options, Pinning::load_unmatched)
+}
+
+fn load_with(
+    options: &ConfigOptions,
+    load_pinning: impl FnOnce(&PinningSource, &[u32]) -> Result<Pinning, ConfigErrors>,
+) -> Result<Settings, Failure> {
     let config = load_config(options);
     let source = PinningSource::from_argument(options.pinning.as_deref());
-    let pinning = Pinning::load(&source, &online_cores());
+    let pinning = load_pinning(&source, &online_cores());
     match (config, pinning) {
         (Ok(config), Ok(pinning)) => Ok(Settings { config, pinning }),
         (Err(first), Err(second)) => Err(Failure::usage(anyhow::anyhow!("{first}\n{second}"))),
@@ -43,7 +55,7 @@ pub(crate) fn load(options: &ConfigOptions) -> Result<Settings, Failure> {
 }
 
 /// Reads and validates the configuration alone: what a reload looks at.
-pub(crate) fn load_config(options: &ConfigOptions) -> Result<Config, mirror_control::ConfigErrors> {
+pub(crate) fn load_config(options: &ConfigOptions) -> Result<Config, ConfigErrors> {
     Config::load(&Sources::from_process(
         options.config.clone(),
         options.set.clone(),
@@ -230,7 +242,7 @@ pub(crate) fn print_config(options: &PrintOptions) -> Result<ExitCode, Failure> 
 
 /// `mirror-ingest check`.
 pub(crate) fn check(options: &PrintOptions) -> Result<ExitCode, Failure> {
-    let settings = load(&options.config)?;
+    let settings = load_for_check(&options.config)?;
     let rows = check::rows(&settings.wanted());
     if options.json {
         println!("{:#}", check::as_json(&rows));
@@ -242,4 +254,31 @@ pub(crate) fn check(options: &PrintOptions) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_with_missing_cores_is_a_row_of_check_and_stops_a_run() {
+        let map = std::env::temp_dir().join(format!("mirror-map-{}.toml", std::process::id()));
+        std::fs::write(&map, "[[shard]]\ncore = 4000\n").unwrap();
+        let options = PrintOptions {
+            config: ConfigOptions {
+                config: None,
+                pinning: Some(map.display().to_string()),
+                set: Vec::new(),
+            },
+            json: false,
+        };
+        assert_eq!(load(&options.config).unwrap_err().code, 2);
+        let settings = load_for_check(&options.config).unwrap();
+        let rows = check::rows(&settings.wanted());
+        let row = rows.iter().find(|row| row.what == "cores").unwrap();
+        assert_eq!(row.verdict, check::Verdict::Fail);
+        assert!(row.found.contains("4000"), "{}", row.found);
+        assert_eq!(check(&options).unwrap(), ExitCode::FAILURE);
+        std::fs::remove_file(map).unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::error::{ConfigError, ConfigErrors, ErrorList};
+use super::error::{ConfigErrors, ErrorList};
 use super::reader::{Section, text};
 use super::tree::{self, Node, Origin, Table, Value};
 use super::value::{ser_duration, ser_size};
@@ -135,9 +135,34 @@ pub fn online_cores() -> Vec<u32> {
     if cores.is_empty() { vec![0] } else { cores }
 }
 
+/// The cores there are, and whether a map may name others.
+#[derive(Clone, Copy)]
+struct Cores<'a> {
+    online: &'a [u32],
+    others: bool,
+}
+
+impl Cores<'_> {
+    fn may_be_named(self, core: u32) -> bool {
+        self.others || self.online.contains(&core)
+    }
+}
+
 impl Pinning {
     /// Reads and validates the map against the cores that are online ([`online_cores`]).
     pub fn load(source: &PinningSource, online: &[u32]) -> Result<Pinning, ConfigErrors> {
+        let others = false;
+        Self::load_with(source, Cores { online, others })
+    }
+
+    /// Reads the map and validates all but whether its cores are online: for those who say
+    /// themselves what is missing.
+    pub fn load_unmatched(source: &PinningSource, online: &[u32]) -> Result<Pinning, ConfigErrors> {
+        let others = true;
+        Self::load_with(source, Cores { online, others })
+    }
+
+    fn load_with(source: &PinningSource, cores: Cores<'_>) -> Result<Pinning, ConfigErrors> {
         let mut errors = ErrorList::default();
         let mut root = tree::parse("pinning defaults", DEFAULTS, &mut errors);
         let mut name: Arc<str> = Arc::from("pinning defaults");
@@ -145,7 +170,7 @@ impl Pinning {
             name = Arc::from(path.display().to_string().as_str());
             tree::overlay(&mut root, super::read_file(path, &mut errors));
         }
-        let pinning = read(root, &name, online, &mut errors);
+        let pinning = read(root, &name, cores, &mut errors);
         errors.finish(pinning)
     }
 
@@ -155,11 +180,11 @@ impl Pinning {
     }
 }
 
-fn read(root: Table, name: &Arc<str>, online: &[u32], errors: &mut ErrorList) -> Pinning {
+fn read(root: Table, name: &Arc<str>, cores: Cores<'_>, errors: &mut ErrorList) -> Pinning {
     let mut s = Section::root(root, Origin::File(name.clone(), 1), errors);
     let shard_node = s.peek("shard");
-    let control_cores = s.section("control", |c| control(c, online));
-    let shards = s.tables("shard", |shard| shard_pin(shard, online));
+    let control_cores = s.section("control", |c| control(c, cores));
+    let shards = s.tables("shard", |shard| shard_pin(shard, cores));
     let count = s.section("shards", shard_count);
     let ring = s.section("ring", ring);
     let sockets = s.section("sockets", |c| {
@@ -197,7 +222,7 @@ fn read(root: Table, name: &Arc<str>, online: &[u32], errors: &mut ErrorList) ->
     let mut warnings = Vec::new();
     let (control_cores, shards) = match shard_node {
         Some(_) => (control_cores, shards),
-        None => automatic(control_cores, count, online, &mut s),
+        None => automatic(control_cores, count, cores, &mut s),
     };
     if let Some(shared) = shards.iter().find(|p| control_cores.contains(&p.core)) {
         warnings.push(format!(
@@ -217,7 +242,7 @@ fn read(root: Table, name: &Arc<str>, online: &[u32], errors: &mut ErrorList) ->
     }
 }
 
-fn control(s: &mut Section<'_>, online: &[u32]) -> Vec<u32> {
+fn control(s: &mut Section<'_>, there: Cores<'_>) -> Vec<u32> {
     let node = s.peek("cores");
     let cores = s.list(
         "cores",
@@ -228,8 +253,8 @@ fn control(s: &mut Section<'_>, online: &[u32]) -> Vec<u32> {
         },
     );
     if let Some(node) = node {
-        for core in cores.iter().filter(|core| !online.contains(core)) {
-            s.fault("cores", &node, offline(*core, online));
+        for core in cores.iter().filter(|core| !there.may_be_named(**core)) {
+            s.fault("cores", &node, offline(*core, there.online));
         }
     }
     s.finish(&[]);
@@ -250,14 +275,14 @@ fn offline(core: u32, online: &[u32]) -> String {
     )
 }
 
-fn shard_pin(s: &mut Section<'_>, online: &[u32]) -> Option<ShardPin> {
+fn shard_pin(s: &mut Section<'_>, cores: Cores<'_>) -> Option<ShardPin> {
     let node = s.peek("core");
     let core = s.integer("core", 0..=65_535) as u32;
     let given = node
         .as_ref()
         .filter(|n| matches!(n.value, Value::Integer(0..=65_535)));
-    if let Some(node) = given.filter(|_| !online.contains(&core)) {
-        s.fault("core", node, offline(core, online));
+    if let Some(node) = given.filter(|_| !cores.may_be_named(core)) {
+        s.fault("core", node, offline(core, cores.online));
     }
     let pin = ShardPin {
         core,
@@ -307,9 +332,10 @@ fn shard_count(s: &mut Section<'_>) -> (Option<usize>, Option<Node>) {
 fn automatic(
     control_cores: Vec<u32>,
     count: (Option<usize>, Option<Node>),
-    online: &[u32],
+    cores: Cores<'_>,
     s: &mut Section<'_>,
 ) -> (Vec<u32>, Vec<ShardPin>) {
+    let online = cores.online;
     let control = if control_cores.is_empty() {
         online.iter().take(1).copied().collect()
     } else {
@@ -324,7 +350,11 @@ fn automatic(
         free = online.to_vec();
     }
     if let (Some(wanted), Some(node)) = count {
-        if wanted > free.len() {
+        if wanted > free.len() && cores.others {
+            // The next ones that a larger machine would have.
+            let next = online.last().map_or(0, |last| last + 1);
+            free.extend((next..).take(wanted - free.len()));
+        } else if wanted > free.len() {
             s.fault(
                 "shards.count",
                 &node,
@@ -370,12 +400,5 @@ fn parse_policy(text: &str) -> Option<Policy> {
                 .then_some(Policy::Fifo(priority))
         }
         None => (text == "other").then_some(Policy::Other),
-    }
-}
-
-impl ConfigError {
-    /// The pinning file is missing altogether, and the like: whether it is about a core.
-    pub fn is_about_cores(&self) -> bool {
-        self.message.contains("--pinning auto")
     }
 }

@@ -248,6 +248,10 @@ fn faults_of_the_map_are_told_together() {
             .contains("this machine has 1 cores for shards"),
         "{many}"
     );
+    let source = PinningSource::File(file("manyshards2.toml", "[shards]\ncount = 4\n"));
+    let beyond = Pinning::load_unmatched(&source, &[0, 1]).unwrap();
+    let cores: Vec<u32> = beyond.shards.iter().map(|s| s.core).collect();
+    assert_eq!(cores, [1, 2, 3, 4]);
     let fifo = pin("fifo.toml", "[scheduling]\npolicy = \"fifo 10\"\n", &[0, 1]).unwrap();
     assert_eq!(fifo.policy, Policy::Fifo(10));
 }
