@@ -46,6 +46,20 @@ fn take_all() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
+/// Directories of this process's inner sockets.
+fn inner_directories() -> Vec<String> {
+    let ours = format!("mirror-{}-", std::process::id());
+    ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .iter()
+        .filter_map(std::env::var_os)
+        .map(std::path::PathBuf::from)
+        .chain([std::env::temp_dir()])
+        .flat_map(|base| std::fs::read_dir(base).into_iter().flatten().flatten())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with(&ours))
+        .collect()
+}
+
 fn served(address: SocketAddr) {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
@@ -97,7 +111,17 @@ fn api_survives_running_out_of_descriptors() {
     taken.pop();
     let answer = ask(client);
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    // The next look at it (every 5 s) cannot be made, nor can it be started anew for a while. Each
+    // attempt cleans up after itself.
+    // What connections that end give back is taken too.
+    for _ in 0..65 {
+        taken.extend(take_all());
+        std::thread::sleep(Duration::from_millis(100));
+    }
     drop(taken);
     served(address);
+    let directories = inner_directories();
+    assert!(directories.len() <= 2, "{directories:?}");
     control.shutdown(Duration::from_secs(1));
+    assert_eq!(inner_directories(), Vec::<String>::new());
 }

@@ -32,7 +32,7 @@ const ANSWER_GRACE: Duration = Duration::from_secs(5);
 /// tiny_http must have answered by then.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests inside tiny_http at the same time: each costs it a thread.
-const MAX_INSIDE: usize = 32;
+pub(crate) const MAX_INSIDE: usize = 32;
 /// Answers held for clients, all together. Beyond it the greatest is dropped.
 const MAX_BUFFERED: usize = 128 << 20;
 /// How long accepting rests after an error such as EMFILE.

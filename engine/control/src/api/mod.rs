@@ -35,6 +35,10 @@ const WORKERS: usize = 4;
 const WORKER_PAUSE: Duration = Duration::from_secs(2);
 /// How often the supervisor looks whether something is wrong.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// First and longest wait before the supervisor tries again to start tiny_http.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Descriptors of the process beside those of API clients: shards, registry, files, a reserve.
+const OTHER_DESCRIPTORS: u64 = 128;
 /// How often the supervisor tries whether tiny_http answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,9 @@ impl Api {
     pub(crate) fn start(service: Arc<Service>) -> io::Result<Api> {
         let config = &service.config.api;
         let listener = bind(config.listen)?;
+        if let Some(warning) = descriptor_warning(config.max_connections, descriptor_limit()) {
+            tracing::warn!("{warning}");
+        }
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let server = Inner::start(service.clone())?;
@@ -83,6 +90,7 @@ impl Api {
             server,
             door: door.clone(),
             stop: stop.clone(),
+            retry: None,
         };
         let threads = vec![
             std::thread::Builder::new()
@@ -132,36 +140,76 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
+/// Descriptors that this process may have; `None`: no limit.
+fn descriptor_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// What to say when the configured number of clients needs more descriptors than there may be.
+fn descriptor_warning(max_connections: usize, limit: Option<u64>) -> Option<String> {
+    // A request inside costs both ends of its Unix connection, and tiny_http a copy of its own.
+    let needed = (max_connections + 3 * cage::MAX_INSIDE) as u64 + OTHER_DESCRIPTORS;
+    limit.filter(|limit| *limit < needed).map(|limit| {
+        format!(
+            "api.max_connections = {max_connections} may need {needed} descriptors, the process \
+             may have {limit}: lower it, or raise the limit (ulimit -n, LimitNOFILE)"
+        )
+    })
+}
+
 /// One tiny_http with its workers, on a Unix socket in a directory that only we can enter.
 struct Inner {
     path: PathBuf,
-    directory: PathBuf,
     retired: Arc<AtomicBool>,
-    server: Arc<tiny_http::Server>,
+    room: Arc<Room>,
     workers: Vec<JoinHandle<()>>,
+}
+
+/// tiny_http and its directory, in the order in which they go: to end its acceptor, tiny_http
+/// connects to its own socket, which has to be there still.
+struct Room {
+    server: tiny_http::Server,
+    _directory: PrivateDirectory,
+}
+
+/// tiny_http's socket in its directory.
+const SOCKET: &str = "http";
+
+/// A directory that only this user can enter; removed with the socket in it when dropped.
+struct PrivateDirectory(PathBuf);
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // Not remove_dir_all: it needs a descriptor, and there may be none.
+        let _ = std::fs::remove_file(self.0.join(SOCKET));
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }
 
 impl Inner {
     fn start(service: Arc<Service>) -> io::Result<Inner> {
         let directory = private_directory()?;
-        let path = directory.join("http");
+        let path = directory.0.join(SOCKET);
         let listener = UnixListener::bind(&path)?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let server = Arc::new(server);
+        let room = Arc::new(Room {
+            server: tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?,
+            _directory: directory,
+        });
         let retired = Arc::new(AtomicBool::new(false));
         let workers = (0..WORKERS)
             .map(|i| {
-                let (server, service, retired) = (server.clone(), service.clone(), retired.clone());
+                let (room, service, retired) = (room.clone(), service.clone(), retired.clone());
                 std::thread::Builder::new()
                     .name(format!("api-{i}"))
-                    .spawn(move || work(&server, &service, &retired))
+                    .spawn(move || work(&room.server, &service, &retired))
             })
-            .collect::<io::Result<Vec<_>>>()?;
+            .collect::<io::Result<Vec<_>>>()
+            // Those that did start have nothing to do.
+            .inspect_err(|_| retired.store(true, Ordering::Relaxed))?;
         Ok(Inner {
             path,
-            directory,
             retired,
-            server,
+            room,
             workers,
         })
     }
@@ -174,14 +222,14 @@ impl Inner {
     fn retire(self, wait: bool) {
         self.retired.store(true, Ordering::Relaxed);
         for _ in 0..WORKERS {
-            self.server.unblock();
+            self.room.server.unblock();
         }
         if wait {
             for worker in self.workers {
                 let _ = worker.join();
             }
         }
-        let _ = std::fs::remove_dir_all(&self.directory);
+        // The server and its directory go with the last worker that has them.
     }
 }
 
@@ -264,6 +312,16 @@ struct Supervisor {
     server: Inner,
     door: Arc<Door>,
     stop: Arc<AtomicBool>,
+    /// While tiny_http cannot be started.
+    retry: Option<Retry>,
+}
+
+/// When starting tiny_http is tried again.
+struct Retry {
+    at: Instant,
+    wait: Duration,
+    /// What was logged already.
+    error: String,
 }
 
 impl Supervisor {
@@ -274,19 +332,27 @@ impl Supervisor {
             let now = Instant::now();
             let dead = self.server.workers.iter().any(JoinHandle::is_finished);
             let suspect = self.door.suspect.swap(false, Ordering::Relaxed);
-            if !dead && !suspect && now < next_probe {
+            let due = match &self.retry {
+                Some(retry) => now >= retry.at,
+                None => dead || suspect || now >= next_probe,
+            };
+            if !due {
                 continue;
             }
             next_probe = now + PROBE_INTERVAL;
             if !self.server.answers() {
                 self.restart();
+            } else if self.retry.take().is_some() {
+                tracing::info!("the HTTP server answers again");
             }
         }
         self.server.retire(true);
     }
 
     fn restart(&mut self) {
-        tracing::error!("the HTTP server does not answer: starting it anew");
+        if self.retry.is_none() {
+            tracing::error!("the HTTP server does not answer: starting it anew");
+        }
         match Inner::start(self.service.clone()) {
             Ok(server) => {
                 let path = server.path.clone();
@@ -298,6 +364,9 @@ impl Supervisor {
                 let old = std::mem::replace(&mut self.server, server);
                 // Its workers may hang: they are left to end by themselves.
                 old.retire(false);
+                if self.retry.take().is_some() {
+                    tracing::info!("the HTTP server is started");
+                }
                 self.service
                     .counters
                     .cage
@@ -305,8 +374,14 @@ impl Supervisor {
                     .fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => {
-                tracing::error!(%error, "the HTTP server cannot be started");
-                self.door.suspect.store(true, Ordering::Relaxed);
+                let error = error.to_string();
+                let before = self.retry.take();
+                if before.as_ref().is_none_or(|retry| retry.error != error) {
+                    tracing::error!(error, "the HTTP server cannot be started");
+                }
+                let wait = before.map_or(RETRY.0, |retry| (retry.wait * 2).min(RETRY.1));
+                let at = Instant::now() + wait;
+                self.retry = Some(Retry { at, wait, error });
             }
         }
     }
@@ -329,7 +404,7 @@ fn probe(path: &std::path::Path) -> io::Result<()> {
 }
 
 /// A directory that only this user can enter.
-fn private_directory() -> io::Result<PathBuf> {
+fn private_directory() -> io::Result<PrivateDirectory> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut bases: Vec<PathBuf> = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
         .iter()
@@ -350,7 +425,7 @@ fn private_directory() -> io::Result<PathBuf> {
             let nanos = crate::clock::now().as_nanos();
             let directory = base.join(format!("mirror-{}-{number}-{nanos:x}", std::process::id()));
             match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Ok(()) => return Ok(directory),
+                Ok(()) => return Ok(PrivateDirectory(directory)),
                 Err(error) => last = error,
             }
         }

@@ -416,6 +416,15 @@ fn tiny_http_that_died_is_started_anew() {
 }
 
 #[test]
+fn too_many_clients_for_the_descriptors_are_told_at_the_start() {
+    use super::descriptor_warning;
+    assert_eq!(descriptor_warning(256, Some(1024)), None);
+    assert_eq!(descriptor_warning(4096, None), None);
+    let warning = descriptor_warning(4096, Some(1024)).unwrap();
+    assert!(warning.contains("api.max_connections = 4096") && warning.contains("1024"));
+}
+
+#[test]
 fn a_snapshot_without_a_stream_ends_it_in_the_end() {
     let engine = Engine::start(Options::default());
     engine.publish("live/cam1");
