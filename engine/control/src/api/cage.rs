@@ -40,6 +40,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// After the answer: how long the client's last bytes are read away before closing.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Sent to a client that waits with its body for leave.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// What the cage counts.
 #[derive(Debug, Default)]
 pub(crate) struct CageCounters {
@@ -284,7 +287,7 @@ impl Cage {
                 HeadResult::Complete(head) => {
                     let total = head.head_len + head.content_length;
                     if head.expects_continue && connection.input.len() < total {
-                        connection.output.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
+                        connection.output.extend(CONTINUE);
                         let _ = connection.flush();
                     }
                     connection.deadline = now + READ_TIMEOUT;
@@ -397,6 +400,7 @@ impl Cage {
             connection.fail(503, "the API gave no answer", now);
             return;
         }
+        connection.announce_close();
         connection.begin_answer(now);
         connection.write_answer(now);
     }
@@ -524,6 +528,26 @@ impl Connection {
             .chain(body.into_bytes())
             .collect();
         self.begin_answer(now);
+    }
+
+    /// Says in tiny_http's answer that the connection closes after it (RFC 9112, 9.3).
+    fn announce_close(&mut self) {
+        const HEADER: &[u8] = b"Connection: close\r\n";
+        let output = self.output.make_contiguous();
+        // A head that is not all out yet, such as 100 Continue, is not the answer's.
+        let start = if output.starts_with(CONTINUE) {
+            CONTINUE.len()
+        } else {
+            0
+        };
+        let answer = output.get(start..).unwrap_or_default();
+        let line = answer.windows(2).position(|pair| pair == b"\r\n");
+        let Some(at) = line.filter(|_| answer.starts_with(b"HTTP/1.")) else {
+            return;
+        };
+        let rest = self.output.split_off(start + at + 2);
+        self.output.extend(HEADER);
+        self.output.extend(rest);
     }
 
     fn begin_answer(&mut self, now: Instant) {

@@ -159,6 +159,11 @@ fn errors_have_the_right_status_and_shape() {
     );
     let answer = raw(engine.address(), b"\x16\x03\x01 TLS?\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let fine = raw(engine.address(), b"GET /healthz HTTP/1.1\r\n\r\n");
+    assert!(
+        fine.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\n"),
+        "{fine}"
+    );
     let old = raw(engine.address(), b"GET /healthz HTTP/1.0\r\n\r\n");
     assert!(old.contains("200 OK") && !old.contains("chunked"), "{old}");
     engine.stop();
