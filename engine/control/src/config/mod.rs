@@ -151,7 +151,7 @@ pub struct SrtConfig {
     /// Silence that breaks a connection.
     #[serde(serialize_with = "ser_duration")]
     pub peer_idle_timeout: Duration,
-    /// Connections at the same time.
+    /// Connections of each shard at the same time.
     pub max_connections: usize,
     /// Least SRT version of a peer, 0x00MMmmpp.
     #[serde(serialize_with = "ser_version")]
@@ -209,7 +209,7 @@ pub struct RtpConfig {
     pub listen: SocketAddr,
     /// RTCP port.
     pub rtcp_listen: SocketAddr,
-    /// Sources at the same time.
+    /// Sources of each shard at the same time.
     pub max_sessions: usize,
     /// Silence that ends a source.
     #[serde(serialize_with = "ser_duration")]
