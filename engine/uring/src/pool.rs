@@ -4,8 +4,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mirror_base::Chunk;
 use mirror_base::ring::CHUNK_BYTES;
@@ -15,29 +15,53 @@ use crate::memory::Region;
 /// Bytes that the pools of all shards may take beyond what each has set aside
 /// (`memory.total`); a clone is a handle on the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Headroom(Arc<AtomicUsize>);
+pub struct Headroom(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes that may still be taken.
+    left: AtomicUsize,
+    /// Memory that was taken and given back: part of `left`.
+    returned: Mutex<Vec<Chunk>>,
+}
 
 impl Headroom {
     /// `bytes` to be taken.
     pub fn new(bytes: usize) -> Self {
-        Headroom(Arc::new(AtomicUsize::new(bytes)))
+        Headroom(Arc::new(Shared {
+            left: AtomicUsize::new(bytes),
+            returned: Mutex::default(),
+        }))
     }
 
-    /// Takes `bytes`, if there are so many.
-    fn take(&self, bytes: usize) -> bool {
+    /// One chunk, if there is room for one more.
+    fn take(&self) -> Option<Chunk> {
+        let take = |left: usize| left.checked_sub(CHUNK_BYTES);
         self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
-            })
-            .is_ok()
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .ok()?;
+        let returned = self.0.returned.lock().ok().and_then(|mut r| r.pop());
+        returned.or_else(|| {
+            let region = Region::new(CHUNK_BYTES);
+            if region.is_err() {
+                self.0.left.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
+            }
+            let memory = region.ok()?.leak();
+            memory.get_mut(..CHUNK_BYTES).map(Chunk::Pooled)
+        })
+    }
+
+    /// Takes a chunk back, for any shard.
+    fn put(&self, chunk: Chunk) {
+        if let Ok(mut returned) = self.0.returned.lock() {
+            returned.push(chunk);
+            self.0.left.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
+        }
     }
 
     fn left(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn put(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.left.load(Ordering::Relaxed)
     }
 }
 
@@ -45,9 +69,10 @@ impl Headroom {
 ///
 /// What was set aside is handed out first; when it is used up the pool grows chunk by chunk from
 /// its [`Headroom`], each chunk mapped and touched as it is taken (some 15 µs), and keeps what it
-/// got.
+/// got until it is full again; what it gets back beyond that goes to the headroom for all shards.
 pub struct ChunkPool {
     free: Vec<Chunk>,
+    set_aside: usize,
     chunks: usize,
     headroom: Headroom,
 }
@@ -83,6 +108,7 @@ impl ChunkPool {
         }
         Ok(ChunkPool {
             free,
+            set_aside: chunks,
             chunks,
             headroom: Headroom::default(),
         })
@@ -101,21 +127,19 @@ impl ChunkPool {
 
     #[cold]
     fn grow(&mut self) -> Option<Chunk> {
-        if !self.headroom.take(CHUNK_BYTES) {
-            return None;
-        }
-        let Ok(region) = Region::new(CHUNK_BYTES) else {
-            self.headroom.put(CHUNK_BYTES);
-            return None;
-        };
+        let chunk = self.headroom.take()?;
         self.chunks += 1;
-        region.leak().get_mut(..CHUNK_BYTES).map(Chunk::Pooled)
+        Some(chunk)
     }
 
     /// Gives one back. A chunk from the heap goes back to the heap.
     pub fn put(&mut self, chunk: Chunk) {
         match chunk {
-            Chunk::Pooled(_) => self.free.push(chunk),
+            Chunk::Pooled(_) if self.free.len() < self.set_aside => self.free.push(chunk),
+            Chunk::Pooled(_) => {
+                self.chunks -= 1;
+                self.headroom.put(chunk);
+            }
             Chunk::Owned(_) => drop(chunk),
         }
     }
@@ -182,11 +206,15 @@ mod tests {
         assert_eq!((of_first.len(), of_second.len()), (2, 1));
         assert!(first.take().is_none());
         of_second.into_iter().for_each(|chunk| second.put(chunk));
+        assert_eq!((second.chunks(), second.free()), (0, 0));
         assert_eq!(
-            (second.chunks(), second.free()),
-            (1, 1),
-            "kept, not given back"
+            first.obtainable(),
+            1,
+            "what one shard gives back, another gets"
         );
+        assert!(first.take().is_some());
+        of_first.into_iter().for_each(|chunk| first.put(chunk));
+        assert_eq!((first.chunks(), first.free()), (2, 1));
     }
 
     #[test]
