@@ -27,6 +27,21 @@ fn sigterm_tells_the_peers_and_ends_with_0_within_the_shutdown_timeout() {
 }
 
 #[test]
+fn a_drain_that_cannot_wait_for_the_hold_still_ends_in_time_with_0() {
+    let test = Alone::begin("drain-hold");
+    let mut engine = Engine::start(&test, &["shutdown_timeout=2s", "srt.latency=6s"]);
+    let file = media::clip_h264(&test);
+    let _srt = media::loop_file(&test, "srt", &file, "mpegts", &engine.srt_url("live/cam1"));
+    engine.wait_stream("live/cam1", "packets", seconds(10), |s| {
+        s["stats"]["packets_received"].as_u64() > Some(100)
+    });
+    let begin = Instant::now();
+    let status = engine.drain(seconds(10));
+    assert_eq!(status.code(), Some(0), "{}", engine.process.tail());
+    assert!(begin.elapsed() < seconds(3), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn an_idle_engine_drains_at_once_also_on_sigint() {
     let test = Alone::begin("drain-idle");
     let mut engine = Engine::start(&test, &[]);

@@ -72,6 +72,9 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
+/// What a shard needs at the most from its deadline to its last event.
+const SHARD_ENDS_WITHIN: Duration = Duration::from_millis(250);
+
 /// A shard that ended.
 #[derive(Clone, Debug)]
 pub struct ShardStopped {
@@ -183,10 +186,12 @@ impl ControlHandle {
     }
 
     /// Tells every shard to drain and waits until all have ended, `within` at most. Publishers
-    /// are refused and `/readyz` says so meanwhile. Returns the shards that ended in time.
+    /// are refused and `/readyz` says so meanwhile. Returns the shards that ended in time: those
+    /// that still hold packets end them by force a little earlier.
     pub fn drain(&self, within: Duration) -> Vec<ShardStopped> {
         lock(&self.state).draining = true;
-        let deadline = std::time::Instant::now() + within;
+        let deadline = std::time::Instant::now() + within.max(SHARD_ENDS_WITHIN * 2);
+        let within = within.saturating_sub(SHARD_ENDS_WITHIN);
         let mut waiting = 0;
         for shard in 0..self.mailboxes.shards() {
             let shard = ShardId(u16::try_from(shard).unwrap_or(u16::MAX));
