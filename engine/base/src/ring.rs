@@ -268,6 +268,15 @@ impl SlotRing {
         self.end
     }
 
+    /// Where a new session begins: behind everything filled, given up or released.
+    pub const fn next_index(&self) -> u64 {
+        if self.end > self.floor {
+            self.end
+        } else {
+            self.floor
+        }
+    }
+
     /// The lowest index that is not released.
     pub const fn floor(&self) -> u64 {
         self.floor
@@ -490,6 +499,18 @@ impl SlotRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_session_begins_behind_what_was_released_beyond_the_last_packet() {
+        let mut ring = SlotRing::with_owned_chunks(2);
+        let meta = SlotMeta::new(Instant::ZERO, 0, 0);
+        ring.insert(0, b"x", meta).unwrap();
+        assert_eq!(ring.next_index(), 1);
+        // The last sender gave up packets 1 to 9 and was gone.
+        ring.release_before(10);
+        assert_eq!(ring.next_index(), 10);
+        ring.insert(ring.next_index(), b"y", meta).unwrap();
+    }
 
     fn put(ring: &mut SlotRing, index: u64) -> Result<(), Discard> {
         let bytes = index.to_be_bytes();

@@ -155,8 +155,13 @@ impl Inner {
     }
 }
 
-impl StreamDirectory for Directory {
-    fn reserve(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation {
+impl Directory {
+    fn reserve_at(
+        &self,
+        now: Instant,
+        stream_id: &StreamId,
+        choose: impl FnOnce(&Inner) -> ShardId,
+    ) -> Reservation {
         let mut inner = self.lock();
         if inner.is_blocked(now, stream_id) {
             return Reservation::Blocked;
@@ -173,7 +178,7 @@ impl StreamDirectory for Directory {
         if inner.places.len() >= self.max_streams {
             return Reservation::Full;
         }
-        let shard = inner.least_loaded(local);
+        let shard = choose(&inner);
         inner.places.insert(
             stream_id.clone(),
             Place {
@@ -186,6 +191,16 @@ impl StreamDirectory for Directory {
         }
         inner.next_expiry = Some(inner.next_expiry.map_or(expires, |at| at.min(expires)));
         Reservation::Owner(shard)
+    }
+}
+
+impl StreamDirectory for Directory {
+    fn reserve(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation {
+        self.reserve_at(now, stream_id, |inner| inner.least_loaded(local))
+    }
+
+    fn reserve_here(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation {
+        self.reserve_at(now, stream_id, |_| local)
     }
 
     fn confirm(&self, stream_id: &StreamId, shard: ShardId) {

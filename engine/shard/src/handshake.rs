@@ -126,10 +126,6 @@ impl<C: Clock> Core<C> {
     /// A datagram with destination socket ID 0.
     pub(crate) fn handshake(&mut self, datagram: &Datagram<'_>) {
         let now = self.now;
-        // The handshaker is cheap, but a spoofed flood must not buy replies without end.
-        if !self.inductions.take(now) {
-            return self.discard(Discard::HandshakeLimit);
-        }
         let Some(handshaker) = self.handshaker.as_mut() else {
             return self.discard(Discard::UnknownSession);
         };
@@ -140,6 +136,10 @@ impl<C: Clock> Core<C> {
             &mut self.scratch,
         );
         match action {
+            // The handshaker is cheap, but a spoofed flood must not buy replies without end.
+            Ok(HandshakeAction::Reply(_)) if !self.inductions.take(now) => {
+                self.discard(Discard::HandshakeLimit);
+            }
             Ok(HandshakeAction::Reply(len)) => {
                 self.counters.inductions += 1;
                 let len = len.min(self.scratch.len());
@@ -397,7 +397,7 @@ impl<C: Clock> Core<C> {
             .streams
             .get_mut(stream)
             .ok_or(RejectionCode::OVERLOAD)?;
-        let next_index = entry.stream.ring().end();
+        let next_index = entry.stream.ring().next_index();
         let Some(place) = self.sessions.next_key() else {
             self.abandon_stream(stream, resumed);
             return Err(RejectionCode::OVERLOAD);

@@ -56,6 +56,11 @@ impl SocketIds {
         }
     }
 
+    /// Whether steering by `number` (an SSRC) leads to another shard.
+    pub(crate) const fn is_steered_elsewhere(&self, number: u32) -> bool {
+        number % self.shards != self.shard
+    }
+
     /// A new ID for the session at `index`.
     pub(crate) const fn issue(&mut self, index: u32) -> u32 {
         // A salt of 0 is not used: an ID is never 0.

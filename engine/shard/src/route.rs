@@ -92,7 +92,7 @@ impl<C: Clock> Core<C> {
     }
 
     #[cold]
-    fn foreign(&mut self) {
+    pub(crate) fn foreign(&mut self) {
         self.counters.foreign_datagrams += 1;
         self.discard(Discard::ForeignShard);
     }
@@ -205,7 +205,8 @@ impl<C: Clock> Core<C> {
         };
         session.touched = false;
         let Some(entry) = streams.get_mut(session.stream) else {
-            return;
+            // A session without its stream serves nobody.
+            return self.end_session(key);
         };
         let (socket, peer, local) = (session.socket, session.peer, session.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {

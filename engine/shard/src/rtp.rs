@@ -28,12 +28,20 @@ impl<C: Clock> Core<C> {
     /// A packet of a source that has no session.
     #[cold]
     pub(crate) fn unknown_source(&mut self, header: &Header, datagram: &Datagram<'_>) {
+        // The kernel may misplace what came while the port's group was being made, and GRO joins
+        // sources of one address: a source must not get a second session on a wrong shard.
+        if self.ids.is_steered_elsewhere(header.ssrc) && self.config.sockets.steering {
+            return self.foreign();
+        }
         let first =
             self.candidates
                 .offer(datagram.arrival, datagram.peer, header, datagram.payload);
         let Some(first) = first else {
             return self.discard(Discard::RtpProbation);
         };
+        if !self.opened_sources.take(self.now) {
+            return self.discard(Discard::RtpProbation);
+        }
         let key = match self.open_source(header, datagram) {
             Ok(key) => key,
             Err(reason) => {
@@ -79,7 +87,14 @@ impl<C: Clock> Core<C> {
             peer_version: 0,
             latency: Duration::ZERO,
         };
-        let resumed = self.by_id.contains_key(&stream_id);
+        let existing = self.by_id.get(&stream_id);
+        if let Some(entry) = existing.and_then(|&key| self.streams.get(key))
+            && (entry.session.is_some() || entry.request.protocol != Protocol::Rtp)
+        {
+            // Somebody publishes under this name, by SRT for example.
+            return Err(Discard::ForeignSource);
+        }
+        let resumed = existing.is_some();
         let Some(stream) = self.open_stream(request.clone(), false) else {
             return Err(Discard::SessionLimit);
         };
@@ -113,7 +128,7 @@ impl<C: Clock> Core<C> {
             _ => 90_000,
         };
         let codec = hint.filter(|_| !is_ts).map(|h| h.codec);
-        let next_index = self.streams.get(stream)?.stream.ring().end();
+        let next_index = self.streams.get(stream)?.stream.ring().next_index();
         let mut options = rtp.session.clone();
         options.clock_rate = clock_rate;
         let source = mirror_rtp::Session::new(self.now, header.ssrc, &options, next_index);
@@ -167,8 +182,10 @@ impl<C: Clock> Core<C> {
         }
         let id = entry.request.stream_id.clone();
         // The kernel steers by SSRC: the packets come here whatever the directory would like.
-        let reason = match self.directory.reserve(self.now, &id, self.id) {
-            Reservation::Owner(_) => return self.announce(stream),
+        let reason = match self.directory.reserve_here(self.now, &id, self.id) {
+            Reservation::Owner(owner) if owner == self.id => return self.announce(stream),
+            // The name is taken on another shard.
+            Reservation::Owner(_) => Discard::ForeignSource,
             Reservation::Full => Discard::SessionLimit,
             Reservation::Blocked => Discard::Closed,
         };
@@ -181,9 +198,13 @@ impl<C: Clock> Core<C> {
 
     /// Whether the session of `key` is still on probation.
     fn is_unproven(&self, key: Key) -> bool {
-        let session = self.sessions.get(key);
-        let entry = session.and_then(|session| self.streams.get(session.stream));
-        entry.is_some_and(|entry| !entry.announced)
+        let Some(session) = self.sessions.get(key) else {
+            return false;
+        };
+        // A valid source that was not served yet is no longer on probation.
+        let valid = matches!(&session.proto, Proto::Rtp(source) if source.is_valid());
+        let entry = self.streams.get(session.stream);
+        !valid && entry.is_some_and(|entry| !entry.announced)
     }
 
     /// Ends the oldest session on probation; `false` when there is none.

@@ -31,6 +31,8 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
 /// Datagrams handled on one reading of the clock.
 const CLOCK_EVERY: u32 = 8;
+/// RTP sources that a shard opens in a second, and at once.
+const SOURCES_PER_SECOND: u32 = 1000;
 /// Bytes of the buffer that protocols write one datagram into.
 const SCRATCH: usize = 2048;
 
@@ -116,6 +118,8 @@ pub(crate) struct Core<C> {
     pub(crate) ids: SocketIds,
     pub(crate) handshaker: Option<mirror_srt::Handshaker>,
     pub(crate) inductions: Rate,
+    /// RTP sources that may be opened: a session costs some 10 µs to set up.
+    pub(crate) opened_sources: Rate,
     pub(crate) conclusions: Rate,
     pub(crate) pending: Pending,
     pub(crate) candidates: Candidates,
@@ -242,6 +246,7 @@ impl<C: Clock> Core<C> {
             sessions: Arena::new(capacity),
             handshaker,
             inductions: Rate::new(per_second.saturating_mul(8), now),
+            opened_sources: Rate::new(SOURCES_PER_SECOND, now),
             conclusions: Rate::new(per_second, now),
             id,
             config,
@@ -378,6 +383,9 @@ impl<C: Clock> Core<C> {
         }
         if let Some(timer) = self.wheel.next() {
             next = next.min(timer);
+        }
+        if let Some(draining) = &self.draining {
+            next = next.min(draining.deadline.max(self.now));
         }
         next
     }

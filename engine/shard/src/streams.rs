@@ -372,8 +372,16 @@ impl<C: Clock> Core<C> {
                     over.push((key, entry.last_end))
                 }
                 None => {}
-                Some(session) if entry.stream.is_stalled(now, timeout) => stalled.push(session),
-                Some(_) => {}
+                // Nothing can come before the session's latency is over.
+                Some(session) => {
+                    let hold = self.sessions.get(session).map(|s| s.proto.latency());
+                    if entry
+                        .stream
+                        .is_stalled(now, timeout + hold.unwrap_or_default())
+                    {
+                        stalled.push(session);
+                    }
+                }
             }
         }
         for (key, reason) in over {

@@ -33,6 +33,9 @@ impl StreamDirectory for Directory {
         };
         Reservation::Owner(*streams.entry(id.clone()).or_insert(wanted))
     }
+    fn reserve_here(&self, now: Instant, id: &StreamId, local: ShardId) -> Reservation {
+        self.reserve(now, id, local)
+    }
     fn confirm(&self, id: &StreamId, shard: ShardId) {
         self.0.lock().unwrap().insert(id.clone(), shard);
     }

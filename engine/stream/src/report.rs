@@ -538,6 +538,8 @@ pub trait StreamDirectory: Send + Sync + core::fmt::Debug {
     /// The shard of `stream_id`: that of the existing stream or reservation, else `local` or
     /// the least-loaded one, which is reserved.
     fn reserve(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation;
+    /// The same, but never another shard than `local` for a new stream: its packets come there.
+    fn reserve_here(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation;
     /// The stream now exists on `shard`.
     fn confirm(&self, stream_id: &StreamId, shard: ShardId);
     /// The stream (or its reservation) is gone.

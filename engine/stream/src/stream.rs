@@ -81,6 +81,9 @@ pub struct Stream {
     started_at: Instant,
     last_packet_at: Option<Instant>,
     last_unit_at: Option<Instant>,
+    /// Silence counts from here at the earliest: begin of the session, or of the stream's return
+    /// from a pause.
+    heard_from: Instant,
     /// Ended sessions added up, and what the pipeline counted.
     stats: StreamStats,
     /// The present session.
@@ -127,6 +130,7 @@ impl Stream {
             started_at: now,
             last_packet_at: None,
             last_unit_at: None,
+            heard_from: now,
             stats: StreamStats::default(),
             session: StreamStats::default(),
             discards: DiscardCounts::default(),
@@ -148,6 +152,7 @@ impl Stream {
     pub fn begin_session(&mut self, now: Instant, peer: SocketAddr, format: Format) -> u64 {
         self.peer = peer;
         self.started_at = now;
+        self.heard_from = now;
         self.stats.sessions += 1;
         if self.stats.sessions > 1 {
             self.broken = true;
@@ -165,7 +170,7 @@ impl Stream {
         }
         self.rate.reset();
         self.rate.sample(now, self.stats.bytes_received);
-        let next = self.ring.end();
+        let next = self.ring.next_index();
         // Whatever the last session left undelivered will never be.
         self.ring.release_before(next);
         next
@@ -417,6 +422,10 @@ impl Stream {
         }
         self.paused = paused;
         self.broken = true;
+        if !paused {
+            // What was dropped on purpose does not count as silence.
+            self.heard_from = self.heard_from.max(now);
+        }
         let active = matches!(self.status, Status::Active | Status::Paused);
         if active {
             let status = if paused {
@@ -493,7 +502,7 @@ impl Stream {
         } else {
             self.last_packet_at
         };
-        let since = heard.map_or(self.started_at, |at| at.max(self.started_at));
+        let since = heard.map_or(self.heard_from, |at| at.max(self.heard_from));
         !self.paused && now.saturating_since(since) > timeout
     }
 

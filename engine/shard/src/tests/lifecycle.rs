@@ -381,3 +381,61 @@ fn a_drain_tells_every_peer_delivers_what_is_held_and_ends() {
     assert_eq!(stopped, 2);
     assert_eq!(world.directory.len(), 0);
 }
+
+#[test]
+fn a_stream_that_was_paused_for_longer_than_its_timeout_goes_on() {
+    let mut options = config(1);
+    options.stream_timeout = Duration::from_millis(500);
+    let mut world = World::new(options);
+    let caller = world.call_and_wait("live/x");
+    world.callers[caller].to_send = 5_000;
+    world.run(Duration::from_millis(300));
+    let id = StreamId::new("live/x").unwrap();
+    let send = |world: &World, command| world.mailboxes.send(ShardId(0), command).unwrap();
+    send(&world, Command::Pause(id.clone()));
+    world.run(Duration::from_millis(900));
+    send(&world, Command::Resume(id.clone()));
+    world.run(Duration::from_millis(300));
+    assert!(world.callers[caller].closed.is_none());
+    assert!(world.ended("live/x").is_empty());
+    assert_eq!(world.snapshot()[0].streams[0].status, Status::Active);
+}
+
+#[test]
+fn a_latency_beyond_the_stream_timeout_is_waited_for() {
+    let mut options = config(1);
+    options.stream_timeout = Duration::from_secs(1);
+    options.srt.as_mut().unwrap().connection.latency = Duration::from_secs(2);
+    options.pool_bytes_per_shard = 256 << 20;
+    let mut world = World::new(options);
+    let caller = world.call_and_wait("live/x");
+    world.callers[caller].to_send = 4_000;
+    world.run(Duration::from_secs(3));
+    assert!(world.callers[caller].closed.is_none());
+    assert!(world.ended("live/x").is_empty());
+}
+
+#[test]
+fn a_spoofed_flood_of_inductions_does_not_keep_out_who_has_a_cookie() {
+    let mut options = config(1);
+    options.srt.as_mut().unwrap().handshakes_per_second = 10;
+    let mut world = World::new(options);
+    let caller = world.call("live/x");
+    // One step brings its induction in, before the flood does.
+    world.step();
+    world.step();
+    let mut induction = [0_u8; 64];
+    induction[0] = 0x80;
+    induction[16 + 3] = 4;
+    induction[16 + 6] = 0;
+    induction[16 + 7] = 2;
+    induction[16 + 23] = 1;
+    for _ in 0..200 {
+        for n in 0..100_u16 {
+            let from = std::net::SocketAddr::from(([203, 0, 113, 1], 10_000 + n));
+            world.send_to_engine(from, super::world::addr(super::world::SRT), &induction);
+        }
+        world.step();
+    }
+    assert!(world.callers[caller].connected);
+}

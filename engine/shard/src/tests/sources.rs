@@ -194,3 +194,65 @@ fn a_source_may_change_its_port_after_silence_but_nobody_else_may_speak_for_it()
     assert_eq!(stats.packets_unique, 100);
     assert!(stats.discards.get(Discard::ForeignSource) >= 95);
 }
+
+#[test]
+fn forty_sources_that_begin_in_one_turn_all_become_streams() {
+    let mut options = config(1);
+    options.pool_bytes_per_shard = 64 << 20;
+    let mut world = World::new(options);
+    for sequence in 0..60 {
+        for ssrc in 1..=40_u32 {
+            let from = std::net::SocketAddr::from(([192, 0, 2, 7], 4_000 + ssrc as u16));
+            world.send_to_engine(from, addr(RTP), &packet(ssrc, sequence));
+        }
+        if sequence >= 8 {
+            world.step();
+        }
+    }
+    world.run(Duration::from_millis(20));
+    let snapshot = &world.snapshot()[0];
+    assert_eq!(snapshot.streams.len(), 40);
+    assert!(
+        snapshot
+            .streams
+            .iter()
+            .all(|s| s.stats.packets_unique == 60 && s.stats.sessions == 1)
+    );
+}
+
+#[test]
+fn a_source_does_not_join_a_stream_of_its_name_that_another_publisher_brings() {
+    let mut world = World::new(super::world::config(1));
+    let caller = world.call_and_wait("rtp_0000abcd");
+    world.callers[caller].to_send = 200;
+    for n in 0..200_u16 {
+        world.send_to_engine(addr("192.0.2.7:4000"), addr(RTP), &packet(0xABCD, n));
+        world.step();
+    }
+    world.run(Duration::from_millis(200));
+    let snapshot = &world.snapshot()[0];
+    assert_eq!(snapshot.streams.len(), 1);
+    assert_eq!(snapshot.streams[0].stats.packets_unique, 200);
+    assert_eq!(snapshot.streams[0].stats.packets_duplicate, 0);
+    assert!(snapshot.counters.discards.get(Discard::ForeignSource) > 0);
+    assert_eq!(world.shards[0].core.sessions.len(), 1);
+}
+
+#[test]
+fn packets_that_the_kernel_misplaced_open_no_second_session() {
+    let mut world = World::new(config(2));
+    let from = addr("192.0.2.7:4000");
+    // As steered while the port's group was being made: to the wrong shard.
+    for sequence in 0..3 {
+        world.send_to_shard(0, from, addr(RTP), &packet(0xABCD, sequence));
+    }
+    for sequence in 3..50 {
+        world.send_to_engine(from, addr(RTP), &packet(0xABCD, sequence));
+        world.step();
+    }
+    world.run(Duration::from_millis(20));
+    let started = world.started("rtp_0000abcd");
+    assert_eq!(started.len(), 1);
+    assert_eq!(usize::from(started[0].0.0), 0xABCD % 2);
+    assert_eq!(world.snapshot()[0].counters.foreign_datagrams, 3);
+}

@@ -166,8 +166,8 @@ impl Directory {
     }
 }
 
-impl StreamDirectory for Directory {
-    fn reserve(&self, now: Instant, id: &StreamId, local: ShardId) -> Reservation {
+impl Directory {
+    fn reserve_at(&self, now: Instant, id: &StreamId, here: Option<ShardId>) -> Reservation {
         if self.blocked.lock().unwrap().contains(id) {
             return Reservation::Blocked;
         }
@@ -185,11 +185,20 @@ impl StreamDirectory for Directory {
             return Reservation::Full;
         }
         let load = |shard: usize| entries.values().filter(|(s, _)| s.index() == shard).count();
-        let rtp = id.as_str().starts_with("rtp_");
         let least = (0..self.shards).min_by_key(|&s| load(s)).unwrap_or(0);
-        let shard = if rtp { local } else { ShardId(least as u16) };
+        let shard = here.unwrap_or(ShardId(least as u16));
         entries.insert(id.clone(), (shard, Some(now + Duration::from_secs(3))));
         Reservation::Owner(shard)
+    }
+}
+
+impl StreamDirectory for Directory {
+    fn reserve(&self, now: Instant, id: &StreamId, _: ShardId) -> Reservation {
+        self.reserve_at(now, id, None)
+    }
+
+    fn reserve_here(&self, now: Instant, id: &StreamId, local: ShardId) -> Reservation {
+        self.reserve_at(now, id, Some(local))
     }
 
     fn confirm(&self, id: &StreamId, shard: ShardId) {
@@ -418,7 +427,20 @@ impl World {
             Role::Rtp => word(8),
             Role::Rtcp => word(4),
         };
-        let shard = steer.unwrap_or(hash) % shards;
+        self.send_to_shard(steer.unwrap_or(hash) % shards, from, to, bytes);
+    }
+
+    /// The kernel, when it does not steer.
+    pub(crate) fn send_to_shard(
+        &self,
+        shard: usize,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let Some(socket) = self.roles.iter().position(|&role| local_of(role) == to) else {
+            return;
+        };
         let packet = InFlight {
             at: self.now() + DELAY,
             from,
