@@ -72,7 +72,6 @@ impl<C: Clock> Core<C> {
         ensure_room(entry, &mut self.pool);
         let now = self.now;
         session.last_heard = now;
-        let list = !core::mem::replace(&mut session.touched, true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             connection.handle_datagram(
                 now,
@@ -86,8 +85,17 @@ impl<C: Clock> Core<C> {
             Ok(Err(reason)) => entry.stream.count_discard(reason),
             Err(_) => return self.session_panicked(key),
         }
-        if list {
-            self.list_touched(key);
+        if session.touched {
+            return;
+        }
+        // Most packets only fill a slot: they are due when their time has come, not now.
+        match connection.next_service(now) {
+            Some(at) if at <= now => {
+                session.touched = true;
+                self.list_touched(key);
+            }
+            Some(at) => self.wheel.arm(index, at),
+            None => {}
         }
     }
 

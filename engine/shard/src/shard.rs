@@ -21,7 +21,7 @@ use crate::handshake::{Pending, Rate};
 use crate::ids::SocketIds;
 use crate::mailbox::{EventSink, Mail, Mailboxes};
 use crate::outbox::Outbox;
-use crate::session::{RequestKey, Session};
+use crate::session::{Proto, RequestKey, Session, earliest};
 use crate::streams::StreamEntry;
 use crate::wheel::{Token, Wheel};
 
@@ -125,7 +125,7 @@ pub(crate) struct Core<C> {
     pub(crate) candidates: Candidates,
     /// RTP sessions that are not validated, oldest first; some may have been since.
     pub(crate) unproven: std::collections::VecDeque<Key>,
-    wheel: Wheel,
+    pub(crate) wheel: Wheel,
     due: Vec<Token>,
     touched: Vec<Key>,
     serving: Vec<Key>,
@@ -330,11 +330,26 @@ impl<C: Clock> Core<C> {
         let mut due = core::mem::take(&mut self.due);
         self.wheel.expire(self.now, &mut due);
         for token in due.drain(..) {
-            if let Some(key) = self.sessions.key_at(token) {
-                self.serve_one(key, driver);
+            let Some(key) = self.sessions.key_at(token) else {
+                continue;
+            };
+            // Its deadline may have moved since it was armed.
+            match self.service_due(key) {
+                Some(at) if at > self.now => self.arm(key, Some(at)),
+                _ => self.serve_one(key, driver),
             }
         }
         self.due = due;
+    }
+
+    fn service_due(&self, key: Key) -> Option<Instant> {
+        let session = self.sessions.get(key)?;
+        let stream = self.streams.get(session.stream)?;
+        let own = match &session.proto {
+            Proto::Srt(connection) => connection.next_service(self.now),
+            Proto::Rtp(source) => source.poll_timeout(),
+        };
+        earliest(own, stream.stream.poll_timeout())
     }
 
     /// Arms the timer of the session at `key`.

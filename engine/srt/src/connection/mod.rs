@@ -603,6 +603,21 @@ impl Connection {
         (due != Instant::FAR_FUTURE).then_some(due)
     }
 
+    /// When there is something to do with what was handled so far: at once if it is to transmit
+    /// or to report something, else at [`Connection::poll_timeout`].
+    #[inline]
+    pub fn next_service(&self, now: Instant) -> Option<Instant> {
+        let at_once = self.pending.any()
+            || self.receiver.has_to_transmit()
+            || self.sender.can_send()
+            || self.connected_event
+            || self.closed_event.is_some();
+        if at_once {
+            return Some(now);
+        }
+        self.poll_timeout()
+    }
+
     /// Sender: takes one message of at most `payload_size` bytes; an empty one is not sent.
     ///
     /// # Errors
