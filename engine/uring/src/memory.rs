@@ -28,6 +28,12 @@ impl Region {
         Region::map(bytes, libc::MAP_HUGETLB).or_else(|_| Region::transparent_huge(bytes))
     }
 
+    /// The same on transparent huge pages, if the host grants them: no reservation is needed, and
+    /// what is too large for the TLB with small pages is not with these.
+    pub(crate) fn large(bytes: usize) -> io::Result<Self> {
+        Region::transparent_huge(round_up(bytes.max(1), HUGE_PAGE))
+    }
+
     #[cfg(not(miri))]
     fn map(bytes: usize, extra: i32) -> io::Result<Self> {
         Region::map_flags(bytes, libc::MAP_POPULATE | extra)

@@ -80,8 +80,8 @@ pub struct ChunkPool {
 impl ChunkPool {
     /// Maps and touches `bytes`, rounded down to whole chunks.
     ///
-    /// With `huge_pages`: explicit huge pages if the host has reserved enough, else transparent
-    /// ones, else ordinary pages.
+    /// On transparent huge pages where the host grants them; with `huge_pages` on explicit ones
+    /// if it has reserved enough.
     ///
     /// # Errors
     /// What the kernel says when it cannot give the memory.
@@ -93,7 +93,7 @@ impl ChunkPool {
             let region = if huge_pages {
                 Region::huge(bytes)?
             } else {
-                Region::new(bytes)?
+                Region::large(bytes)?
             };
             // What huge pages add beyond `bytes` stays unused: `chunks` is what was asked for.
             free.extend(
