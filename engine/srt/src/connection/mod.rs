@@ -37,8 +37,8 @@ use tsbpd::TimeBase;
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
 /// ACKs whose ACKACK is not written yet.
 const MAX_ACKACKS: usize = 16;
-/// A NAK fits into one packet of the MSS: 1500 − 28 bytes of UDP payload.
-const NAK_LIMIT: usize = 1472;
+/// Headers of IPv4 and UDP, which the MSS counts.
+const IP_UDP_LEN: u32 = 28;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,6 +148,8 @@ pub struct Connection {
     connected_event: bool,
     closed_event: Option<CloseReason>,
     next_index: u64,
+    /// A NAK fits into one packet of the agreed MSS; bytes of UDP payload.
+    nak_limit: usize,
     config: Config,
 }
 
@@ -246,6 +248,7 @@ impl Connection {
             connected_event: false,
             closed_event: None,
             next_index,
+            nak_limit: 1472,
             config: config.clone(),
         }
     }
@@ -275,6 +278,7 @@ impl Connection {
             drop_too_late: has(flags::TLPKTDROP),
             peer_repeats_naks: has(flags::PERIODICNAK),
         };
+        self.nak_limit = terms.mss.saturating_sub(IP_UDP_LEN).clamp(64, 1472) as usize;
         self.sender.agree(now, &terms);
         self.peer_socket_id = agreed.peer_socket_id;
         self.latency = agreed.receive_latency;
@@ -396,9 +400,11 @@ impl Connection {
             }
             // A repeated conclusion response; PEERERROR means file mode; KMREQ and KMRSP belong
             // to encrypted connections.
-            Control::Handshake | Control::Keepalive | Control::PeerError | Control::Extension => {
+            Control::Keepalive => {
+                self.receiver.follow_turn(arrival, header.timestamp, ring);
                 Ok(())
             }
+            Control::Handshake | Control::PeerError | Control::Extension => Ok(()),
             Control::Unknown => Err(Discard::UnknownControl),
         }
     }
@@ -547,7 +553,7 @@ impl Connection {
         let mut writer = Writer::packet(out, self.header(Control::Nak, 0, clock));
         let mut ranges = 0;
         for (first, last) in self.receiver.nak_ranges() {
-            if !write_range(&mut writer, NAK_LIMIT, first, last) {
+            if !write_range(&mut writer, self.nak_limit, first, last) {
                 break;
             }
             ranges += 1;

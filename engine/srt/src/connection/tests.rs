@@ -518,3 +518,37 @@ fn our_caller_receives_from_libsrts_listener() {
     assert_eq!(connection.latency().as_millis(), 250);
     assert_eq!(events.first(), Some(&Event::Connected));
 }
+
+#[test]
+fn naks_fit_into_the_agreed_mss() {
+    let mut pair = connected(Config {
+        mss: 600,
+        payload_size: 500,
+        ..Config::default()
+    });
+    let mut out = [0; 1500];
+    // Every second packet is lost: a range of its own each.
+    for n in 0..600 {
+        pair.caller.send(pair.now, &[0; 100]).unwrap();
+        let len = pair.caller.poll_transmit(pair.now, &mut out).unwrap();
+        if n % 2 == 0 {
+            let listener = pair.listener.as_mut().unwrap();
+            let (now, ring) = (pair.now, &mut pair.ring);
+            listener
+                .handle_datagram(now, now, &out[..len], ring)
+                .unwrap();
+        }
+    }
+    let (mut longest, mut naks) = (0, 0);
+    for _ in 0..2_000 {
+        pair.now += TICK;
+        let listener = pair.listener.as_mut().unwrap();
+        listener.handle_timeout(pair.now, &mut pair.ring);
+        while let Some(len) = listener.poll_transmit(pair.now, &mut out) {
+            longest = longest.max(len);
+            naks += u32::from(out[..2] == [0x80, 3]);
+        }
+    }
+    assert!(naks > 1);
+    assert!((400..=572).contains(&longest), "{longest} bytes");
+}

@@ -11,6 +11,8 @@ const DRIFT_SPAN: u32 = 1000;
 const MAX_DRIFT_US: i64 = 5000;
 /// A sample beyond this is no drift: it is kept out.
 const DRIFT_SAMPLE_LIMIT_US: i64 = 10_000_000;
+/// How exactly a turn must lie between the peer's clock and ours to be one that was missed.
+const TURN_LIMIT_US: i64 = 2_000_000;
 /// Spec section 22: nothing is held longer after its arrival than latency + this.
 const CLAMP_US: i64 = 5_000_000;
 
@@ -81,6 +83,21 @@ impl TimeBase {
         Instant::from_micros(u64::try_from(due.min(clamp)).unwrap_or(0))
     }
 
+    /// A control packet with `timestamp` arrived: when it lies a whole turn beside our clock, data
+    /// paused over the wrap and nobody followed it (spec section 12.3 looks at data only). True
+    /// when the due times of all packets have changed.
+    pub(crate) fn follow_turn(&mut self, arrival: Instant, timestamp: u32) -> bool {
+        let beside = micros(arrival) - self.local_us(timestamp);
+        // Forward only, and only when our own clock says that the turn is over: a forged
+        // timestamp must not shift the base (spec section 22).
+        if (beside - TURN_US).abs() > TURN_LIMIT_US {
+            return false;
+        }
+        self.base_us += TURN_US;
+        self.wrapping = false;
+        true
+    }
+
     /// A packet with `timestamp` arrived; `excess_rtt_us` is (rtt − first RTT) / 2. True when
     /// the due times of all packets have changed.
     pub(crate) fn sample_drift(
@@ -91,7 +108,7 @@ impl TimeBase {
     ) -> bool {
         let sample = micros(arrival) - self.local_us(timestamp) - excess_rtt_us;
         if sample.abs() > DRIFT_SAMPLE_LIMIT_US {
-            return false;
+            return self.follow_turn(arrival, timestamp);
         }
         self.trace(sample)
     }
@@ -170,6 +187,35 @@ mod tests {
                 time.base_us - 1_000_000,
                 row["base_shift_us"].as_i64().unwrap()
             );
+        }
+    }
+
+    #[test]
+    fn a_wrap_during_a_pause_of_the_data_is_followed_by_control_packets() {
+        let turn = 1_u64 << 32;
+        let mut time = base();
+        // Data stopped a minute before the wrap, and comes again a minute behind it.
+        let (timestamp, sent) = (60_000_000_u32, 1_000_000 + turn + 60_000_000);
+        let arrival = Instant::from_micros(sent);
+        assert!(time.follow_turn(arrival, timestamp));
+        assert!(!time.follow_turn(arrival, timestamp), "once");
+        let data = timestamp + 1_000;
+        time.observe(data, arrival);
+        assert_eq!(time.due(data, arrival).as_micros(), sent + 1_000 + 120_000);
+        // Or only the end of the wrap was missed.
+        let mut time = base();
+        let before = u32::MAX - 10_000_000;
+        time.observe(before, Instant::from_micros(1_000_000 + u64::from(before)));
+        assert!(time.wrapping);
+        assert!(time.follow_turn(arrival + Duration::from_secs(40), timestamp + 40_000_000));
+        assert!(!time.wrapping);
+    }
+
+    #[test]
+    fn a_timestamp_that_is_neither_near_nor_a_turn_away_moves_nothing() {
+        let mut time = base();
+        for timestamp in [1 << 31, u32::MAX, 500_000_000] {
+            assert!(!time.follow_turn(Instant::from_micros(2_000_000), timestamp));
         }
     }
 

@@ -146,6 +146,13 @@ impl Receiver {
         }
     }
 
+    /// A control packet's timestamp, for the turn of the peer's clock.
+    pub(crate) fn follow_turn(&mut self, arrival: Instant, timestamp: u32, ring: &SlotRing) {
+        if self.time.follow_turn(arrival, timestamp) {
+            self.refresh_head(ring);
+        }
+    }
+
     /// DROPREQ (spec section 11.6): the sender no longer has `first..=last`.
     pub(crate) fn drop_request(
         &mut self,
