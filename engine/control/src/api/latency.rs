@@ -1,10 +1,14 @@
 //! Latency histograms on request (D13): shards are asked through their mailboxes and have a
-//! second to answer; what comes is merged and shown as JSON or in HdrHistogram's own text form.
+//! second to answer; what comes is merged and shown as JSON or in HdrHistogram's own text and
+//! compressed forms.
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use crossbeam_channel::bounded;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializeError, V2DeflateSerializer};
 use mirror_base::{ShardId, StreamId};
 use mirror_stream::report::{Command, LatencySet};
 use serde_json::{Map, Value, json};
@@ -133,6 +137,13 @@ fn summary(h: &Histogram<u32>) -> Value {
         "p9999": known(h.value_at_quantile(0.9999)),
         "max": known(h.max()),
     })
+}
+
+/// HdrHistogram's V2 form, deflated, in base64: what its log readers and plotters take.
+pub(crate) fn to_v2(h: &Histogram<u32>) -> Result<String, V2DeflateSerializeError> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new().serialize(h, &mut bytes)?;
+    Ok(BASE64_STANDARD.encode(bytes))
 }
 
 /// HdrHistogram's percentile distribution, as its plotters read it. Values in µs.

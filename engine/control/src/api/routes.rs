@@ -237,7 +237,7 @@ impl Service {
             latency::ask_stream(&*self.mailboxes, shard, id, options.reset, SHARD_TIMEOUT)
         });
         match answer {
-            Some(Ok(set)) if options.hgrm => options.hgrm_of(&set),
+            Some(Ok(set)) if options.format != LatencyFormat::Json => options.histogram_of(&set),
             Some(Ok(set)) => {
                 let mut map = latency::to_json(&set);
                 map.insert("id".to_owned(), json!(id.as_str()));
@@ -273,8 +273,8 @@ impl Service {
         else {
             return Response::error(503, "no shard answered within 1 s");
         };
-        if options.hgrm {
-            return options.hgrm_of(&merged);
+        if options.format != LatencyFormat::Json {
+            return options.histogram_of(&merged);
         }
         let shards: Vec<Value> = answers
             .iter()
@@ -553,9 +553,19 @@ fn shard_details(entry: &ShardEntry) -> Map<String, Value> {
     }
 }
 
+/// In which form latencies are given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LatencyFormat {
+    Json,
+    /// HdrHistogram's percentile text.
+    Hgrm,
+    /// HdrHistogram's V2 compressed form in base64, as in its interval logs.
+    V2,
+}
+
 #[derive(Debug)]
 struct LatencyOptions {
-    hgrm: bool,
+    format: LatencyFormat,
     reset: bool,
     stage: String,
 }
@@ -563,15 +573,16 @@ struct LatencyOptions {
 impl LatencyOptions {
     fn parse(query: &Query) -> Result<Self, String> {
         let mut options = LatencyOptions {
-            hgrm: false,
+            format: LatencyFormat::Json,
             reset: false,
             stage: "total".to_owned(),
         };
         for (key, value) in query {
             match (key.as_str(), value.as_str()) {
-                ("format", "json") => options.hgrm = false,
-                ("format", "hgrm") => options.hgrm = true,
-                ("format", _) => return Err(format!("format={value}: must be json or hgrm")),
+                ("format", "json") => options.format = LatencyFormat::Json,
+                ("format", "hgrm") => options.format = LatencyFormat::Hgrm,
+                ("format", "v2") => options.format = LatencyFormat::V2,
+                ("format", _) => return Err(format!("format={value}: must be json, hgrm or v2")),
                 ("reset", "true" | "1" | "") => options.reset = true,
                 ("reset", "false" | "0") => options.reset = false,
                 ("stage", stage) if latency::STAGES.contains(&stage) => {
@@ -589,8 +600,16 @@ impl LatencyOptions {
         Ok(options)
     }
 
-    fn hgrm_of(&self, set: &mirror_stream::report::LatencySet) -> Response {
+    /// One stage's histogram in a form of HdrHistogram's own.
+    fn histogram_of(&self, set: &mirror_stream::report::LatencySet) -> Response {
         let histogram = latency::stage(set, &self.stage).unwrap_or(&set.total);
-        Response::text("text/plain; charset=utf-8", latency::to_hgrm(histogram))
+        let text = match self.format {
+            LatencyFormat::V2 => match latency::to_v2(histogram) {
+                Ok(text) => text,
+                Err(error) => return Response::error(500, &format!("histogram: {error}")),
+            },
+            LatencyFormat::Hgrm | LatencyFormat::Json => latency::to_hgrm(histogram),
+        };
+        Response::text("text/plain; charset=utf-8", text)
     }
 }

@@ -228,6 +228,14 @@ fn latency_is_merged_and_a_stuck_shard_costs_a_second_not_more() {
         hgrm.contains("Percentile") && hgrm.contains("#[Max     =      300.000"),
         "{hgrm}"
     );
+    let (_, v2) = call(&engine, "GET", "/api/v1/latency?format=v2");
+    let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, v2.trim()).unwrap();
+    let read: hdrhistogram::Histogram<u64> = hdrhistogram::serialization::Deserializer::new()
+        .deserialize(&mut bytes.as_slice())
+        .unwrap();
+    assert_eq!((read.len(), read.max()), (3, 300));
+    let (status, said) = call(&engine, "GET", "/api/v1/latency?format=xml");
+    assert!(status == 400 && said.contains("v2"), "{said}");
     engine.stop();
 
     let engine = Engine::start(Options::default());
