@@ -9,6 +9,9 @@ use mirror_base::Instant;
 
 const ARRIVALS: usize = 16;
 const PROBES: usize = 64;
+/// New intervals until the capacity is worked out again: it is asked for with each ACK, and three
+/// of 64 intervals change it little.
+const PROBES_UNTIL_NEWS: usize = 16;
 const NANOS: u64 = 1_000_000_000;
 
 /// The last 16 intervals between original packets.
@@ -72,6 +75,7 @@ pub(crate) struct LinkCapacity {
     first: Option<Instant>,
     at: usize,
     intervals: [u32; PROBES],
+    pps: u32,
 }
 
 impl LinkCapacity {
@@ -80,6 +84,7 @@ impl LinkCapacity {
             first: None,
             at: 0,
             intervals: [1_000_000; PROBES],
+            pps: 1000,
         }
     }
 
@@ -98,6 +103,9 @@ impl LinkCapacity {
         let nanos = arrival.as_nanos().saturating_sub(first.as_nanos());
         self.intervals[self.at % PROBES] = nanos.min(u64::from(u32::MAX)) as u32;
         self.at = (self.at + 1) % PROBES;
+        if self.at.is_multiple_of(PROBES_UNTIL_NEWS) {
+            self.pps = self.work_out();
+        }
     }
 
     /// Something came between.
@@ -106,8 +114,14 @@ impl LinkCapacity {
         self.first = None;
     }
 
-    /// Packets a second. The median counts as one more sample, as in libsrt.
-    pub(crate) fn capacity_pps(&self) -> u32 {
+    /// Packets a second.
+    pub(crate) const fn capacity_pps(&self) -> u32 {
+        self.pps
+    }
+
+    /// The median counts as one more sample, as in libsrt.
+    #[cold]
+    fn work_out(&self) -> u32 {
         let mut sorted = self.intervals;
         sorted.sort_unstable();
         let median = u64::from(sorted[PROBES / 2]);
