@@ -95,3 +95,29 @@ fn an_access_control_stream_id_names_the_stream_and_its_other_keys_become_tags()
     let tags = record["tags"].to_string();
     assert!(tags.contains("site=east"), "{record:#}");
 }
+
+#[test]
+fn every_dial_of_the_core_map_lets_the_engine_start_and_take_no_more_memory() {
+    let test = Alone::begin("dials");
+    let mut dials = vec![
+        "[ring]\ngro = true",
+        "[ring]\nbusy_poll = \"50us\"",
+        "[ring]\nmin_wait = \"0s\"\nbuffers = 16",
+        "[sockets]\nsteering = false",
+        "[memory]\nhuge_pages = true",
+    ];
+    // The kernel lets root only.
+    if rustix::process::geteuid().is_root() {
+        dials.push("[scheduling]\nmlock = true");
+        dials.push("[scheduling]\npolicy = \"fifo 1\"");
+    }
+    for dial in dials {
+        let map = format!("[control]\ncores = [0]\n[[shard]]\ncore = 0\n{dial}\n");
+        let map = test.write("pinning.toml", &map);
+        let mut engine = Engine::start_with(&test, &[], &["--pinning", &map.display().to_string()]);
+        let resident = engine.process.resident_bytes() >> 20;
+        assert!(resident < 400, "{dial}: {resident} MiB resident");
+        let status = engine.drain(seconds(10));
+        assert_eq!(status.code(), Some(0), "{dial}: {}", engine.process.tail());
+    }
+}

@@ -166,7 +166,10 @@ fn pin_control(cores: &[u32]) -> Result<(), Failure> {
 /// `scheduling.mlock`.
 fn lock_memory() -> Result<(), Failure> {
     use rustix::mm::{MlockAllFlags, mlockall};
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).map_err(|error| {
+    // Pages are locked as they come into use: what is only reserved (a gigabyte, by the allocator)
+    // must not be made resident. Packet memory is touched at the start anyway.
+    let what = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    mlockall(what).map_err(|error| {
         Failure::usage(anyhow::anyhow!(
             "scheduling.mlock: memory cannot be locked: {error}; raise the memlock limit \
              (`ulimit -l unlimited`, or `LimitMEMLOCK=infinity` in the service unit)"
