@@ -165,6 +165,7 @@ impl Sender {
             call.stream_id,
             call.config,
             0,
+            None,
         );
         let transport = Transport::Srt {
             connection: Box::new(connection),

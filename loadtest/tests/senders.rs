@@ -59,8 +59,15 @@ impl Listener {
                             drop(self.socket.send_to(&out[..n], peer));
                         } else if self.connection.is_none() {
                             let config = Config::default();
-                            self.connection =
-                                Connection::accept(now, &request, 0x77, &config, 0).ok();
+                            self.connection = Connection::accept(
+                                now,
+                                &request,
+                                0x77,
+                                &config,
+                                0,
+                                mirror_srt::Security::clear(),
+                            )
+                            .ok();
                         }
                     }
                     Err(discard) => panic!("handshake discarded: {discard:?}"),

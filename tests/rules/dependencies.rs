@@ -18,8 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("stream", &["base", "srt", "rtp", "media"]),
     ("uring", &["base"]),
     ("shard", &["base", "srt", "rtp", "media", "stream", "uring"]),
-    // Control knows command, snapshot and record types, not the shard.
-    ("control", &["base", "media", "stream"]),
+    // Control knows command, snapshot and record types, and derives keys for `srt`; not the shard.
+    ("control", &["base", "srt", "media", "stream"]),
     (
         "daemon",
         &[

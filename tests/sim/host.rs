@@ -81,6 +81,7 @@ impl World {
                 "live/sim",
                 &config,
                 0,
+                None,
             ),
             receiver: None,
             forward,
@@ -189,7 +190,14 @@ impl World {
                 receiver.handle_repeated_conclusion(self.now);
             }
             (None, _) => {
-                let accepted = Connection::accept(self.now, &request, RECEIVER_ID, &self.config, 0);
+                let accepted = Connection::accept(
+                    self.now,
+                    &request,
+                    RECEIVER_ID,
+                    &self.config,
+                    0,
+                    mirror_srt::Security::clear(),
+                );
                 self.receiver = Some(accepted.expect("a plain caller is accepted"));
                 self.request = Some(request);
             }

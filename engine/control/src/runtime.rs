@@ -192,6 +192,8 @@ impl Runtime {
                 let kind = status_event(Status::Active, status);
                 self.publish(now, &stream_id, kind, json!({ "reason": reason.name() }));
             }
+            // Nothing orders calls yet.
+            Event::CallFailed { .. } => {}
             Event::Snapshot(snapshot) => self.snapshot(now, snapshot),
             Event::Stopped { shard, error } => {
                 if let Some(error) = &error {
@@ -355,6 +357,7 @@ impl Runtime {
     }
 
     fn answer(&self, shard: ShardId, ticket: u64, decision: Result<(), u32>) {
+        let decision = decision.map(|()| Box::new(mirror_srt::Security::clear()));
         // A shard that is gone needs no answer.
         let _ = self
             .mailboxes

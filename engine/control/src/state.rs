@@ -542,6 +542,8 @@ fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
         last_packet_at: None,
         tracks: Vec::new(),
         container: None,
+        srt: None,
+        encryption: "none",
         stats: StreamStats {
             latency_ms,
             sessions: 1,

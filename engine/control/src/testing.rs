@@ -157,7 +157,7 @@ impl Engine {
             request,
         });
         match self.command(|c| matches!(c, Command::Authorised { ticket: t, .. } if *t == ticket)) {
-            Command::Authorised { decision, .. } => decision,
+            Command::Authorised { decision, .. } => decision.map(|_| ()),
             other => panic!("{other:?}"),
         }
     }
@@ -254,6 +254,7 @@ pub(crate) fn request(id: &str) -> PublishRequest {
         tags: vec!["studio=1".to_owned()],
         peer_version: 0x0001_0503,
         latency: Duration::from_millis(120),
+        key_material: None,
     }
 }
 
@@ -286,6 +287,8 @@ pub(crate) fn stream(id: &str) -> StreamSnapshot {
             ..Track::default()
         }],
         container: Some("mpegts"),
+        srt: None,
+        encryption: "none",
         stats: StreamStats {
             packets_received: 1000,
             packets_unique: 1000,

@@ -2,7 +2,7 @@
 
 use mirror_base::{Instant, StreamId};
 use mirror_stream::report::{
-    Command, EndReason, Event, ShardSnapshot, SocketSnapshot, StreamSnapshot,
+    CallFailure, Command, EndReason, Event, ShardSnapshot, SocketSnapshot, StreamSnapshot,
 };
 
 use crate::arena::Key;
@@ -17,6 +17,14 @@ impl<C: Clock> Core<C> {
     pub(crate) fn command<D: Driver>(&mut self, command: Command, driver: &mut D) {
         match command {
             Command::Authorised { ticket, decision } => self.authorised(ticket, decision, driver),
+            Command::Call(call) => {
+                self.events.must(Event::CallFailed {
+                    shard: self.id,
+                    ticket: call.ticket,
+                    stream_id: call.stream_id,
+                    failure: CallFailure::NoRoom,
+                });
+            }
             Command::Terminate { stream_id, reason } => self.terminate(&stream_id, reason, driver),
             Command::Pause(id) => self.set_paused(&id, true),
             Command::Resume(id) => self.set_paused(&id, false),

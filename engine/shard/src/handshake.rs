@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use mirror_base::{Discard, Instant, StreamId};
 use mirror_media::Format;
-use mirror_srt::{ConnectRequest, Connection, HandshakeAction, RejectionCode, StreamIdFields};
+use mirror_srt::{
+    ConnectRequest, Connection, HandshakeAction, RejectionCode, Security, StreamIdFields,
+};
 use mirror_stream::report::{EndReason, Event, Mode, Protocol, PublishRequest, Reservation};
 use mirror_uring::Datagram;
 
@@ -352,6 +354,7 @@ impl<C: Clock> Core<C> {
             tags: conclusion.tags.clone(),
             peer_version: request.version,
             latency,
+            key_material: request.key_material.clone(),
         }
     }
 
@@ -359,7 +362,7 @@ impl<C: Clock> Core<C> {
     pub(crate) fn authorised<D: Driver>(
         &mut self,
         ticket: u64,
-        decision: Result<(), u32>,
+        decision: Result<Box<Security>, u32>,
         driver: &mut D,
     ) {
         // Late answers name a ticket that has expired: the peer has given up.
@@ -369,8 +372,8 @@ impl<C: Clock> Core<C> {
         // Another publisher may have been faster while this one waited.
         let decision = decision
             .map_err(RejectionCode)
-            .and_then(|()| self.may_publish(&conclusion));
-        let accepted = decision.and_then(|()| self.accept(&conclusion, driver));
+            .and_then(|security| self.may_publish(&conclusion).map(|()| security));
+        let accepted = decision.and_then(|security| self.accept(&conclusion, *security, driver));
         if let Err(code) = accepted {
             self.refuse(&conclusion, code);
         }
@@ -379,6 +382,7 @@ impl<C: Clock> Core<C> {
     fn accept<D: Driver>(
         &mut self,
         conclusion: &Conclusion,
+        security: Security,
         driver: &mut D,
     ) -> Result<(), RejectionCode> {
         let now = self.now;
@@ -404,7 +408,14 @@ impl<C: Clock> Core<C> {
         };
         let socket_id = self.ids.issue(place.index());
         let request = &conclusion.request;
-        let connection = Connection::accept(now, request, socket_id, &srt.connection, next_index);
+        let connection = Connection::accept(
+            now,
+            request,
+            socket_id,
+            &srt.connection,
+            next_index,
+            security,
+        );
         let connection = match connection {
             Ok(connection) => connection,
             Err(code) => {

@@ -86,6 +86,7 @@ impl<C: Clock> Core<C> {
             tags: Vec::new(),
             peer_version: 0,
             latency: Duration::ZERO,
+            key_material: None,
         };
         let existing = self.by_id.get(&stream_id);
         if let Some(entry) = existing.and_then(|&key| self.streams.get(key))

@@ -426,6 +426,8 @@ fn bare_snapshot(request: &PublishRequest, now: Instant) -> StreamSnapshot {
         last_packet_at: None,
         tracks: Vec::new(),
         container: None,
+        srt: None,
+        encryption: "none",
         stats: StreamStats::default(),
     }
 }

@@ -212,6 +212,7 @@ impl Publisher {
             stream_id,
             &mirror_srt::Config::default(),
             0,
+            None,
         );
         let ring = SlotRing::with_owned_chunks(2);
         Publisher {
@@ -276,7 +277,7 @@ fn run(
                         shard,
                         Command::Authorised {
                             ticket,
-                            decision: Ok(()),
+                            decision: Ok(Box::new(mirror_srt::Security::clear())),
                         },
                     )
                     .unwrap();

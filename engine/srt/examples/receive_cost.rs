@@ -61,7 +61,7 @@ fn connected(now: Instant) -> Connection {
     let config = Config::default();
     let mut handshaker = Handshaker::new(config.clone(), [0; 16]);
     let initial = PacketSequenceNumber::new(1000);
-    let mut caller = Connection::connect(now, peer, CALLER, initial, "live/a", &config, 0);
+    let mut caller = Connection::connect(now, peer, CALLER, initial, "live/a", &config, 0, None);
     let (mut out, mut reply, mut none) = ([0; 1500], [0; 1500], SlotRing::new());
     loop {
         let len = caller.poll_transmit(now, &mut out).expect("a request");
@@ -72,7 +72,15 @@ fn connected(now: Instant) -> Connection {
                     .expect("induction");
             }
             Ok(HandshakeAction::Conclude(request)) => {
-                return Connection::accept(now, &request, LISTENER, &config, 0).expect("accepted");
+                return Connection::accept(
+                    now,
+                    &request,
+                    LISTENER,
+                    &config,
+                    0,
+                    mirror_srt::Security::clear(),
+                )
+                .expect("accepted");
             }
             Err(reason) => panic!("{reason:?}"),
         }

@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use crate::crypto::KeyLength;
+
 /// Options of a connection; libsrt's names and defaults (spec section 20).
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +30,14 @@ pub struct Config {
     pub send_buffer_packets: u32,
     /// Sender: MAXBW in bytes a second; 0 unlimited.
     pub max_bandwidth: u64,
+    /// Packets encrypted with one key (KMREFRESHRATE).
+    pub refresh_packets: u32,
+    /// The next key is announced so many packets before it is used (KMPREANNOUNCE).
+    pub announce_packets: u32,
+    /// Listener: key length advertised to callers that have chosen none (PBKEYLEN).
+    pub advertised_key_length: Option<KeyLength>,
+    /// Largest reorder tolerance, packets (LOSSMAXTTL); 0: a gap is reported at once.
+    pub loss_max_ttl: u32,
 }
 
 impl Default for Config {
@@ -44,6 +54,10 @@ impl Default for Config {
             min_version: 0x0001_0000,
             send_buffer_packets: 8192,
             max_bandwidth: 0,
+            refresh_packets: 1 << 24,
+            announce_packets: 1 << 16,
+            advertised_key_length: None,
+            loss_max_ttl: 0,
         }
     }
 }

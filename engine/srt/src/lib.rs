@@ -12,6 +12,7 @@
 
 mod config;
 mod connection;
+mod crypto;
 mod handshake;
 mod packet;
 mod reject;
@@ -22,6 +23,10 @@ mod test_support;
 
 pub use config::Config;
 pub use connection::{CloseReason, Connection, Event, SendError};
+pub use crypto::{
+    CallerSecurity, Cipher, CipherPolicy, KeyLength, ListenerPolicy, Passphrase, PassphraseLength,
+    Security,
+};
 pub use handshake::{ConnectRequest, HandshakeAction, Handshaker};
 pub use packet::destination_socket_id;
 pub use reject::RejectionCode;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mirror_base::discard::DiscardCounts;
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_media::{Codec, Track};
+use mirror_srt::{CallerSecurity, Security};
 
 /// Which protocol brings a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -179,9 +180,13 @@ pub enum Command {
     Authorised {
         /// The ticket of the request.
         ticket: u64,
-        /// Accept, or refuse with an SRT rejection code (wire value minus 1000).
-        decision: Result<(), u32>,
+        /// Accept with these keys, or refuse with an SRT rejection code (wire value minus 1000).
+        decision: Result<Box<Security>, u32>,
     },
+    /// Call an SRT listener and take its stream. Answered by [`Event::Started`] (mode caller,
+    /// the stream's life begins or goes on) or by [`Event::CallFailed`]. `Terminate` for the
+    /// same stream cancels it.
+    Call(Box<CallRequest>),
     /// End a stream's session: the peer is told; not re-admitted for `block_for`.
     Terminate {
         /// Which stream.
@@ -226,7 +231,18 @@ pub enum Event {
         /// Everything known of the publisher.
         request: PublishRequest,
     },
-    /// A session was accepted and its stream exists.
+    /// A call came to nothing: no stream began.
+    CallFailed {
+        /// Which shard.
+        shard: ShardId,
+        /// The call's ticket.
+        ticket: u64,
+        /// Which stream it was to bring.
+        stream_id: StreamId,
+        /// Why.
+        failure: CallFailure,
+    },
+    /// A session was accepted, or a call answered, and its stream exists.
     Started {
         /// Which shard.
         shard: ShardId,
@@ -270,6 +286,41 @@ pub enum Event {
     },
 }
 
+/// An SRT listener to call.
+#[derive(Debug)]
+pub struct CallRequest {
+    /// Names the call in the answer.
+    pub ticket: u64,
+    /// The stream that it brings.
+    pub stream_id: StreamId,
+    /// Whom to call.
+    pub peer: SocketAddr,
+    /// The SRT stream ID to present; may be empty.
+    pub srt_stream_id: String,
+    /// Receive latency; `None`: the configured one.
+    pub latency: Option<Duration>,
+    /// Encryption; `None`: clear.
+    pub security: Option<CallerSecurity>,
+    /// Tags of the stream.
+    pub tags: Vec<String>,
+}
+
+/// Why a call brought no stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallFailure {
+    /// No answer within the connection timeout.
+    Timeout,
+    /// The listener refused; SRT rejection code (wire value minus 1000). Also what our own side
+    /// found wrong with its answer (BADSECRET, UNSECURE, VERSION ...).
+    Rejected(u32),
+    /// The stream is live here, or being called already.
+    Conflict,
+    /// No room for another session.
+    NoRoom,
+    /// Cancelled by control, or the shard is draining.
+    Cancelled,
+}
+
 /// A publisher at the door.
 #[derive(Clone, Debug)]
 pub struct PublishRequest {
@@ -291,6 +342,9 @@ pub struct PublishRequest {
     pub peer_version: u32,
     /// Negotiated receive latency; zero for RTP.
     pub latency: Duration,
+    /// The KMREQ block of an SRT conclusion, for [`Security::negotiate`]; `None` if the caller
+    /// wants no encryption.
+    pub key_material: Option<Vec<u8>>,
 }
 
 /// Counters and gauges of one stream's session and pipeline. Counters only grow over the
@@ -404,6 +458,11 @@ pub struct StreamSnapshot {
     pub container: Option<&'static str>,
     /// Figures.
     pub stats: StreamStats,
+    /// Figures of the present (or last) SRT session alone, under libsrt's names.
+    pub srt: Option<Box<mirror_srt::Statistics>>,
+    /// Encryption of the present (or last) SRT session: "aes-ctr-128" ... "aes-gcm-256";
+    /// "none".
+    pub encryption: &'static str,
 }
 
 impl StreamSnapshot {

@@ -569,6 +569,8 @@ impl Stream {
             tracks: self.tracks().to_vec(),
             container: self.pipeline.as_ref().and_then(Pipeline::container),
             stats: self.stats(),
+            srt: None,
+            encryption: "none",
         }
     }
 }

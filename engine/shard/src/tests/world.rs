@@ -386,6 +386,7 @@ impl World {
             stream_id,
             &mirror_srt::Config::default(),
             0,
+            None,
         );
         self.callers.push(Caller {
             connection,
@@ -515,6 +516,7 @@ impl World {
                     ref request,
                 } => {
                     if let Some(decision) = (self.policy)(request) {
+                        let decision = decision.map(|()| Box::new(mirror_srt::Security::clear()));
                         let command = Command::Authorised { ticket, decision };
                         self.mailboxes.send(shard, command).unwrap();
                     }

@@ -20,6 +20,7 @@ use core::time::Duration;
 use mirror_base::{Delivery, Discard, Instant, PacketSequenceNumber, SlotRing};
 
 use crate::config::Config;
+use crate::crypto::{CallerSecurity, Security};
 use crate::handshake::ConnectRequest;
 use crate::handshake::caller::{Agreed, Caller, Outcome};
 use crate::handshake::flags;
@@ -165,7 +166,9 @@ impl Connection {
         socket_id: u32,
         config: &Config,
         next_index: u64,
+        security: Security,
     ) -> Result<Self, RejectionCode> {
+        let _ = security;
         request.check(config)?;
         let latencies = request.latencies(config);
         let agreed = Agreed {
@@ -202,7 +205,9 @@ impl Connection {
         srt_stream_id: &str,
         config: &Config,
         next_index: u64,
+        security: Option<CallerSecurity>,
     ) -> Self {
+        let _ = security;
         // Spec section 3: the highest number is not allowed as initial one.
         let initial = if initial_sequence.get() == PacketSequenceNumber::MAX {
             PacketSequenceNumber::new(0)

@@ -62,7 +62,16 @@ impl Pair {
             wire: BTreeMap::new(),
             count: 0,
             handshaker: Handshaker::new(config.clone(), [1; 16]),
-            caller: Connection::connect(now, address(), CALLER, initial, "live/a", &config, 0),
+            caller: Connection::connect(
+                now,
+                address(),
+                CALLER,
+                initial,
+                "live/a",
+                &config,
+                0,
+                None,
+            ),
             listener: None,
             config,
             ring: SlotRing::with_owned_chunks(150),
@@ -152,8 +161,14 @@ impl Pair {
                 if let Some(listener) = &mut self.listener {
                     listener.handle_repeated_conclusion(self.now);
                 } else {
-                    let accepted =
-                        Connection::accept(self.now, &request, LISTENER, &self.config, 0);
+                    let accepted = Connection::accept(
+                        self.now,
+                        &request,
+                        LISTENER,
+                        &self.config,
+                        0,
+                        crate::Security::clear(),
+                    );
                     self.listener = Some(accepted.unwrap());
                 }
             }

@@ -161,7 +161,14 @@ impl Replay {
             }
             HandshakeAction::Conclude(request) => {
                 self.key = Some(request.key());
-                let accepted = Connection::accept(now, &request, SOCKET_ID, &self.config, 500);
+                let accepted = Connection::accept(
+                    now,
+                    &request,
+                    SOCKET_ID,
+                    &self.config,
+                    500,
+                    crate::Security::clear(),
+                );
                 self.outcome.connection = Some(accepted.unwrap());
             }
         }

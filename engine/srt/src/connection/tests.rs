@@ -490,7 +490,8 @@ fn our_caller_receives_from_libsrts_listener() {
         ..Config::default()
     };
     let initial = PacketSequenceNumber::new(initial);
-    let mut connection = Connection::connect(start, listener, CALLER, initial, "", &config, 0);
+    let mut connection =
+        Connection::connect(start, listener, CALLER, initial, "", &config, 0, None);
     let mut ring = SlotRing::with_owned_chunks(20);
     let (mut payload, mut out, mut events) = (Vec::new(), [0; 1500], Vec::new());
     let mut drain = |connection: &mut Connection, now: Instant, ring: &mut SlotRing| {

@@ -268,10 +268,6 @@ impl ConnectRequest {
         if self.group_id.is_some() {
             return Err(RejectionCode::GROUP);
         }
-        // Spec section 8: the caller has a passphrase and we have none.
-        if self.key_material.is_some() {
-            return Err(RejectionCode::UNSECURE);
-        }
         Ok(())
     }
 

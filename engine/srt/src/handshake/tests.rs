@@ -421,7 +421,8 @@ fn latency_is_the_greater_wish_and_is_clamped() {
     let conclusion = with(&[hs(0x0001_0501, 0xBF, 550, 250)]);
     let request = accepted(&conclusion, config.clone());
     assert_eq!(request.negotiated_latency(&config).as_millis(), 300);
-    let mut connection = Connection::accept(NOW, &request, 5, &config, 0).unwrap();
+    let mut connection =
+        Connection::accept(NOW, &request, 5, &config, 0, crate::Security::clear()).unwrap();
     let mut out = [0; 1500];
     let len = connection.poll_transmit(NOW, &mut out).unwrap();
     let (_, cif) = Header::parse(&out[..len]).unwrap();
@@ -474,7 +475,14 @@ fn random_and_mutated_handshakes_never_panic() {
         if let Ok(HandshakeAction::Conclude(request)) =
             listener.handle_datagram(NOW, peer(), &datagram, &mut out)
         {
-            let _ = Connection::accept(NOW, &request, 9, &Config::default(), 0);
+            let _ = Connection::accept(
+                NOW,
+                &request,
+                9,
+                &Config::default(),
+                0,
+                crate::Security::clear(),
+            );
         }
     }
 }
