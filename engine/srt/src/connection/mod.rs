@@ -1,35 +1,37 @@
 //! One SRT peer: established by the handshake, then receiver and sender until it ends (spec
 //! sections 5 to 15). The shard feeds it datagrams and time and drains it after each mutation.
 //!
-//! The receiving half is `receive`, the sending half `send`; here are the control packets,
-//! keepalive, idle timeout, shutdown, and the order in which things are transmitted.
+//! The receiving half is `receive`, the sending half `send`; `incoming` takes datagrams, `outgoing`
+//! writes them. Here are the connection itself, its beginning and its end: handshake done,
+//! keepalive, idle timeout, shutdown.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
+mod event;
+mod incoming;
 mod loss;
+mod outgoing;
 mod rates;
 mod receive;
 mod rtt;
 mod send;
 mod tsbpd;
 
-use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_base::{Delivery, Discard, Instant, PacketSequenceNumber, SlotRing};
+use mirror_base::{Delivery, Instant, PacketSequenceNumber, SlotRing};
 
 use crate::config::Config;
 use crate::crypto::{CallerSecurity, Security};
 use crate::handshake::ConnectRequest;
-use crate::handshake::caller::{Agreed, Caller, Outcome};
+use crate::handshake::caller::{Agreed, Caller};
 use crate::handshake::flags;
-use crate::packet::ack::AckCif;
-use crate::packet::loss::write_range;
-use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, take_u32, timestamp};
+use crate::packet::timestamp;
 use crate::reject::RejectionCode;
 use crate::statistics::Statistics;
-use receive::{DeliveryMode, Nak, Receiver};
+pub use event::{CloseReason, Event, SendError};
+use receive::{DeliveryMode, Receiver};
 use rtt::Rtt;
 use send::{SendTerms, Sender};
 use tsbpd::TimeBase;
@@ -40,68 +42,6 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
 const MAX_ACKACKS: usize = 16;
 /// Headers of IPv4 and UDP, which the MSS counts.
 const IP_UDP_LEN: u32 = 28;
-
-/// Why a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseReason {
-    /// SHUTDOWN received.
-    PeerShutdown,
-    /// Nothing heard for `peer_idle_timeout`.
-    IdleTimeout,
-    /// `close()` was called.
-    Local,
-    /// Caller: no answer within `connect_timeout`.
-    ConnectTimeout,
-    /// Caller: rejected by the listener.
-    Rejected(RejectionCode),
-    /// The peer broke the protocol.
-    Protocol,
-}
-
-/// What happened to a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// Caller: the handshake is done.
-    Connected,
-    /// It is over. Deliveries that TSBPD still holds keep coming until `is_drained()`.
-    Closed(CloseReason),
-}
-
-/// `send` refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// The handshake is not done, or the connection is closed.
-    NotConnected,
-    /// Longer than the payload size that was agreed.
-    TooLong,
-    /// The send buffer is full.
-    BufferFull,
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CloseReason::PeerShutdown => f.write_str("the peer shut down"),
-            CloseReason::IdleTimeout => f.write_str("nothing was heard of the peer"),
-            CloseReason::Local => f.write_str("closed locally"),
-            CloseReason::ConnectTimeout => f.write_str("no answer to the handshake"),
-            CloseReason::Rejected(code) => write!(f, "rejected by the listener: {code}"),
-            CloseReason::Protocol => f.write_str("the peer broke the protocol"),
-        }
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SendError::NotConnected => "the connection is not established",
-            SendError::TooLong => "the payload is longer than one packet may carry",
-            SendError::BufferFull => "the send buffer is full",
-        })
-    }
-}
-
-impl core::error::Error for SendError {}
 
 #[derive(Debug)]
 enum Phase {
@@ -291,153 +231,6 @@ impl Connection {
         self.phase = Phase::Established;
     }
 
-    /// A datagram for our socket ID from the peer's address (the caller of this checks both).
-    ///
-    /// # Errors
-    /// Why it was not used.
-    #[inline]
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        arrival: Instant,
-        datagram: &[u8],
-        ring: &mut SlotRing,
-    ) -> Result<(), Discard> {
-        let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
-        if !header.is_control() && matches!(self.phase, Phase::Established) {
-            self.last_heard = arrival;
-            self.receiver.now = now;
-            return self
-                .receiver
-                .data(arrival, &header, rest, ring, &mut self.stats);
-        }
-        self.handle_other(now, arrival, &header, rest, ring)
-    }
-
-    #[cold]
-    fn handle_other(
-        &mut self,
-        now: Instant,
-        arrival: Instant,
-        header: &Header,
-        rest: &[u8],
-        ring: &mut SlotRing,
-    ) -> Result<(), Discard> {
-        match self.phase {
-            Phase::Closed => Err(Discard::Closed),
-            Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),
-            Phase::Established => {
-                self.last_heard = now;
-                self.handle_control(now, arrival, header, rest, ring)
-            }
-        }
-    }
-
-    fn handle_while_calling(
-        &mut self,
-        now: Instant,
-        arrival: Instant,
-        header: &Header,
-        cif: &[u8],
-    ) -> Result<(), Discard> {
-        let Phase::Calling(caller) = &mut self.phase else {
-            return Err(Discard::Closed);
-        };
-        if !header.is_control() {
-            // Data may overtake the conclusion response; it will be asked for again.
-            return Err(Discard::HandshakePending);
-        }
-        match header.control() {
-            Control::Handshake => {}
-            Control::Shutdown => {
-                // libsrt closes a caller so that it cannot tell more (spec section 7).
-                self.end(CloseReason::PeerShutdown);
-                return Ok(());
-            }
-            _ => return Err(Discard::HandshakePending),
-        }
-        match caller.handle(now, header, cif, &self.config)? {
-            Outcome::Continue => {}
-            Outcome::Connected(agreed) => {
-                self.last_heard = now;
-                self.establish(now, arrival, &agreed);
-                self.connected_event = true;
-            }
-            Outcome::Rejected(code) => self.end(CloseReason::Rejected(code)),
-        }
-        Ok(())
-    }
-
-    /// Control packets (spec section 1.2) of an established connection.
-    fn handle_control(
-        &mut self,
-        now: Instant,
-        arrival: Instant,
-        header: &Header,
-        cif: &[u8],
-        ring: &mut SlotRing,
-    ) -> Result<(), Discard> {
-        match header.control() {
-            Control::Ack => self.handle_ack(now, header, cif),
-            Control::AckAck => {
-                self.stats.pkt_recv_ackack += 1;
-                self.receiver.ackack(arrival, header, &mut self.rtt, ring)
-            }
-            Control::Nak => {
-                self.stats.pkt_recv_nak += 1;
-                self.sender.nak(cif, &mut self.stats)
-            }
-            Control::DropRequest => {
-                let mut words = cif;
-                let first = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
-                let last = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
-                let seq = PacketSequenceNumber::new;
-                self.receiver
-                    .drop_request(now, seq(first), seq(last), ring, &mut self.stats)
-            }
-            Control::Shutdown => {
-                self.end(CloseReason::PeerShutdown);
-                Ok(())
-            }
-            Control::CongestionWarning => {
-                self.sender.slow_down();
-                Ok(())
-            }
-            // A repeated conclusion response; PEERERROR means file mode; KMREQ and KMRSP belong
-            // to encrypted connections.
-            Control::Keepalive => {
-                self.receiver.follow_turn(arrival, header.timestamp, ring);
-                Ok(())
-            }
-            Control::Handshake | Control::PeerError | Control::Extension => Ok(()),
-            Control::Unknown => Err(Discard::UnknownControl),
-        }
-    }
-
-    fn handle_ack(&mut self, now: Instant, header: &Header, cif: &[u8]) -> Result<(), Discard> {
-        let ack = AckCif::parse(cif).ok_or(Discard::MalformedControl)?;
-        self.stats.pkt_recv_ack += 1;
-        let only_sending = self.stats.pkt_recv_unique == 0;
-        self.sender.ack(now, &ack, only_sending, &mut self.rtt)?;
-        // Spec section 10.3: a light ACK, and number 0, is not confirmed.
-        if !ack.light && header.word1 != 0 {
-            let at = self.pending.ackack_count.min(MAX_ACKACKS - 1);
-            if let Some(number) = self.pending.ackacks.get_mut(at) {
-                *number = header.word1;
-                self.pending.ackack_count = at + 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Listener side: the same conclusion came again; queues the same response.
-    pub fn handle_repeated_conclusion(&mut self, now: Instant) {
-        let _ = now;
-        if matches!(self.phase, Phase::Established) && !self.response.is_empty() {
-            self.pending.response = true;
-        }
-    }
-
     /// `poll_timeout` has come.
     pub fn handle_timeout(&mut self, now: Instant, ring: &mut SlotRing) {
         match &self.phase {
@@ -472,117 +265,6 @@ impl Connection {
             keepalive_at = now + KEEPALIVE_AFTER;
         }
         self.housekeeping = idle_at.min(keepalive_at);
-    }
-
-    /// Writes one due datagram to `out` (≥ 1500 bytes); `None` when nothing is due.
-    #[inline]
-    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let quiet = matches!(self.phase, Phase::Established)
-            && !self.pending.any()
-            && !self.receiver.has_to_transmit()
-            && !self.sender.can_send();
-        if quiet {
-            return None;
-        }
-        let len = self.transmit(now, out)?;
-        self.last_sent = now;
-        Some(len)
-    }
-
-    fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        debug_assert!(out.len() >= MAX_DATAGRAM);
-        let clock = timestamp(now, self.start);
-        if let Phase::Calling(caller) = &mut self.phase {
-            return caller.poll_transmit(now, clock, &self.config, out);
-        }
-        if core::mem::take(&mut self.pending.response) {
-            return self.write_response(clock, out);
-        }
-        if core::mem::take(&mut self.pending.shutdown) {
-            return Some(self.write_bare(Control::Shutdown, clock, out));
-        }
-        if !matches!(self.phase, Phase::Established) {
-            return None;
-        }
-        if let Some(len) = self.transmit_control(now, clock, out) {
-            return Some(len);
-        }
-        let to = self.peer_socket_id;
-        self.sender
-            .poll_transmit(now, clock, to, &self.rtt, &mut self.stats, out)
-    }
-
-    fn transmit_control(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
-        let first = self.pending.ackacks.first().copied();
-        if let (Some(number), true) = (first, self.pending.ackack_count > 0) {
-            self.pending.ackacks.rotate_left(1);
-            self.pending.ackack_count -= 1;
-            let header = self.header(Control::AckAck, number, clock);
-            return Some(with_zero_word(header, out));
-        }
-        if self.receiver.nak != Nak::None
-            && let Some(len) = self.write_nak(now, clock, out)
-        {
-            return Some(len);
-        }
-        if let Some((ack, position)) = self.receiver.full_ack.take() {
-            let number = self.receiver.note_full_ack(now, &ack, position);
-            let mut writer = Writer::packet(out, self.header(Control::Ack, number, clock));
-            ack.write(&mut writer);
-            self.stats.pkt_sent_ack += 1;
-            self.receiver.light_ack = false;
-            return Some(writer.finish());
-        }
-        if core::mem::take(&mut self.receiver.light_ack) {
-            let mut writer = Writer::packet(out, self.header(Control::Ack, 0, clock));
-            writer.u32(self.receiver.light_ack_sequence().get());
-            self.stats.pkt_sent_light_ack += 1;
-            return Some(writer.finish());
-        }
-        if core::mem::take(&mut self.pending.keepalive) {
-            return Some(self.write_bare(Control::Keepalive, clock, out));
-        }
-        None
-    }
-
-    /// The conclusion response, each time the same but for its timestamp: the caller anchors
-    /// our clock to it.
-    fn write_response(&self, clock: u32, out: &mut [u8]) -> Option<usize> {
-        let packet = out.get_mut(..self.response.len())?;
-        packet.copy_from_slice(&self.response);
-        packet.get_mut(8..12)?.copy_from_slice(&clock.to_be_bytes());
-        Some(packet.len())
-    }
-
-    fn write_nak(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
-        let mut writer = Writer::packet(out, self.header(Control::Nak, 0, clock));
-        let mut ranges = 0;
-        for (first, last) in self.receiver.nak_ranges() {
-            if !write_range(&mut writer, self.nak_limit, first, last) {
-                break;
-            }
-            ranges += 1;
-        }
-        let len = writer.finish();
-        self.receiver.note_nak(now, &self.rtt);
-        if ranges == 0 {
-            return None;
-        }
-        self.stats.pkt_sent_nak += 1;
-        Some(len)
-    }
-
-    fn header(&self, control: Control, word1: u32, timestamp: u32) -> Header {
-        Header {
-            word0: control.word0(),
-            word1,
-            timestamp,
-            destination: self.peer_socket_id,
-        }
-    }
-
-    fn write_bare(&self, control: Control, clock: u32, out: &mut [u8]) -> usize {
-        with_zero_word(self.header(control, 0, clock), out)
     }
 
     /// The next packet in order whose time has come.
@@ -726,13 +408,6 @@ impl Connection {
         self.sender.fill(&mut stats);
         stats
     }
-}
-
-/// libsrt appends a zero word to control packets without content (spec section 1.2).
-fn with_zero_word(header: Header, out: &mut [u8]) -> usize {
-    let mut writer = Writer::packet(out, header);
-    writer.u32(0);
-    writer.finish()
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::packet::{Control, Header, Writer};
 use crate::test_support::Random;
 use crate::{HandshakeAction, Handshaker};
+use mirror_base::Discard;
 
 pub(super) const CALLER: u32 = 0x1111;
 pub(super) const LISTENER: u32 = 0x2222;

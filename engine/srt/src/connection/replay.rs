@@ -4,11 +4,13 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_base::{Discard, Instant, SlotRing};
+use mirror_base::{Instant, SlotRing};
 
 use super::*;
+use crate::packet::{Control, Header};
 use crate::test_support::{Frame, capture, sha256, vectors};
 use crate::{HandshakeAction, Handshaker};
+use mirror_base::Discard;
 
 const START_US: u64 = 100_000_000;
 const SOCKET_ID: u32 = 0x0102_0304;

@@ -3,7 +3,9 @@
 
 use super::pair::{CLEAN, Pair, connected};
 use super::*;
+use crate::packet::Control;
 use crate::test_support::{Random, capture};
+use mirror_base::Discard;
 
 #[test]
 fn runts_and_short_control_packets_are_discarded() {

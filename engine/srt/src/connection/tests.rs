@@ -3,7 +3,10 @@
 
 use super::pair::{CALLER, CLEAN, LISTENER, Pair, Path, TICK, connected};
 use super::*;
+use crate::packet::ack::AckCif;
+use crate::packet::{Control, Header, Writer};
 use crate::test_support::{capture, sha256, vectors};
+use mirror_base::Discard;
 
 #[test]
 fn a_clean_path_delivers_everything_at_its_time_and_confirms_it() {

@@ -1,0 +1,158 @@
+//! Datagrams from the peer: data to the receiver, the handshake's answers to the caller, control
+//! packets (spec section 1.2) to whom they concern. Called by the shard for each datagram.
+
+use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
+
+use super::{CloseReason, Connection, MAX_ACKACKS, Phase};
+use crate::handshake::caller::Outcome;
+use crate::packet::ack::AckCif;
+use crate::packet::{Control, Header, take_u32};
+
+impl Connection {
+    /// A datagram for our socket ID from the peer's address (the caller of this checks both).
+    ///
+    /// # Errors
+    /// Why it was not used.
+    #[inline]
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
+        if !header.is_control() && matches!(self.phase, Phase::Established) {
+            self.last_heard = arrival;
+            self.receiver.now = now;
+            return self
+                .receiver
+                .data(arrival, &header, rest, ring, &mut self.stats);
+        }
+        self.handle_other(now, arrival, &header, rest, ring)
+    }
+
+    #[cold]
+    fn handle_other(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        rest: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        match self.phase {
+            Phase::Closed => Err(Discard::Closed),
+            Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),
+            Phase::Established => {
+                self.last_heard = now;
+                self.handle_control(now, arrival, header, rest, ring)
+            }
+        }
+    }
+
+    fn handle_while_calling(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        cif: &[u8],
+    ) -> Result<(), Discard> {
+        let Phase::Calling(caller) = &mut self.phase else {
+            return Err(Discard::Closed);
+        };
+        if !header.is_control() {
+            // Data may overtake the conclusion response; it will be asked for again.
+            return Err(Discard::HandshakePending);
+        }
+        match header.control() {
+            Control::Handshake => {}
+            Control::Shutdown => {
+                // libsrt closes a caller so that it cannot tell more (spec section 7).
+                self.end(CloseReason::PeerShutdown);
+                return Ok(());
+            }
+            _ => return Err(Discard::HandshakePending),
+        }
+        match caller.handle(now, header, cif, &self.config)? {
+            Outcome::Continue => {}
+            Outcome::Connected(agreed) => {
+                self.last_heard = now;
+                self.establish(now, arrival, &agreed);
+                self.connected_event = true;
+            }
+            Outcome::Rejected(code) => self.end(CloseReason::Rejected(code)),
+        }
+        Ok(())
+    }
+
+    /// Control packets (spec section 1.2) of an established connection.
+    fn handle_control(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        cif: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        match header.control() {
+            Control::Ack => self.handle_ack(now, header, cif),
+            Control::AckAck => {
+                self.stats.pkt_recv_ackack += 1;
+                self.receiver.ackack(arrival, header, &mut self.rtt, ring)
+            }
+            Control::Nak => {
+                self.stats.pkt_recv_nak += 1;
+                self.sender.nak(cif, &mut self.stats)
+            }
+            Control::DropRequest => {
+                let mut words = cif;
+                let first = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
+                let last = take_u32(&mut words).ok_or(Discard::MalformedControl)?;
+                let seq = PacketSequenceNumber::new;
+                self.receiver
+                    .drop_request(now, seq(first), seq(last), ring, &mut self.stats)
+            }
+            Control::Shutdown => {
+                self.end(CloseReason::PeerShutdown);
+                Ok(())
+            }
+            Control::CongestionWarning => {
+                self.sender.slow_down();
+                Ok(())
+            }
+            // A repeated conclusion response; PEERERROR means file mode; KMREQ and KMRSP belong
+            // to encrypted connections.
+            Control::Keepalive => {
+                self.receiver.follow_turn(arrival, header.timestamp, ring);
+                Ok(())
+            }
+            Control::Handshake | Control::PeerError | Control::Extension => Ok(()),
+            Control::Unknown => Err(Discard::UnknownControl),
+        }
+    }
+
+    fn handle_ack(&mut self, now: Instant, header: &Header, cif: &[u8]) -> Result<(), Discard> {
+        let ack = AckCif::parse(cif).ok_or(Discard::MalformedControl)?;
+        self.stats.pkt_recv_ack += 1;
+        let only_sending = self.stats.pkt_recv_unique == 0;
+        self.sender.ack(now, &ack, only_sending, &mut self.rtt)?;
+        // Spec section 10.3: a light ACK, and number 0, is not confirmed.
+        if !ack.light && header.word1 != 0 {
+            let at = self.pending.ackack_count.min(MAX_ACKACKS - 1);
+            if let Some(number) = self.pending.ackacks.get_mut(at) {
+                *number = header.word1;
+                self.pending.ackack_count = at + 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Listener side: the same conclusion came again; queues the same response.
+    pub fn handle_repeated_conclusion(&mut self, now: Instant) {
+        let _ = now;
+        if matches!(self.phase, Phase::Established) && !self.response.is_empty() {
+            self.pending.response = true;
+        }
+    }
+}

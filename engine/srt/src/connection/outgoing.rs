@@ -1,0 +1,129 @@
+//! What a connection puts on the wire, and in which order: handshake, shutdown, ACKACK, NAK, ACK,
+//! keepalive, and then the sender's data. Called by the shard after each mutation.
+
+use mirror_base::Instant;
+
+use super::receive::Nak;
+use super::{Connection, Phase};
+use crate::packet::loss::write_range;
+use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, timestamp};
+
+impl Connection {
+    /// Writes one due datagram to `out` (≥ 1500 bytes); `None` when nothing is due.
+    #[inline]
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let quiet = matches!(self.phase, Phase::Established)
+            && !self.pending.any()
+            && !self.receiver.has_to_transmit()
+            && !self.sender.can_send();
+        if quiet {
+            return None;
+        }
+        let len = self.transmit(now, out)?;
+        self.last_sent = now;
+        Some(len)
+    }
+
+    fn transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        debug_assert!(out.len() >= MAX_DATAGRAM);
+        let clock = timestamp(now, self.start);
+        if let Phase::Calling(caller) = &mut self.phase {
+            return caller.poll_transmit(now, clock, &self.config, out);
+        }
+        if core::mem::take(&mut self.pending.response) {
+            return self.write_response(clock, out);
+        }
+        if core::mem::take(&mut self.pending.shutdown) {
+            return Some(self.write_bare(Control::Shutdown, clock, out));
+        }
+        if !matches!(self.phase, Phase::Established) {
+            return None;
+        }
+        if let Some(len) = self.transmit_control(now, clock, out) {
+            return Some(len);
+        }
+        let to = self.peer_socket_id;
+        self.sender
+            .poll_transmit(now, clock, to, &self.rtt, &mut self.stats, out)
+    }
+
+    fn transmit_control(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let first = self.pending.ackacks.first().copied();
+        if let (Some(number), true) = (first, self.pending.ackack_count > 0) {
+            self.pending.ackacks.rotate_left(1);
+            self.pending.ackack_count -= 1;
+            let header = self.header(Control::AckAck, number, clock);
+            return Some(with_zero_word(header, out));
+        }
+        if self.receiver.nak != Nak::None
+            && let Some(len) = self.write_nak(now, clock, out)
+        {
+            return Some(len);
+        }
+        if let Some((ack, position)) = self.receiver.full_ack.take() {
+            let number = self.receiver.note_full_ack(now, &ack, position);
+            let mut writer = Writer::packet(out, self.header(Control::Ack, number, clock));
+            ack.write(&mut writer);
+            self.stats.pkt_sent_ack += 1;
+            self.receiver.light_ack = false;
+            return Some(writer.finish());
+        }
+        if core::mem::take(&mut self.receiver.light_ack) {
+            let mut writer = Writer::packet(out, self.header(Control::Ack, 0, clock));
+            writer.u32(self.receiver.light_ack_sequence().get());
+            self.stats.pkt_sent_light_ack += 1;
+            return Some(writer.finish());
+        }
+        if core::mem::take(&mut self.pending.keepalive) {
+            return Some(self.write_bare(Control::Keepalive, clock, out));
+        }
+        None
+    }
+
+    /// The conclusion response, each time the same but for its timestamp: the caller anchors
+    /// our clock to it.
+    fn write_response(&self, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let packet = out.get_mut(..self.response.len())?;
+        packet.copy_from_slice(&self.response);
+        packet.get_mut(8..12)?.copy_from_slice(&clock.to_be_bytes());
+        Some(packet.len())
+    }
+
+    fn write_nak(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer::packet(out, self.header(Control::Nak, 0, clock));
+        let mut ranges = 0;
+        for (first, last) in self.receiver.nak_ranges() {
+            if !write_range(&mut writer, self.nak_limit, first, last) {
+                break;
+            }
+            ranges += 1;
+        }
+        let len = writer.finish();
+        self.receiver.note_nak(now, &self.rtt);
+        if ranges == 0 {
+            return None;
+        }
+        self.stats.pkt_sent_nak += 1;
+        Some(len)
+    }
+
+    fn header(&self, control: Control, word1: u32, timestamp: u32) -> Header {
+        Header {
+            word0: control.word0(),
+            word1,
+            timestamp,
+            destination: self.peer_socket_id,
+        }
+    }
+
+    fn write_bare(&self, control: Control, clock: u32, out: &mut [u8]) -> usize {
+        with_zero_word(self.header(control, 0, clock), out)
+    }
+}
+
+/// libsrt appends a zero word to control packets without content (spec section 1.2).
+fn with_zero_word(header: Header, out: &mut [u8]) -> usize {
+    let mut writer = Writer::packet(out, header);
+    writer.u32(0);
+    writer.finish()
+}
