@@ -60,6 +60,13 @@ const PURE: &[&str] = &[
     "ppv-lite86",
     "zerocopy",
     "siphasher",
+    "sha2",
+    "digest",
+    "block-buffer",
+    "crypto-common",
+    "hybrid-array",
+    "typenum",
+    "cpufeatures",
     // histograms
     "hdrhistogram",
     "byteorder",

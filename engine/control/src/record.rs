@@ -2,6 +2,7 @@
 //! are the contract's, times RFC 3339 in UTC, rates bits per second, what is not known `null`.
 
 use mirror_media::{Codec, Track};
+use mirror_stream::PayloadFigures;
 use mirror_stream::report::{StreamSnapshot, StreamStats};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -208,6 +209,17 @@ fn millis(us: u32) -> f64 {
     f64::from(us) / 1000.0
 }
 
+/// What `diagnostics.payload_hash` shows.
+fn payload_figures(payload: &PayloadFigures) -> Value {
+    let hex: String = payload.sha256.iter().map(|b| format!("{b:02x}")).collect();
+    json!({
+        "bytes": payload.bytes,
+        "packets": payload.packets,
+        "missing": payload.missing,
+        "sha256": hex,
+    })
+}
+
 /// All statistics of a stream.
 pub(crate) fn stats(entry: &Entry) -> Value {
     let s = &entry.snapshot.stats;
@@ -262,6 +274,9 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     put("ring_capacity_slots", json!(s.ring_capacity_slots));
     put("ring_used_slots", json!(s.ring_used_slots));
     put("sessions", json!(s.sessions));
+    if let Some(payload) = &s.payload {
+        put("payload", payload_figures(payload));
+    }
     put("discards", Value::Object(discards));
     Value::Object(map)
 }

@@ -100,6 +100,7 @@ impl Settings {
                 },
                 ring_bytes: size(config.buffer.ring_size),
                 per_stream_bytes: size(config.memory.per_stream),
+                payload_hash: config.diagnostics.payload_hash,
                 ..StreamConfig::default()
             },
             reconnect_grace: config.stream.reconnect_grace,

@@ -9,8 +9,10 @@ pub mod latency;
 pub mod report;
 
 mod frames;
+mod payload;
 mod rate;
 mod stream;
 
 pub use latency::LatencyRecorder;
+pub use payload::PayloadFigures;
 pub use stream::{SessionStatistics, Stream, StreamConfig};

@@ -10,6 +10,8 @@ use mirror_base::{Instant, ShardId, StreamId};
 use mirror_media::{Codec, Track};
 use mirror_srt::{CallerSecurity, Security};
 
+use crate::payload::PayloadFigures;
+
 /// Which protocol brings a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
@@ -423,6 +425,8 @@ pub struct StreamStats {
     pub ring_used_slots: u64,
     /// Sessions of this stream so far.
     pub sessions: u32,
+    /// What the present (or last) session delivered; `None` unless `diagnostics.payload_hash`.
+    pub payload: Option<PayloadFigures>,
     /// Reasons for discarded datagrams of this stream.
     pub discards: DiscardCounts,
 }

@@ -11,6 +11,7 @@ use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
 use crate::frames::Frames;
 use crate::latency::{ShardLatency, StreamLatency};
+use crate::payload::PayloadDigest;
 use crate::rate::RateMeter;
 use crate::report::{
     EndReason, Mode, PipelineState, Protocol, Status, StreamSnapshot, StreamStats, Transition,
@@ -32,6 +33,8 @@ pub struct StreamConfig {
     pub per_stream_bytes: usize,
     /// Access units whose places are remembered.
     pub max_frames: usize,
+    /// Keep a digest of the delivered payload (`diagnostics.payload_hash`).
+    pub payload_hash: bool,
 }
 
 impl Default for StreamConfig {
@@ -42,6 +45,7 @@ impl Default for StreamConfig {
             ring_bytes: 4 << 20,
             per_stream_bytes: 400 << 20,
             max_frames: 300,
+            payload_hash: false,
         }
     }
 }
@@ -91,6 +95,8 @@ pub struct Stream {
     discards: DiscardCounts,
     rate: RateMeter,
     latency: StreamLatency,
+    /// Of the present (or last) session.
+    payload: Option<Box<PayloadDigest>>,
     pending: Vec<PendingUnit>,
     paused: bool,
     /// The next packet does not continue what the pipeline saw (pause, new session).
@@ -136,6 +142,7 @@ impl Stream {
             discards: DiscardCounts::default(),
             rate: RateMeter::default(),
             latency: StreamLatency::default(),
+            payload: None,
             pending: Vec::with_capacity(64),
             paused: false,
             broken: false,
@@ -168,6 +175,7 @@ impl Stream {
                 }
             }
         }
+        self.payload = self.config.payload_hash.then(Box::default);
         self.rate.reset();
         self.rate.sample(now, self.stats.bytes_received);
         let next = self.ring.next_index();
@@ -211,6 +219,9 @@ impl Stream {
         shard.receive.record(receive_us);
         shard.hold.record(hold_us);
         self.last_packet_at = Some(now);
+        if let Some(digest) = self.payload.as_mut() {
+            digest.update(slot.payload, delivery.lost_before);
+        }
         if self.paused {
             self.discards.count(Discard::Paused);
             return 0;
@@ -541,6 +552,7 @@ impl Stream {
         stats.frame_rate_milli = self.frames.measured_rate_milli();
         stats.ring_capacity_slots = self.ring.capacity_slots() as u64;
         stats.ring_used_slots = self.ring.end().saturating_sub(self.ring.floor());
+        stats.payload = self.payload.as_ref().map(|digest| digest.figures());
         stats.discards.add(&self.discards);
         if let Some(pipeline) = &self.pipeline {
             let counters = pipeline.counters();

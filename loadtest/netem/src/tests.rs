@@ -212,11 +212,7 @@ fn a_held_datagram_arrives_right_after_as_many_as_were_asked_for() {
         positions[*i as usize] = position;
     }
     // moved back by three places; more only past others that are held as well
-    let moved = |by: usize| {
-        (0..out.len())
-            .filter(|&i| positions[i] >= i + by)
-            .count()
-    };
+    let moved = |by: usize| (0..out.len()).filter(|&i| positions[i] >= i + by).count();
     assert!(moved(3) as u64 > statistics.reordered * 3 / 4);
     assert!(moved(7) < 5, "{}", moved(7));
 }

@@ -113,6 +113,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[diagnostics]`.
+    pub diagnostics: DiagnosticsConfig,
     /// `[[publishers]]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub publishers: Vec<PublisherRule>,
@@ -272,6 +274,13 @@ pub struct MemoryConfig {
     /// Packet memory of one stream, bytes.
     #[serde(serialize_with = "ser_size")]
     pub per_stream: u64,
+}
+
+/// `[diagnostics]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiagnosticsConfig {
+    /// Keep a SHA-256 of what each session delivered.
+    pub payload_hash: bool,
 }
 
 /// `[frame]`.

@@ -14,9 +14,9 @@ use super::reader::{Section, text};
 use super::tree::{Origin, Table};
 use super::value::{Cidr, IdPattern, parse_version};
 use super::{
-    ApiConfig, Backend, BufferConfig, Config, DefaultMode, DefaultStream, FrameConfig, LogConfig,
-    LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig,
-    RtpConfig, RtpPayload, Secret, SrtConfig, StreamConfig,
+    ApiConfig, Backend, BufferConfig, Config, DefaultMode, DefaultStream, DiagnosticsConfig,
+    FrameConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule,
+    RedisConfig, RegistryConfig, RtpConfig, RtpPayload, Secret, SrtConfig, StreamConfig,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -48,6 +48,7 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         registry: s.section("registry", registry),
         api: s.section("api", api),
         log: s.section("log", log),
+        diagnostics: s.section("diagnostics", diagnostics),
         publishers: s.tables("publishers", publisher),
         warnings,
     };
@@ -245,6 +246,14 @@ fn memory(s: &mut Section<'_>) -> MemoryConfig {
     if let Some(node) = per_stream_at.filter(|_| config.per_stream > config.total) {
         s.fault("per_stream", &node, "must not be more than memory.total");
     }
+    s.finish(&[]);
+    config
+}
+
+fn diagnostics(s: &mut Section<'_>) -> DiagnosticsConfig {
+    let config = DiagnosticsConfig {
+        payload_hash: s.boolean("payload_hash"),
+    };
     s.finish(&[]);
     config
 }

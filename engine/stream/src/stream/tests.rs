@@ -103,3 +103,46 @@ fn payloads_that_cut_ts_packets_give_the_same_units() {
         );
     }
 }
+
+#[test]
+fn the_payload_digest_is_of_the_session_and_there_only_when_asked_for() {
+    let id = StreamId::new("live/test").unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let now = Instant::from_millis(1_000);
+    for payload_hash in [false, true] {
+        let config = StreamConfig {
+            payload_hash,
+            ..StreamConfig::default()
+        };
+        let protocol = Protocol::Srt;
+        let mut stream = Stream::new(now, id.clone(), protocol, Mode::Listener, peer, config);
+        let mut latency = ShardLatency::default();
+        for session in 0..2 {
+            let slot = stream.begin_session(now, peer, Format::MpegTs);
+            stream.ring_mut().add_chunk(Chunk::owned());
+            let payload = [session; 1316];
+            let meta = SlotMeta::new(now, 0, 0);
+            stream.ring_mut().insert(slot, &payload, meta).unwrap();
+            let delivery = Delivery {
+                slot,
+                arrival: now,
+                due: now,
+                lost_before: 3,
+                discontinuity: true,
+            };
+            stream.deliver(now, &delivery, &mut latency);
+            let figures = stream.snapshot().stats.payload;
+            assert_eq!(figures.is_some(), payload_hash);
+            if let Some(figures) = figures {
+                assert_eq!(
+                    (figures.bytes, figures.packets, figures.missing),
+                    (1316, 1, 3)
+                );
+                let mut alone = crate::payload::PayloadDigest::default();
+                alone.update(&payload, 3);
+                assert_eq!(figures, alone.figures());
+            }
+            stream.end_session(now, EndReason::PeerClosed, Status::Reconnecting);
+        }
+    }
+}
