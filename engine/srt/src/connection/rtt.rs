@@ -17,8 +17,10 @@ const WINDOW: usize = 1024;
 pub(crate) struct Rtt {
     pub(crate) smoothed_us: u32,
     pub(crate) variance_us: u32,
-    /// The first sample of the connection (the drift tracer's reference).
+    /// The first sample that was measured here (the drift tracer's reference).
     pub(crate) first_us: Option<u32>,
+    /// Whether anything was measured, here or by the peer.
+    is_known: bool,
 }
 
 impl Rtt {
@@ -27,33 +29,45 @@ impl Rtt {
             smoothed_us: INITIAL_US,
             variance_us: INITIAL_VAR_US,
             first_us: None,
+            is_known: false,
         }
     }
 
-    /// Takes a sample. Integer arithmetic as libsrt's, the variance first.
-    pub(crate) const fn sample(&mut self, sample_us: u64) -> u32 {
-        let x = if sample_us > MAX_SAMPLE_US {
-            MAX_SAMPLE_US
+    /// Takes a sample that was measured here.
+    pub(crate) fn sample(&mut self, sample_us: u64) -> u32 {
+        let x = u32::try_from(sample_us.min(MAX_SAMPLE_US)).unwrap_or(u32::MAX);
+        self.first_us.get_or_insert(x);
+        if self.is_known {
+            self.smooth(x);
         } else {
-            sample_us
-        } as u32;
-        if self.first_us.is_none() {
-            self.first_us = Some(x);
             self.smoothed_us = x;
             self.variance_us = x / 2;
-        } else {
-            self.variance_us = (3 * self.variance_us + self.smoothed_us.abs_diff(x)) / 4;
-            self.smoothed_us = (7 * self.smoothed_us + x) / 8;
+            self.is_known = true;
         }
         x
     }
 
-    /// Takes over what the peer measured (spec section 10.3), within the bounds of a sample.
-    pub(crate) fn adopt(&mut self, rtt_us: u32, variance_us: u32) {
+    /// Integer arithmetic as libsrt's, the variance first.
+    const fn smooth(&mut self, x: u32) {
+        self.variance_us = (3 * self.variance_us + self.smoothed_us.abs_diff(x)) / 4;
+        self.smoothed_us = (7 * self.smoothed_us + x) / 8;
+    }
+
+    /// What the peer measured (spec section 10.3), within the bounds of a sample: taken over by a
+    /// side that only sends, else one more sample; never the drift tracer's reference, which is
+    /// measured here.
+    pub(crate) fn learn(&mut self, rtt_us: u32, variance_us: u32, only_sending: bool) {
         // libsrt ignores the peer's initial values.
-        if (rtt_us, variance_us) != (INITIAL_US, INITIAL_VAR_US) {
-            self.smoothed_us = rtt_us.min(MAX_SAMPLE_US as u32);
+        if (rtt_us, variance_us) == (INITIAL_US, INITIAL_VAR_US) {
+            return;
+        }
+        let x = rtt_us.min(MAX_SAMPLE_US as u32);
+        if self.is_known && !only_sending {
+            self.smooth(x);
+        } else {
+            self.smoothed_us = x;
             self.variance_us = variance_us.min(MAX_SAMPLE_US as u32);
+            self.is_known = true;
         }
     }
 
@@ -153,6 +167,21 @@ mod tests {
             assert_eq!(u64::from(rtt.smoothed_us), row[1].as_u64().unwrap());
             assert_eq!(u64::from(rtt.variance_us), row[2].as_u64().unwrap());
         }
+    }
+
+    #[test]
+    fn what_the_peer_has_not_measured_is_no_sample_and_never_the_drift_tracers_reference() {
+        let mut rtt = Rtt::new();
+        for only_sending in [true, false] {
+            rtt.learn(INITIAL_US, INITIAL_VAR_US, only_sending);
+            assert_eq!((rtt.first_us, rtt.is_known), (None, false));
+        }
+        rtt.learn(24_000, 1_000, false);
+        assert_eq!((rtt.smoothed_us, rtt.variance_us), (24_000, 1_000));
+        rtt.sample(32_000);
+        assert_eq!((rtt.smoothed_us, rtt.first_us), (25_000, Some(32_000)));
+        rtt.learn(33_000, 1_000, false);
+        assert_eq!((rtt.smoothed_us, rtt.first_us), (26_000, Some(32_000)));
     }
 
     #[test]

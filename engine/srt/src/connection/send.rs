@@ -250,12 +250,8 @@ impl Sender {
         if let Some(available) = ack.available {
             self.window = available.min(MAX_WINDOW);
         }
-        match ack.rtt_us {
-            Some((smoothed, variance)) if only_sending => rtt.adopt(smoothed, variance),
-            Some((smoothed, _)) => {
-                rtt.sample(smoothed.into());
-            }
-            None => {}
+        if let Some((smoothed, variance)) = ack.rtt_us {
+            rtt.learn(smoothed, variance, only_sending);
         }
         if let Some((rate, capacity)) = ack.rates_pps {
             self.peer_rate = (

@@ -35,7 +35,8 @@ impl TimeBase {
             base_us: micros(arrival) - i64::from(timestamp),
             delay_us: i64::try_from(delay.as_micros()).unwrap_or(i64::MAX),
             drift_us: 0,
-            wrapping: false,
+            // The handshake may come just before a wrap, and the first data behind it.
+            wrapping: timestamp > u32::MAX - WRAP_US,
             drift_sum_us: 0,
             drift_samples: 0,
         }
@@ -209,6 +210,18 @@ mod tests {
         assert!(time.wrapping);
         assert!(time.follow_turn(arrival + Duration::from_secs(40), timestamp + 40_000_000));
         assert!(!time.wrapping);
+    }
+
+    #[test]
+    fn a_wrap_between_handshake_and_first_data_is_followed() {
+        let handshake = Instant::from_micros(1_000_000);
+        let mut time = TimeBase::new(handshake, u32::MAX - 499_999, Duration::from_millis(120));
+        let arrival = handshake + Duration::from_micros(700_000);
+        time.observe(200_000, arrival);
+        assert_eq!(
+            time.due(200_000, arrival),
+            arrival + Duration::from_millis(120)
+        );
     }
 
     #[test]
