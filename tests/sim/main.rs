@@ -124,13 +124,20 @@ fn both_ends_learn_why_it_ended() {
                 Event::Connected => None,
             })
         };
-        *reasons.entry(format!("{:?}", ends(1 - closer))).or_insert(0) += 1;
+        *reasons
+            .entry(format!("{:?}", ends(1 - closer)))
+            .or_insert(0) += 1;
         let own = ends(closer).expect("it ended");
         match outcome.scenario.end {
             // The one SHUTDOWN may get lost; then silence ends it.
             End::Close(_) => assert_eq!(own, CloseReason::Local, "seed {}", outcome.scenario.seed),
             End::Cut => {
-                assert_eq!(own, CloseReason::IdleTimeout, "seed {}", outcome.scenario.seed);
+                assert_eq!(
+                    own,
+                    CloseReason::IdleTimeout,
+                    "seed {}",
+                    outcome.scenario.seed
+                );
                 assert_eq!(ends(LISTENER), Some(CloseReason::IdleTimeout));
             }
         }

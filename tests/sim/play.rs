@@ -76,7 +76,10 @@ pub(crate) fn play(seed: u64) -> Outcome {
     let connected = world.hosts[CALLER].events.first() == Some(&Event::Connected);
     let latency = [CALLER, LISTENER].map(|side| {
         let host = &world.hosts[side];
-        host.connection.as_ref().filter(|_| host.is_connected()).map(|c| c.latency())
+        host.connection
+            .as_ref()
+            .filter(|_| host.is_connected())
+            .map(|c| c.latency())
     });
     let mut applications = [CALLER, LISTENER].map(|side| Application {
         stream: scenario.streams[side].filter(|_| connected),
@@ -96,8 +99,12 @@ pub(crate) fn play(seed: u64) -> Outcome {
     Outcome {
         connected,
         latency,
-        statistics: [&caller, &listener]
-            .map(|h| h.connection.as_ref().map(|c| c.statistics()).unwrap_or_default()),
+        statistics: [&caller, &listener].map(|h| {
+            h.connection
+                .as_ref()
+                .map(|c| c.statistics())
+                .unwrap_or_default()
+        }),
         drained: connection(mirror_srt::Connection::is_drained),
         all_sent,
         received: [caller.received, listener.received],
@@ -161,7 +168,10 @@ fn set_links(world: &mut World, scenario: &Scenario, begun: Instant) {
 /// Ends it as the scenario says. Whether everything was sent then.
 fn finish(world: &mut World, scenario: &Scenario) -> bool {
     let is_sent = |world: &World| {
-        world.hosts.iter().all(|h| h.connection.as_ref().is_none_or(|c| c.is_sent()))
+        world
+            .hosts
+            .iter()
+            .all(|h| h.connection.as_ref().is_none_or(|c| c.is_sent()))
     };
     let limit = world.now + Duration::from_secs(25);
     while !is_sent(world) && !world.hosts.iter().any(|h| h.is_closed()) && world.now < limit {

@@ -43,9 +43,8 @@ pub(crate) struct Disguise {
 
 impl Disguise {
     pub(crate) fn put_on(self, datagram: &mut [u8]) {
-        let word = |d: &[u8], at: usize| {
-            u32::from_be_bytes(d[at..at + 4].try_into().expect("four bytes"))
-        };
+        let word =
+            |d: &[u8], at: usize| u32::from_be_bytes(d[at..at + 4].try_into().expect("four bytes"));
         let timestamp = word(datagram, 8).wrapping_add(self.timestamp);
         datagram[8..12].copy_from_slice(&timestamp.to_be_bytes());
         const MASK: u32 = (1 << 26) - 1;
@@ -71,14 +70,22 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn of(random: &mut Random, largest: u64, long: bool) -> Self {
-        let burst = if random.once_in(3) { random.within(2, 16) } else { 1 };
+        let burst = if random.once_in(3) {
+            random.within(2, 16)
+        } else {
+            1
+        };
         let (packets, spacing) = if long {
             (random.within(2_000, 4_000), random.within(10_000, 20_000))
         } else {
             (random.within(500, 2_500), random.within(200, 3_000))
         };
         let most = random.within(8, largest);
-        let least = if random.once_in(2) { most } else { random.within(8, most) };
+        let least = if random.once_in(2) {
+            most
+        } else {
+            random.within(8, most)
+        };
         Stream {
             packets,
             interval: Duration::from_micros(spacing * burst),
@@ -128,7 +135,11 @@ pub(crate) struct Encryption {
 
 impl Encryption {
     pub(crate) fn policy(&self) -> CipherPolicy {
-        if self.gcm { CipherPolicy::Gcm } else { CipherPolicy::Ctr }
+        if self.gcm {
+            CipherPolicy::Gcm
+        } else {
+            CipherPolicy::Ctr
+        }
     }
 
     pub(crate) fn caller_passphrase(&self) -> Passphrase {
@@ -181,7 +192,11 @@ impl Scenario {
         Scenario {
             seed,
             weather,
-            corrupt_per_mille: if weather == Weather::Corrupting { 10 } else { 0 },
+            corrupt_per_mille: if weather == Weather::Corrupting {
+                10
+            } else {
+                0
+            },
             clocks: [clock(&mut random), clock(&mut random)],
             initial: initial(&mut random),
             disguises,
@@ -190,7 +205,11 @@ impl Scenario {
                 chunks(&mut random, fair, &configs, streams[CALLER]),
             ],
             authorisation: Duration::from_micros(random.below(300_000) * random.below(2)),
-            outages: if fair { Vec::new() } else { outages(&mut random) },
+            outages: if fair {
+                Vec::new()
+            } else {
+                outages(&mut random)
+            },
             end: match random.below(4) {
                 0 => End::Cut,
                 1 => End::Close(LISTENER),
@@ -205,7 +224,9 @@ impl Scenario {
 
     /// The receive latency of `side`, as the handshake must agree it (spec section 4.1).
     pub(crate) fn latency(&self, side: usize) -> Duration {
-        self.configs[side].latency.max(self.configs[1 - side].peer_latency)
+        self.configs[side]
+            .latency
+            .max(self.configs[1 - side].peer_latency)
     }
 }
 
@@ -213,17 +234,33 @@ impl Scenario {
 fn configs(random: &mut Random, fair: bool, paths: &[Path; 2]) -> [Config; 2] {
     let repair = paths.iter().map(time_to_repair).max().unwrap_or_default();
     let payload_size = [1316, 1456][random.below(2) as usize];
-    let mss = if random.once_in(6) { random.within(200, 1_499) as u16 } else { 1_500 };
-    let loss_max_ttl = if random.once_in(3) { random.within(1, 40) as u32 } else { 0 };
+    let mss = if random.once_in(6) {
+        random.within(200, 1_499) as u16
+    } else {
+        1_500
+    };
+    let loss_max_ttl = if random.once_in(3) {
+        random.within(1, 40) as u32
+    } else {
+        0
+    };
     // Rounds of repair cost more where gaps are reported later.
     let patience = Duration::from_millis(3) * loss_max_ttl;
     let mut latency = || {
         let any = Duration::from_millis(random.within(20, 1_000));
-        if fair { any.max(repair + patience) } else { any }
+        if fair {
+            any.max(repair + patience)
+        } else {
+            any
+        }
     };
     let mut config = || Config {
         latency: latency(),
-        peer_latency: if latency().as_millis() % 3 == 0 { latency() } else { Duration::ZERO },
+        peer_latency: if latency().as_millis() % 3 == 0 {
+            latency()
+        } else {
+            Duration::ZERO
+        },
         max_latency: Duration::from_secs(20),
         payload_size,
         mss,
@@ -235,7 +272,11 @@ fn configs(random: &mut Random, fair: bool, paths: &[Path; 2]) -> [Config; 2] {
 
 fn largest_payload(configs: &[Config; 2], encryption: Option<&Encryption>) -> u64 {
     let config = &configs[CALLER];
-    let tag = if encryption.is_some_and(|e| e.gcm) { 16 } else { 0 };
+    let tag = if encryption.is_some_and(|e| e.gcm) {
+        16
+    } else {
+        0
+    };
     u64::from(config.payload_size.min(config.mss - 44)).min(1456 - tag) - tag
 }
 
@@ -303,7 +344,11 @@ fn narrow(
             let percent = random.within(90, 300);
             // LiveCC takes all packets for full ones until it has seen some.
             let full = streams[side].map_or(100, |s| s.packets_a_second() * 1_600);
-            let bandwidth = if fair { full * 2 } else { rate / 8 * percent / 100 };
+            let bandwidth = if fair {
+                full * 2
+            } else {
+                rate / 8 * percent / 100
+            };
             configs[side].max_bandwidth = bandwidth.max(20_000);
         }
         if !fair && random.once_in(6) {
@@ -339,8 +384,16 @@ fn disguises(random: &mut Random, encryption: Option<&Encryption>) -> [Disguise;
         let message = (1 << 26) - 2 - random.below(900) as u32;
         let honest = encryption.is_some_and(|e| e.gcm);
         Disguise {
-            timestamp: if near_the_wrap && !honest { timestamp } else { 0 },
-            message: if random.once_in(3) && !honest { message } else { 0 },
+            timestamp: if near_the_wrap && !honest {
+                timestamp
+            } else {
+                0
+            },
+            message: if random.once_in(3) && !honest {
+                message
+            } else {
+                0
+            },
         }
     };
     [one(), one()]
@@ -349,11 +402,18 @@ fn disguises(random: &mut Random, encryption: Option<&Encryption>) -> [Disguise;
 /// Memory for what `peer` sends: enough for twice the latency, or in foul weather sometimes not.
 fn chunks(random: &mut Random, fair: bool, configs: &[Config; 2], peer: Option<Stream>) -> usize {
     let Some(stream) = peer else { return 2 };
-    let latency = configs.iter().flat_map(|c| [c.latency, c.peer_latency]).max();
+    let latency = configs
+        .iter()
+        .flat_map(|c| [c.latency, c.peer_latency])
+        .max();
     let span = latency.unwrap_or_default() * 2 + Duration::from_millis(500);
     let packets = span.as_micros() as u64 * stream.burst / stream.interval.as_micros() as u64;
     let enough = (packets as usize).min(8_192) / mirror_base::ring::CHUNK_SLOTS + 8;
-    if !fair && random.once_in(8) { 3 + random.below(enough as u64) as usize } else { enough }
+    if !fair && random.once_in(8) {
+        3 + random.below(enough as u64) as usize
+    } else {
+        enough
+    }
 }
 
 fn outages(random: &mut Random) -> Vec<Outage> {

@@ -78,7 +78,9 @@ impl Host {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.connection.as_ref().is_some_and(|c| c.peer_socket_id() != 0)
+        self.connection
+            .as_ref()
+            .is_some_and(|c| c.peer_socket_id() != 0)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -113,7 +115,10 @@ impl Host {
         assert_eq!(s.pkt_recv_unique, s.pkt_delivered + s.pkt_rcv_buf, "{s:?}");
         assert_eq!(s.pkt_sent, s.pkt_sent_unique + s.pkt_retrans, "{s:?}");
         assert!(s.pkt_rcv_buf <= self.ring.capacity_slots() as u64, "{s:?}");
-        assert!(s.pkt_snd_buf <= self.send_buffer.next_power_of_two(), "{s:?}");
+        assert!(
+            s.pkt_snd_buf <= self.send_buffer.next_power_of_two(),
+            "{s:?}"
+        );
         assert!(s.pkt_flight_size <= s.pkt_snd_buf, "{s:?}");
         assert!(self.events.len() <= 2, "{:?}", self.events);
     }
@@ -148,7 +153,13 @@ impl World {
         let now = Instant::from_millis(1_000);
         let mut hosts = [Host::new(scenario, CALLER), Host::new(scenario, LISTENER)];
         let security = scenario.encryption.as_ref().map(|e| {
-            CallerSecurity::new(&e.caller_passphrase(), Some(e.length), e.policy(), true, [5; 32])
+            CallerSecurity::new(
+                &e.caller_passphrase(),
+                Some(e.length),
+                e.policy(),
+                true,
+                [5; 32],
+            )
         });
         let config = &scenario.configs[CALLER];
         hosts[CALLER].connection = Some(Connection::connect(
@@ -252,10 +263,15 @@ impl World {
             return;
         }
         // Headers are short: half of the flips go there.
-        let bytes = if self.random.below(2) == 0 { 16 } else { datagram.len() };
+        let bytes = if self.random.below(2) == 0 {
+            16
+        } else {
+            datagram.len()
+        };
         let bit = self.random.below(bytes as u64 * 8);
         datagram[(bit / 8) as usize] ^= 1 << (bit % 8);
-        self.tainted.insert(datagram[16.min(datagram.len())..].to_vec());
+        self.tainted
+            .insert(datagram[16.min(datagram.len())..].to_vec());
     }
 
     /// A shard's routing: socket ID 0 is for handshakes, else it must be the connection's.
