@@ -106,6 +106,8 @@ pub struct ReactorCounters {
     pub send_calls: u64,
     /// Datagrams that the kernel took.
     pub datagrams_sent: u64,
+    /// `UDP_SEGMENT` super-packets among what it took, each of two or more datagrams.
+    pub super_packets: u64,
     /// Datagrams that it did not: buffer full, no route, refused.
     pub send_errors: u64,
 }

@@ -40,6 +40,8 @@ const REAP_DATAGRAMS: usize = 1024;
 const REAP_ENTERS: usize = 64;
 /// Milliseconds that setting up a ring waits for memory.
 const NO_MEMORY_RETRIES: usize = 300;
+/// Sockets that may be added later.
+const SPARE_SOCKETS: usize = 1;
 /// Buffers are shown to the kernel in batches of this size.
 const PUBLISH_BATCH: usize = 32;
 
@@ -72,10 +74,13 @@ pub struct Reactor {
     /// Sockets whose receive ended; as large as all of them.
     rearm: Vec<u32>,
     waker: Waker,
+    /// The waker's place among the registered files, behind all sockets.
+    waker_file: u32,
     waker_ended: bool,
     queue: SendQueue,
     clock: Clock,
     counters: ReactorCounters,
+    min_wait: Duration,
     min_wait_us: u32,
     coalesces_in_kernel: bool,
     enter_flags: u32,
@@ -131,10 +136,12 @@ impl Reactor {
             states: sockets.iter().map(SocketState::new).collect(),
             rearm: (0..sockets.len() as u32).collect(),
             min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
+            waker_file: (sockets.len() + SPARE_SOCKETS) as u32,
+            queue: SendQueue::new(config.send_batch, sockets.iter().all(UdpSocket::segments)),
+            min_wait: config.min_wait,
             sockets,
             waker,
             waker_ended: true,
-            queue: SendQueue::new(config.send_batch),
             clock: Clock::default(),
             counters: ReactorCounters::default(),
             coalesces_in_kernel: ring.params().is_feature_min_timeout(),
@@ -165,6 +172,35 @@ impl Reactor {
         clock::monotonic()
     }
 
+    /// Takes one more socket in and arms its receive; returns its index. There is room for one
+    /// beyond those that the reactor was made with.
+    ///
+    /// # Errors
+    /// [`SetupError`]: no room is left, or what the kernel refused.
+    pub fn add_socket(&mut self, socket: UdpSocket) -> Result<usize, SetupError> {
+        let index = self.sockets.len();
+        if index as u32 >= self.waker_file {
+            return Err(SetupError::Config {
+                name: "sockets",
+                value: index + 1,
+                allowed: "one more than at the start",
+            });
+        }
+        self.ring
+            .submitter()
+            .register_files_update(index as u32, &[socket.as_raw_fd()])
+            .map_err(|source| {
+                let feature = "IORING_REGISTER_FILES_UPDATE";
+                SetupError::step("register one more socket", feature, "5.5", source)
+            })?;
+        self.states.push(SocketState::new(&socket));
+        self.sockets.push(socket);
+        self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
+        self.rearm.push(index as u32);
+        self.arm();
+        Ok(index)
+    }
+
     /// Its sockets.
     pub fn sockets(&self) -> &[UdpSocket] {
         &self.sockets
@@ -185,6 +221,7 @@ impl Reactor {
         ReactorCounters {
             send_calls: sent.calls,
             datagrams_sent: sent.datagrams,
+            super_packets: sent.super_packets,
             send_errors: sent.errors,
             ..self.counters
         }
@@ -404,7 +441,7 @@ impl Reactor {
             }
         }
         if self.waker_ended {
-            let file = types::Fixed(self.sockets.len() as u32);
+            let file = types::Fixed(self.waker_file);
             let entry = opcode::PollAdd::new(file, libc::POLLIN as u32)
                 .multi(true)
                 .build()
@@ -576,6 +613,8 @@ fn register(
     waker: &Waker,
 ) -> Result<(), SetupError> {
     let mut files: Vec<i32> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    // Free places: -1 registers no file (Linux 5.5).
+    files.resize(sockets.len() + SPARE_SOCKETS, -1);
     files.push(waker.event_fd());
     ring.submitter()
         .register_files(&files)

@@ -1,6 +1,8 @@
 //! Sending (design D5): datagrams wait in preallocated memory and leave by one `sendmmsg` per
-//! socket and flush; bulk egress leaves as `UDP_SEGMENT` super-packets. Never blocks: what the
-//! kernel does not take at once is lost and counted, as on any network. Owned by the reactor.
+//! socket and flush. Successive ones to one peer that are equally long (the last may be shorter)
+//! are one message of it, a `UDP_SEGMENT` super-packet: one walk through the kernel's stack for
+//! all of them. Never blocks: what the kernel does not take at once is lost and counted, as on
+//! any network. Owned by the reactor.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,6 +17,8 @@ pub(crate) const SLOT_BYTES: usize = 2048;
 const MAX_SEGMENTS: usize = 64;
 /// Longest UDP payload that both IPv4 and IPv6 carry.
 const MAX_PAYLOAD: usize = 65_487;
+/// What a segment size takes of a control: header, two bytes, padding.
+const SEGMENT_CONTROL_BYTES: usize = 24;
 
 /// What sending did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub(crate) struct SendCounters {
     pub(crate) calls: u64,
     pub(crate) datagrams: u64,
     pub(crate) errors: u64,
+    /// Super-packets of more than one datagram.
+    pub(crate) super_packets: u64,
 }
 
 /// A socket address as the kernel wants it.
@@ -103,7 +109,7 @@ impl Control {
             None => {}
         }
         if segment > 0 {
-            control.push(libc::SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
+            control.add_segment(segment);
         }
         control
     }
@@ -116,6 +122,18 @@ impl Control {
         self.bytes[at + 12..at + 16].copy_from_slice(&kind.to_ne_bytes());
         self.bytes[at + 16..at + length].copy_from_slice(data);
         self.length = at + length.next_multiple_of(8);
+    }
+
+    /// Makes it the control of a super-packet. It had no segment size before.
+    fn add_segment(&mut self, segment: u16) {
+        self.push(libc::SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes());
+    }
+
+    /// The control of a super-packet, for one of its datagrams alone.
+    fn without_segment(&self) -> Self {
+        let mut control = *self;
+        control.length = control.length.saturating_sub(SEGMENT_CONTROL_BYTES);
+        control
     }
 }
 
@@ -140,6 +158,36 @@ fn envelope(
 struct Entry {
     socket: u32,
     bytes: u32,
+    /// It goes with the entry before it, as one more segment.
+    joins: bool,
+}
+
+/// The datagrams queued last, as far as they can leave together.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    socket: usize,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+    /// The entry that it began with.
+    head: usize,
+    segment: usize,
+    count: usize,
+    bytes: usize,
+    /// Its last datagram was as long as the first: another may follow.
+    open: bool,
+}
+
+impl Run {
+    /// Whether a datagram of `bytes` can be its next segment.
+    fn takes(&self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: usize) -> bool {
+        self.open
+            && (1..=self.segment).contains(&bytes)
+            && self.count < MAX_SEGMENTS
+            && self.bytes + bytes <= MAX_PAYLOAD
+            && self.socket == socket
+            && self.peer == peer
+            && self.local == local
+    }
 }
 
 /// Datagrams that wait for a flush.
@@ -152,12 +200,16 @@ pub(crate) struct SendQueue {
     sent: Vec<bool>,
     vectors: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
+    /// For each message, its first entry.
+    heads: Vec<u32>,
+    run: Option<Run>,
     segments_refused: bool,
     pub(crate) counters: SendCounters,
 }
 
 impl SendQueue {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// For `capacity` datagrams. `segments`: the kernel knows UDP_SEGMENT.
+    pub(crate) fn new(capacity: usize, segments: bool) -> Self {
         let capacity = capacity.clamp(1, 1024);
         SendQueue {
             memory: vec![0; capacity * SLOT_BYTES],
@@ -168,7 +220,9 @@ impl SendQueue {
             sent: Vec::with_capacity(capacity),
             vectors: Vec::with_capacity(capacity),
             messages: Vec::with_capacity(capacity),
-            segments_refused: false,
+            heads: Vec::with_capacity(capacity),
+            run: None,
+            segments_refused: !segments,
             counters: SendCounters::default(),
         }
     }
@@ -182,32 +236,70 @@ impl SendQueue {
         local: Option<IpAddr>,
         bytes: &[u8],
     ) {
-        let Some((name, control)) = sockets
-            .get(socket)
-            .and_then(|socket| envelope(socket, peer, local, 0))
-        else {
-            self.counters.errors += 1;
-            return;
-        };
-        if bytes.len() > SLOT_BYTES {
-            self.flush(sockets);
-            if let Some(socket) = sockets.get(socket) {
-                let result = send_one(socket, &name, &control, bytes);
-                self.count(1, &result);
-            }
-            return;
-        }
         let at = self.entries.len();
+        let joins = self.join(socket, peer, local, bytes.len());
+        if !joins {
+            let Some((name, control)) = sockets
+                .get(socket)
+                .and_then(|socket| envelope(socket, peer, local, 0))
+            else {
+                self.counters.errors += 1;
+                return;
+            };
+            if bytes.len() > SLOT_BYTES {
+                self.flush(sockets);
+                if let Some(socket) = sockets.get(socket) {
+                    let result = send_one(socket, &name, &control, bytes);
+                    self.count(1, &result);
+                }
+                return;
+            }
+            self.names[at] = name;
+            self.controls[at] = control;
+            self.run = Some(Run {
+                socket,
+                peer,
+                local,
+                head: at,
+                segment: bytes.len(),
+                count: 1,
+                bytes: bytes.len(),
+                open: !self.segments_refused,
+            });
+        }
         self.memory[at * SLOT_BYTES..at * SLOT_BYTES + bytes.len()].copy_from_slice(bytes);
-        self.names[at] = name;
-        self.controls[at] = control;
         self.entries.push(Entry {
             socket: socket as u32,
             bytes: bytes.len() as u32,
+            joins,
         });
         if self.entries.len() >= self.capacity {
             self.flush(sockets);
         }
+    }
+
+    /// Whether a datagram goes with those before it; then it is counted among them.
+    fn join(
+        &mut self,
+        socket: usize,
+        peer: SocketAddr,
+        local: Option<IpAddr>,
+        bytes: usize,
+    ) -> bool {
+        let Some(run) = self.run.as_mut() else {
+            return false;
+        };
+        if !run.takes(socket, peer, local, bytes) {
+            return false;
+        }
+        if run.count == 1 {
+            self.controls[run.head].add_segment(run.segment as u16);
+        }
+        run.count += 1;
+        run.bytes += bytes;
+        // Only the last segment may be shorter.
+        run.open = bytes == run.segment;
+        true
     }
 
     /// Sends what is queued: one `sendmmsg` for each socket, in the order of queueing.
@@ -225,12 +317,14 @@ impl SendQueue {
             }
         }
         self.entries.clear();
+        self.run = None;
     }
 
     /// Collects all messages of one socket.
     fn gather(&mut self, first: usize, socket: u32) {
         self.vectors.clear();
         self.messages.clear();
+        self.heads.clear();
         let (memory, names) = (self.memory.as_mut_ptr(), self.names.as_mut_ptr());
         let (controls, vectors) = (self.controls.as_mut_ptr(), self.vectors.as_mut_ptr());
         for at in first..self.entries.len() {
@@ -239,18 +333,28 @@ impl SendQueue {
                 continue;
             }
             self.sent[at] = true;
-            // SAFETY: `at` < capacity, the length of `names`, `controls` and (in slots)
-            // `memory`. `vectors` has the same capacity, takes one entry for each `at` at the
-            // most, so it never moves and the place one past its end is its own.
+            // SAFETY: `at` < capacity, so the slot lies in `memory`.
+            let iov_base = unsafe { memory.add(at * SLOT_BYTES) }.cast();
+            self.vectors.push(libc::iovec {
+                iov_base,
+                iov_len: entry.bytes as usize,
+            });
+            // The entry before it is the last of its run and of the same socket: its vector is
+            // the one before this.
+            if entry.joins
+                && let Some(message) = self.messages.last_mut()
+            {
+                message.msg_hdr.msg_iovlen += 1;
+                continue;
+            }
+            // SAFETY: `at` < capacity, the length of `names` and `controls`. `vectors` has the
+            // same capacity, takes one entry for each `at` at the most, so it never moves and
+            // the place of the vector just pushed is its own.
             let header = unsafe {
-                let iov_base = memory.add(at * SLOT_BYTES).cast();
-                self.vectors.push(libc::iovec {
-                    iov_base,
-                    iov_len: entry.bytes as usize,
-                });
                 let vector = vectors.add(self.vectors.len() - 1);
                 message(names.add(at), controls.add(at), vector)
             };
+            self.heads.push(at as u32);
             self.messages.push(libc::mmsghdr {
                 msg_hdr: header,
                 msg_len: 0,
@@ -276,7 +380,11 @@ impl SendQueue {
                 )
             };
             if let Ok(sent @ 1..) = usize::try_from(result) {
-                self.counters.datagrams += sent as u64;
+                for message in rest.iter().take(sent) {
+                    let datagrams = message.msg_hdr.msg_iovlen as u64;
+                    self.counters.datagrams += datagrams;
+                    self.counters.super_packets += u64::from(datagrams > 1);
+                }
                 at += sent;
                 continue;
             }
@@ -284,7 +392,8 @@ impl SendQueue {
                 Some(libc::EINTR) => {}
                 // The socket buffer is full: it will not be emptier a microsecond later.
                 Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
-                    self.counters.errors += rest.len() as u64;
+                    let left = rest.iter().map(|m| m.msg_hdr.msg_iovlen as u64);
+                    self.counters.errors += left.sum::<u64>();
                     return;
                 }
                 // An ICMP error of an earlier datagram, reported once: this one was not tried.
@@ -294,11 +403,40 @@ impl SendQueue {
                     refused_at = at;
                 }
                 // This one cannot go (EPERM by a firewall, no route, too long): the next may.
+                Some(errno) if rest[0].msg_hdr.msg_iovlen > 1 => {
+                    self.transmit_apart(socket, at, errno);
+                    at += 1;
+                }
                 _ => {
                     self.counters.errors += 1;
                     at += 1;
                 }
             }
+        }
+    }
+
+    /// The kernel refused message `number`, a super-packet: its datagrams leave one by one, if
+    /// that was the reason.
+    #[cold]
+    fn transmit_apart(&mut self, socket: &UdpSocket, number: usize, errno: i32) {
+        let head = self.heads[number] as usize;
+        let count = self.messages[number].msg_hdr.msg_iovlen;
+        match errno {
+            // The device cannot checksum, or nothing on this path can segment.
+            libc::EIO | libc::EOPNOTSUPP => self.segments_refused = true,
+            // The segment exceeds this path's MTU: alone it is fragmented.
+            libc::EINVAL | libc::EMSGSIZE => {}
+            _ => {
+                self.counters.errors += count as u64;
+                return;
+            }
+        }
+        let (name, control) = (self.names[head], self.controls[head].without_segment());
+        for at in head..head + count {
+            let start = at * SLOT_BYTES;
+            let bytes = &self.memory[start..start + self.entries[at].bytes as usize];
+            let result = send_one(socket, &name, &control, bytes);
+            self.count(1, &result);
         }
     }
 
@@ -336,6 +474,7 @@ impl SendQueue {
                     Some(libc::EINVAL | libc::EMSGSIZE) => {}
                     _ => {
                         self.count(segments, &result);
+                        self.counters.super_packets += u64::from(result.is_ok());
                         continue;
                     }
                 }
@@ -434,6 +573,78 @@ mod tests {
         );
         let mapped_peer = "[::ffff:192.0.2.7]:258".parse().unwrap();
         assert_eq!(Name::encode(mapped_peer, false).unwrap().bytes, plain.bytes);
+    }
+
+    #[test]
+    fn a_super_packets_control_becomes_that_of_a_single_datagram_again() {
+        let local: IpAddr = "2001:db8::1".parse().unwrap();
+        let plain = Control::encode(Some(local), true, 0);
+        let mut control = plain;
+        control.add_segment(1332);
+        assert_eq!(
+            control.bytes,
+            Control::encode(Some(local), true, 1332).bytes
+        );
+        assert_eq!(control.without_segment().length, plain.length);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "needs a kernel")]
+    fn a_super_packet_that_the_path_refuses_leaves_datagram_by_datagram() {
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .unwrap();
+        let options = crate::SocketOptions::default();
+        let sockets = [UdpSocket::bind_any("127.0.0.1:0".parse().unwrap(), &options).unwrap()];
+        let to = peer.local_addr().unwrap();
+        for (errno, refused) in [(libc::EMSGSIZE, false), (libc::EIO, true)] {
+            let mut queue = SendQueue::new(8, true);
+            for number in 0..3u8 {
+                queue.push(&sockets, 0, to, None, &[number; 100]);
+            }
+            queue.sent.resize(3, false);
+            queue.gather(0, 0);
+            assert_eq!(queue.messages.len(), 1);
+            queue.transmit_apart(&sockets[0], 0, errno);
+            for number in 0..3u8 {
+                let mut buffer = [0; 200];
+                assert_eq!(peer.recv(&mut buffer).unwrap(), 100);
+                assert_eq!(buffer[0], number);
+            }
+            let counters = queue.counters;
+            assert_eq!((counters.datagrams, counters.errors), (3, 0));
+            assert_eq!(queue.segments_refused, refused);
+        }
+        let mut queue = SendQueue::new(8, false);
+        queue.push(&sockets, 0, to, None, b"one");
+        queue.push(&sockets, 0, to, None, b"two");
+        queue.flush(&sockets);
+        let counters = queue.counters;
+        assert_eq!((counters.datagrams, counters.super_packets), (2, 0));
+    }
+
+    #[test]
+    fn runs_are_of_one_peer_and_length_and_end_with_a_shorter_datagram() {
+        let peer: SocketAddr = "192.0.2.7:258".parse().unwrap();
+        let other: SocketAddr = "192.0.2.7:259".parse().unwrap();
+        let run = Run {
+            socket: 0,
+            peer,
+            local: None,
+            head: 0,
+            segment: 1332,
+            count: 1,
+            bytes: 1332,
+            open: true,
+        };
+        assert!(run.takes(0, peer, None, 1332) && run.takes(0, peer, None, 1));
+        assert!(!run.takes(0, peer, None, 1333) && !run.takes(0, peer, None, 0));
+        assert!(!run.takes(1, peer, None, 1332) && !run.takes(0, other, None, 1332));
+        assert!(!run.takes(0, peer, Some(peer.ip()), 1332));
+        assert!(!Run { open: false, ..run }.takes(0, peer, None, 1332));
+        assert!(!Run { count: 64, ..run }.takes(0, peer, None, 1332));
+        let bytes = MAX_PAYLOAD - 1331;
+        assert!(!Run { bytes, ..run }.takes(0, peer, None, 1332));
     }
 
     #[test]

@@ -96,6 +96,21 @@ impl UdpSocket {
         UdpSocket::finish(socket, address, None)
     }
 
+    /// The socket of callers that share one: a free port on every address, dual-stack where the
+    /// host has IPv6, else IPv4 only.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind_callers(options: &SocketOptions) -> Result<Self, BindError> {
+        let any = SocketAddr::from(([0u16; 8], 0));
+        match UdpSocket::bind_any(any, options) {
+            Err(BindError::Os { source, .. }) if lacks_ipv6(&source) => {
+                UdpSocket::bind_any(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), options)
+            }
+            result => result,
+        }
+    }
+
     /// A caller's socket: bound to a free port, connected to `peer`, so that only `peer` is heard
     /// and each send is spared its route look-up.
     ///
@@ -144,6 +159,11 @@ impl UdpSocket {
     /// Whether it speaks IPv6 addresses to the kernel (a dual-stack socket does for IPv4 too).
     pub(crate) const fn is_v6(&self) -> bool {
         self.local.is_ipv6()
+    }
+
+    /// Whether the kernel knows UDP_SEGMENT (Linux 4.18).
+    pub(crate) fn segments(&self) -> bool {
+        sys::int_option(self.as_raw_fd(), libc::SOL_UDP, sys::UDP_SEGMENT).is_ok()
     }
 
     /// Whether replies need their source address told.

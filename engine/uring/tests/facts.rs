@@ -74,6 +74,8 @@ fn a_datagram_costs_no_allocation_and_a_small_share_of_a_system_call() {
         (counters.send_calls, counters.datagrams_sent),
         (ROUNDS, ROUNDS * 4)
     );
+    // Four equal datagrams to one peer are one message of that call.
+    assert_eq!(counters.super_packets, ROUNDS);
     assert_eq!(
         (counters.no_buffers, counters.rearms, counters.cq_overflows),
         (0, 0, 0)

@@ -617,3 +617,85 @@ fn a_peer_that_went_away_does_not_stop_a_caller() {
     back.send_to(b"here", from).unwrap();
     assert_eq!(collect(&mut reactor, 1)[0].payload, b"here");
 }
+
+#[test]
+fn equal_datagrams_to_one_peer_leave_as_one_super_packet_and_arrive_as_they_were() {
+    let peers: Vec<StdSocket> = (0..2)
+        .map(|_| StdSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let to: Vec<SocketAddr> = peers.iter().map(|p| p.local_addr().unwrap()).collect();
+    let mut reactor = reactor(vec![any_socket("[::]:0")]);
+    // Runs: 3 × 1332 and its shorter end; a longer one begins anew; the other peer; 2 × 44.
+    let sent = [
+        (0, 1332),
+        (0, 1332),
+        (0, 1332),
+        (0, 700),
+        (0, 800),
+        (1, 1332),
+        (0, 44),
+        (0, 44),
+    ];
+    let local = Some(IpAddr::from([127, 0, 0, 1]));
+    for (number, &(peer, length)) in sent.iter().enumerate() {
+        reactor.send(0, to[peer], local, &vec![number as u8; length]);
+    }
+    reactor.flush();
+    for (which, peer) in peers.iter().enumerate() {
+        peer.set_read_timeout(Some(DEADLINE)).unwrap();
+        for (number, &(_, length)) in sent.iter().enumerate().filter(|(_, s)| s.0 == which) {
+            let mut buffer = [0; 2048];
+            assert_eq!(peer.recv(&mut buffer).unwrap(), length);
+            assert!(buffer[..length].iter().all(|&b| usize::from(b) == number));
+        }
+    }
+    let counters = reactor.counters();
+    assert_eq!((counters.datagrams_sent, counters.send_errors), (8, 0));
+    assert_eq!((counters.send_calls, counters.super_packets), (1, 2));
+}
+
+#[test]
+fn more_than_a_udp_datagram_holds_leaves_as_several_super_packets() {
+    let peer = StdSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    let to = peer.local_addr().unwrap();
+    let mut reactor = reactor(vec![any_socket("127.0.0.1:0")]);
+    for _ in 0..64 {
+        reactor.send(0, to, None, &[7; 2000]);
+    }
+    reactor.flush();
+    let mut buffer = [0; 4096];
+    for _ in 0..64 {
+        assert_eq!(peer.recv(&mut buffer).unwrap(), 2000);
+    }
+    let counters = reactor.counters();
+    assert_eq!((counters.datagrams_sent, counters.send_errors), (64, 0));
+    // 64 × 2000 bytes are more than a UDP datagram holds: at least two messages.
+    assert!(counters.super_packets >= 2);
+}
+
+#[test]
+fn a_socket_that_is_added_later_sends_and_receives_and_there_is_room_for_one() {
+    let mut reactor = reactor(vec![any_socket("127.0.0.1:0")]);
+    reactor.wait(reactor.now());
+    let callers = UdpSocket::bind_callers(&small_options()).unwrap();
+    let port = callers.local_addr().port();
+    assert_eq!(reactor.add_socket(callers).unwrap(), 1);
+    let peer = StdSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    reactor.send(1, peer.local_addr().unwrap(), None, b"hello");
+    reactor.flush();
+    let mut buffer = [0; 32];
+    let (length, from) = peer.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..length], from.port()), (&b"hello"[..], port));
+    peer.send_to(b"here", from).unwrap();
+    let kept = collect(&mut reactor, 1);
+    assert_eq!((kept[0].socket, &kept[0].payload[..]), (1, &b"here"[..]));
+    // The waker behind it still works.
+    reactor.waker().wake();
+    reactor.wait(reactor.now() + Duration::from_secs(5));
+    reactor.reap(&mut |_| ());
+    assert!(reactor.take_woken());
+    let more = UdpSocket::bind_callers(&small_options()).unwrap();
+    assert!(reactor.add_socket(more).is_err());
+}
