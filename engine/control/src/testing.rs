@@ -312,6 +312,7 @@ pub(crate) fn snapshot_of(shard: u16, streams: Vec<StreamSnapshot>) -> Event {
         cpu_ns: 1_000_000,
         sessions: streams.len() as u64,
         handshakes_pending: 0,
+        calls_pending: 0,
         pool_chunks: 100,
         pool_free: 90,
         counters: ShardCounters::default(),

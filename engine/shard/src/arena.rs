@@ -9,6 +9,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Names nothing, in any arena.
+    pub(crate) const NONE: Key = Key {
+        index: u32::MAX,
+        generation: 0,
+    };
+
     /// The place in the arena: reused by later values.
     pub(crate) const fn index(self) -> u32 {
         self.index

@@ -2,7 +2,7 @@
 
 use mirror_base::{Instant, StreamId};
 use mirror_stream::report::{
-    CallFailure, Command, EndReason, Event, ShardSnapshot, SocketSnapshot, StreamSnapshot,
+    Command, EndReason, Event, ShardSnapshot, SocketSnapshot, StreamSnapshot,
 };
 
 use crate::arena::Key;
@@ -17,14 +17,7 @@ impl<C: Clock> Core<C> {
     pub(crate) fn command<D: Driver>(&mut self, command: Command, driver: &mut D) {
         match command {
             Command::Authorised { ticket, decision } => self.authorised(ticket, decision, driver),
-            Command::Call(call) => {
-                self.events.must(Event::CallFailed {
-                    shard: self.id,
-                    ticket: call.ticket,
-                    stream_id: call.stream_id,
-                    failure: CallFailure::NoRoom,
-                });
-            }
+            Command::Call(request) => self.call(*request, driver),
             Command::Terminate { stream_id, reason } => self.terminate(&stream_id, reason, driver),
             Command::Pause(id) => self.set_paused(&id, true),
             Command::Resume(id) => self.set_paused(&id, false),
@@ -45,6 +38,7 @@ impl<C: Clock> Core<C> {
     }
 
     fn terminate<D: Driver>(&mut self, id: &StreamId, reason: EndReason, driver: &mut D) {
+        self.cancel_call(id);
         let Some(&stream) = self.by_id.get(id) else {
             return;
         };
@@ -106,6 +100,7 @@ impl<C: Clock> Core<C> {
         }
         self.draining = Some(Draining { deadline });
         self.refuse_pending();
+        self.cancel_calls();
         let now = self.now;
         for key in self.session_keys() {
             if let Some(session) = self.sessions.get_mut(key) {
@@ -166,6 +161,7 @@ impl<C: Clock> Core<C> {
         counters.datagrams_sent = ring.datagrams_sent;
         counters.send_errors = ring.send_errors + self.outbox.dropped();
         counters.send_calls = ring.send_calls;
+        counters.super_packets = ring.super_packets;
         counters.rearms = ring.rearms;
         counters.cq_overflows = ring.cq_overflows;
         counters.events_dropped = self.events.dropped();
@@ -191,6 +187,7 @@ impl<C: Clock> Core<C> {
             cpu_ns: driver.cpu_ns(),
             sessions: self.sessions.len() as u64,
             handshakes_pending: self.pending.len() as u64,
+            calls_pending: self.calls.len() as u64,
             pool_chunks: self.pool.chunks() as u64,
             pool_free: self.pool.free() as u64,
             counters,

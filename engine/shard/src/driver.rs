@@ -4,7 +4,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use mirror_base::Instant;
-use mirror_uring::{Datagram, Reactor, ReactorCounters};
+use mirror_uring::{Datagram, Reactor, ReactorCounters, SocketOptions, UdpSocket};
 
 /// A clock that can be read while the driver is busy handing datagrams over.
 pub trait Clock {
@@ -43,6 +43,13 @@ pub trait Driver {
     fn flush(&mut self);
     /// Blocks until something arrives, somebody wakes the shard, or `until`.
     fn wait(&mut self, until: Instant);
+    /// Opens the socket that calls leave from: a free port of its own, outside every group, so
+    /// that answers come to this shard whatever steers the others. Returns its index. Called
+    /// once at the most.
+    ///
+    /// # Errors
+    /// What the host refused, for people.
+    fn open_callers(&mut self, options: &SocketOptions) -> Result<usize, String>;
     /// Figures.
     fn counters(&self) -> ReactorCounters;
     /// Number of its sockets.
@@ -97,6 +104,11 @@ impl Driver for Reactor {
 
     fn wait(&mut self, until: Instant) {
         Reactor::wait(self, until);
+    }
+
+    fn open_callers(&mut self, options: &SocketOptions) -> Result<usize, String> {
+        let socket = UdpSocket::bind_callers(options).map_err(|e| e.to_string())?;
+        self.add_socket(socket).map_err(|e| e.to_string())
     }
 
     fn counters(&self) -> ReactorCounters {

@@ -16,7 +16,7 @@ use crate::arena::Key;
 use crate::driver::{Clock, Driver};
 use crate::mailbox::{Conclusion, Mail};
 use crate::session::{Proto, RequestKey, Session};
-use crate::shard::{Core, Map};
+use crate::shard::{Core, Map, Role};
 
 /// A session that was silent for so long gives way to a newcomer with the same credentials
 /// (product contract, section 2).
@@ -105,7 +105,8 @@ impl Pending {
         Some(waiting.conclusion)
     }
 
-    fn wants(&self, stream_id: &StreamId) -> bool {
+    /// Whether one is to bring `stream_id`.
+    pub(crate) fn wants(&self, stream_id: &StreamId) -> bool {
         self.by_ticket
             .values()
             .any(|w| w.conclusion.stream_id == *stream_id)
@@ -128,7 +129,8 @@ impl<C: Clock> Core<C> {
     /// A datagram with destination socket ID 0.
     pub(crate) fn handshake(&mut self, datagram: &Datagram<'_>) {
         let now = self.now;
-        let Some(handshaker) = self.handshaker.as_mut() else {
+        let listens = self.roles.get(datagram.socket) == Some(&Role::Srt);
+        let Some(handshaker) = self.handshaker.as_mut().filter(|_| listens) else {
             return self.discard(Discard::UnknownSession);
         };
         let action = handshaker.handle_datagram(
@@ -295,34 +297,41 @@ impl<C: Clock> Core<C> {
         if self.draining.is_some() {
             return Err(RejectionCode::CLOSE);
         }
-        let limit = self
-            .config
-            .srt
-            .as_ref()
-            .map_or(0, |s| s.max_connections as usize);
-        let live = self
-            .by_id
-            .get(&conclusion.stream_id)
-            .and_then(|&key| self.streams.get(key));
-        let session = live
-            .and_then(|entry| entry.session)
-            .and_then(|key| self.sessions.get(key));
-        let Some(session) = session else {
-            return if self.by_request.len() < limit {
-                Ok(())
-            } else {
-                Err(RejectionCode::OVERLOAD)
-            };
+        match self.live_session(&conclusion.stream_id) {
+            None if self.has_room_for_connection() => Ok(()),
+            None => Err(RejectionCode::OVERLOAD),
+            Some(_) if self.gives_way(&conclusion.stream_id, conclusion.user.as_deref()) => Ok(()),
+            Some(_) => Err(RejectionCode::CONFLICT),
+        }
+    }
+
+    /// Whether one more SRT connection is within `max_connections`. Calls count from their
+    /// beginning.
+    pub(crate) fn has_room_for_connection(&self) -> bool {
+        let limit = self.config.srt.as_ref().map_or(0, |s| s.max_connections);
+        // Every session that is no RTP source is an SRT connection.
+        let connections = self.sessions.len().saturating_sub(self.by_ssrc.len());
+        connections < limit as usize
+    }
+
+    /// The session that brings `id` now, if any.
+    fn live_session(&self, id: &StreamId) -> Option<&Session> {
+        let entry = self.streams.get(*self.by_id.get(id)?)?;
+        self.sessions.get(entry.session?)
+    }
+
+    /// Whether a publisher called `user` may take `id` over from the session that brings it now
+    /// (product contract, section 2). Nobody brings it: yes.
+    pub(crate) fn gives_way(&self, id: &StreamId, user: Option<&str>) -> bool {
+        let Some(session) = self.live_session(id) else {
+            return true;
         };
         let silent = session.silence(self.now) >= SUPERSEDE_AFTER;
-        let same_credentials = live.is_some_and(|entry| entry.request.user == conclusion.user);
+        let entry = self.streams.get(session.stream);
+        let same_credentials = entry.is_some_and(|e| e.request.user.as_deref() == user);
         // A session that is over and only delivers what it holds does not stand in the way.
         let over = session.end.is_some();
-        if over || self.config.takeover || (silent && same_credentials) {
-            Ok(())
-        } else {
-            Err(RejectionCode::CONFLICT)
-        }
+        over || self.config.takeover || (silent && same_credentials)
     }
 
     /// Rejects, and gives the reservation back unless something else of this shard needs it.
@@ -333,10 +342,7 @@ impl<C: Clock> Core<C> {
             conclusion.local,
             code,
         );
-        let id = &conclusion.stream_id;
-        if !self.by_id.contains_key(id) && !self.pending.wants(id) {
-            self.directory.release(id, self.id);
-        }
+        self.give_back(&conclusion.stream_id);
     }
 
     fn publish_request(&self, conclusion: &Conclusion) -> PublishRequest {
@@ -432,6 +438,7 @@ impl<C: Clock> Core<C> {
             local: conclusion.local,
             last_heard: now,
             touched: false,
+            call: None,
             request: Some(request.key()),
             ssrc: None,
             end: None,
@@ -480,7 +487,7 @@ impl<C: Clock> Core<C> {
 }
 
 /// The stream ID as people may see it.
-fn printable(raw: &[u8]) -> String {
+pub(crate) fn printable(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let mut shown = String::with_capacity(text.len().min(SHOWN_STREAM_ID));
     for c in text.chars() {

@@ -3,7 +3,7 @@
 //! random salt, so that finding a session is arithmetic and a stale ID is told from a live one.
 //! Bits 0–29 are used; bit 30 marks groups, bit 31 is always clear.
 
-use mirror_base::ShardId;
+use mirror_base::{PacketSequenceNumber, ShardId};
 
 const ID_SPACE: u32 = 1 << 30;
 
@@ -54,6 +54,13 @@ impl SocketIds {
             salts,
             random,
         }
+    }
+
+    /// A random initial sequence number.
+    pub(crate) const fn sequence(&mut self) -> PacketSequenceNumber {
+        // The highest number is not allowed as initial one (spec section 3).
+        let number = self.random.next() % PacketSequenceNumber::MAX as u64;
+        PacketSequenceNumber::new(number as u32)
     }
 
     /// Whether steering by `number` (an SSRC) leads to another shard.

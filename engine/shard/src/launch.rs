@@ -266,6 +266,8 @@ fn bind_all(config: &ShardsConfig) -> Result<(Vec<Vec<UdpSocket>>, Vec<BoundSock
             Role::Srt => (config.srt.as_ref().map(|s| s.listen), Steering::Srt),
             Role::Rtp => (config.rtp.as_ref().map(|r| r.listen), Steering::Rtp),
             Role::Rtcp => (config.rtp.as_ref().map(|r| r.rtcp_listen), Steering::Rtcp),
+            // Opened by the shard itself, when it is first needed.
+            Role::Call => (None, Steering::Srt),
         };
         let Some(listen) = listen else { continue };
         let (sockets, ipv4_only) = bind_group(listen, count, steering, &config.sockets)?;

@@ -11,6 +11,7 @@ pub mod driver;
 pub mod launch;
 
 mod arena;
+mod call;
 mod candidates;
 mod command;
 mod handshake;

@@ -34,7 +34,7 @@ impl<C: Clock> Core<C> {
             return self.discard(Discard::TooLong);
         }
         match self.roles.get(datagram.socket) {
-            Some(Role::Srt) => self.handle_srt(datagram),
+            Some(Role::Srt | Role::Call) => self.handle_srt(datagram),
             Some(Role::Rtp) => self.handle_rtp(datagram),
             Some(Role::Rtcp) => self.handle_rtcp(datagram),
             None => self.discard(Discard::UnknownSession),
@@ -61,7 +61,7 @@ impl<C: Clock> Core<C> {
             return self.discard(Discard::UnknownSession);
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
-            return self.discard(Discard::UnknownSession);
+            return self.guarded(|core| core.answer_to_call(key, datagram));
         };
         if session.peer != datagram.peer {
             return entry.stream.count_discard(Discard::ForeignSource);
@@ -213,8 +213,7 @@ impl<C: Clock> Core<C> {
         };
         session.touched = false;
         let Some(entry) = streams.get_mut(session.stream) else {
-            // A session without its stream serves nobody.
-            return self.end_session(key);
+            return self.serve_unattached(key, driver);
         };
         let (socket, peer, local) = (session.socket, session.peer, session.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -142,6 +142,7 @@ impl<C: Clock> Core<C> {
             local: datagram.local,
             last_heard: self.now,
             touched: false,
+            call: None,
             request: None,
             ssrc: Some(header.ssrc),
             end: None,

@@ -10,6 +10,7 @@ use mirror_stream::report::EndReason;
 use mirror_stream::{SessionStatistics, Stream};
 
 use crate::arena::Key;
+use crate::call::Call;
 use crate::driver::Clock;
 
 /// Packets that one session may release in one go: what is left comes next turn, after the
@@ -55,6 +56,12 @@ impl Proto {
         }
     }
 
+    /// Name of its encryption.
+    pub(crate) fn encryption(&self) -> &'static str {
+        // Connections are clear for now.
+        "none"
+    }
+
     /// Negotiated latency; zero where there is none.
     pub(crate) fn latency(&self) -> Duration {
         match self {
@@ -82,6 +89,8 @@ pub(crate) struct Session {
     pub(crate) last_heard: Instant,
     /// It is in this turn's list of sessions to serve.
     pub(crate) touched: bool,
+    /// It is a call that is not answered yet, and has no stream.
+    pub(crate) call: Option<Box<Call>>,
     /// SRT: the conclusion that it came from.
     pub(crate) request: Option<RequestKey>,
     /// RTP: its SSRC.

@@ -14,6 +14,7 @@ use mirror_stream::report::{Event, ShardCounters, SharedDirectory};
 use mirror_uring::ChunkPool;
 
 use crate::arena::{Arena, Key};
+use crate::call::Calls;
 use crate::candidates::Candidates;
 use crate::config::ShardsConfig;
 use crate::driver::{Clock, Driver};
@@ -44,6 +45,8 @@ pub(crate) enum Role {
     Srt,
     Rtp,
     Rtcp,
+    /// Calls leave from it: opened with the first one.
+    Call,
 }
 
 impl Role {
@@ -52,6 +55,7 @@ impl Role {
             Role::Srt => "srt",
             Role::Rtp => "rtp",
             Role::Rtcp => "rtcp",
+            Role::Call => "srt_call",
         }
     }
 
@@ -122,6 +126,7 @@ pub(crate) struct Core<C> {
     pub(crate) opened_sources: Rate,
     pub(crate) conclusions: Rate,
     pub(crate) pending: Pending,
+    pub(crate) calls: Calls,
     pub(crate) candidates: Candidates,
     /// RTP sessions that are not validated, oldest first; some may have been since.
     pub(crate) unproven: std::collections::VecDeque<Key>,
@@ -259,6 +264,7 @@ impl<C: Clock> Core<C> {
             by_ssrc: Map::default(),
             by_request: Map::default(),
             pending: Pending::default(),
+            calls: Calls::default(),
             candidates: Candidates::new(),
             unproven: std::collections::VecDeque::new(),
             wheel: Wheel::new(now),

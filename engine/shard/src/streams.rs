@@ -1,6 +1,7 @@
 //! Streams of a shard: they come into being with their first session, outlive it by the grace
 //! period, and give their memory back when they are gone. Control hears of each step.
 
+use core::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mirror_base::{Instant, StreamId};
@@ -41,6 +42,13 @@ pub(crate) struct StreamEntry {
     pub(crate) grace_until: Option<Instant>,
     /// Why its last session ended.
     pub(crate) last_end: EndReason,
+}
+
+/// Where a closing session's last words go.
+struct Exit {
+    socket: usize,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
 }
 
 impl StreamEntry {
@@ -129,6 +137,9 @@ impl<C: Clock> Core<C> {
         let now = self.now;
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.stream.begin_session(now, request.peer, format);
+            let proto = self.sessions.get(session).map(|s| &s.proto);
+            let encryption = proto.map_or("none", Proto::encryption);
+            entry.stream.describe_session(request.mode, encryption);
             entry.session = Some(session);
             entry.request = request.clone();
             entry.grace_until = None;
@@ -227,6 +238,9 @@ impl<C: Clock> Core<C> {
         if let Some(ssrc) = session.ssrc {
             self.by_ssrc.remove(&ssrc);
         }
+        if let Some(call) = &session.call {
+            self.call_ended(call);
+        }
         Some(session)
     }
 
@@ -248,6 +262,22 @@ impl<C: Clock> Core<C> {
 
     /// Ends a session at once: the peer is told, what it holds is delivered now.
     pub(crate) fn close_now<D: Driver>(&mut self, key: Key, reason: EndReason, driver: &mut D) {
+        self.close_with(key, reason, &mut |exit, bytes| {
+            driver.send(exit.socket, exit.peer, exit.local, bytes);
+        });
+    }
+
+    /// The same while the driver is busy handing datagrams over: what the peer is told leaves
+    /// with the end of the turn.
+    pub(crate) fn close_later(&mut self, key: Key, reason: EndReason) {
+        let mut outbox = core::mem::take(&mut self.outbox);
+        self.close_with(key, reason, &mut |exit, bytes| {
+            outbox.push(exit.socket, exit.peer, exit.local, bytes);
+        });
+        self.outbox = outbox;
+    }
+
+    fn close_with(&mut self, key: Key, reason: EndReason, send: &mut dyn FnMut(&Exit, &[u8])) {
         let Core {
             sessions,
             streams,
@@ -263,6 +293,11 @@ impl<C: Clock> Core<C> {
         session.end.get_or_insert(reason);
         let Some(entry) = streams.get_mut(session.stream) else {
             return;
+        };
+        let exit = Exit {
+            socket: session.socket,
+            peer: session.peer,
+            local: session.local,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             session.proto.close(now);
@@ -284,8 +319,7 @@ impl<C: Clock> Core<C> {
                     let Some(len) = connection.poll_transmit(now, scratch) else {
                         break;
                     };
-                    let bytes = scratch.get(..len).unwrap_or_default();
-                    driver.send(session.socket, session.peer, session.local, bytes);
+                    send(&exit, scratch.get(..len).unwrap_or_default());
                 }
             }
         }));
@@ -397,7 +431,7 @@ impl<C: Clock> Core<C> {
 }
 
 /// What a stream is after a session that ended for `reason`.
-const fn status_after(reason: EndReason, failed: bool, no_grace: bool) -> Status {
+pub(crate) const fn status_after(reason: EndReason, failed: bool, no_grace: bool) -> Status {
     match reason {
         EndReason::InternalError => Status::Error,
         _ if failed => Status::Error,

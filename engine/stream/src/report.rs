@@ -427,6 +427,8 @@ pub struct StreamStats {
     pub sessions: u32,
     /// What the present (or last) session delivered; `None` unless `diagnostics.payload_hash`.
     pub payload: Option<PayloadFigures>,
+    /// Times that its peer went on from another address (NAT rebinding).
+    pub peer_moves: u64,
     /// Reasons for discarded datagrams of this stream.
     pub discards: DiscardCounts,
 }
@@ -520,6 +522,8 @@ pub struct ShardCounters {
     pub send_errors: u64,
     /// `sendmmsg`/`sendmsg` calls.
     pub send_calls: u64,
+    /// `UDP_SEGMENT` super-packets among what was sent, each of two or more datagrams.
+    pub super_packets: u64,
     /// Multishot receives re-armed after ENOBUFS or an error.
     pub rearms: u64,
     /// Completion queue overflows.
@@ -534,6 +538,12 @@ pub struct ShardCounters {
     pub accepted: u64,
     /// Conclusions refused, whatever the code.
     pub rejected: u64,
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls that came to nothing.
+    pub calls_failed: u64,
+    /// SRT peers that went on from another address (NAT rebinding) and were followed.
+    pub peer_moves: u64,
     /// Sessions that died of a broken invariant (caught panic).
     pub session_panics: u64,
     /// Mailbox messages lost because control does not read (events) – never commands.
@@ -557,6 +567,8 @@ pub struct ShardSnapshot {
     pub sessions: u64,
     /// Half-open handshakes waiting for an answer.
     pub handshakes_pending: u64,
+    /// Calls waiting for an answer; they are among the sessions.
+    pub calls_pending: u64,
     /// Chunk pool: chunks of 48 KiB in all.
     pub pool_chunks: u64,
     /// Chunk pool: free ones.

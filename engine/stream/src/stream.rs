@@ -106,6 +106,9 @@ pub struct Stream {
     held: Duration,
     tracks_version: u32,
     changed: bool,
+    /// The present or last SRT session's own figures, in libsrt's names.
+    srt: Option<Box<mirror_srt::Statistics>>,
+    encryption: &'static str,
 }
 
 impl Stream {
@@ -149,6 +152,8 @@ impl Stream {
             held: Duration::ZERO,
             tracks_version: 0,
             changed: false,
+            srt: None,
+            encryption: "none",
         };
         stream.transition(now, PipelineState::Connecting, "session accepted");
         stream
@@ -176,12 +181,26 @@ impl Stream {
             }
         }
         self.payload = self.config.payload_hash.then(Box::default);
+        self.srt = None;
         self.rate.reset();
         self.rate.sample(now, self.stats.bytes_received);
         let next = self.ring.next_index();
         // Whatever the last session left undelivered will never be.
         self.ring.release_before(next);
         next
+    }
+
+    /// Who called whom in the session that begins, and the name of its encryption ("none",
+    /// "aes-ctr-128" ...).
+    pub const fn describe_session(&mut self, mode: Mode, encryption: &'static str) {
+        self.mode = mode;
+        self.encryption = encryption;
+    }
+
+    /// The peer goes on from another address (NAT rebinding).
+    pub const fn move_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+        self.stats.peer_moves += 1;
     }
 
     /// The memory that the session fills.
@@ -390,7 +409,13 @@ impl Stream {
     /// The session's present figures.
     pub fn set_session_statistics(&mut self, now: Instant, statistics: &SessionStatistics) {
         match statistics {
-            SessionStatistics::Srt(s) => fill_srt(&mut self.session, s),
+            SessionStatistics::Srt(s) => {
+                fill_srt(&mut self.session, s);
+                match &mut self.srt {
+                    Some(srt) => **srt = *s,
+                    None => self.srt = Some(Box::new(*s)),
+                }
+            }
             SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, s),
         }
         self.rate
@@ -581,8 +606,8 @@ impl Stream {
             tracks: self.tracks().to_vec(),
             container: self.pipeline.as_ref().and_then(Pipeline::container),
             stats: self.stats(),
-            srt: None,
-            encryption: "none",
+            srt: self.srt.clone(),
+            encryption: self.encryption,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Shards over a virtual network, in virtual time, with the real rooms behind them.
 
+mod calls;
 mod hostile;
 mod lifecycle;
 mod media;
 mod placement;
+mod remote;
 mod sources;
 mod window;
 mod world;

@@ -23,6 +23,8 @@ use crate::driver::{Clock, Driver, SocketFacts};
 use crate::mailbox::Mailboxes;
 use crate::shard::{Role, Shard, ShardParts, Turn};
 
+use super::remote::Remote;
+
 pub(crate) const SRT: &str = "10.0.0.1:30000";
 pub(crate) const RTP: &str = "10.0.0.1:5004";
 pub(crate) const RTCP: &str = "10.0.0.1:5005";
@@ -31,6 +33,14 @@ const DELAY: Duration = Duration::from_millis(2);
 
 pub(crate) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+/// Ports of the sockets that calls leave from begin here.
+const CALLERS_PORT: u16 = 40_000;
+
+/// Where the calls of a shard come from.
+fn callers_address(shard: usize) -> SocketAddr {
+    SocketAddr::new(addr(SRT).ip(), CALLERS_PORT + shard as u16)
 }
 
 #[derive(Clone)]
@@ -61,6 +71,9 @@ pub(crate) struct VirtualDriver {
     shard: usize,
     woken: Arc<AtomicBool>,
     facts: Vec<SocketFacts>,
+    callers: Option<usize>,
+    /// The host has no sockets left.
+    pub(crate) no_sockets: bool,
     counters: ReactorCounters,
     /// What the loop last asked to sleep until.
     pub(crate) slept_until: Instant,
@@ -103,11 +116,13 @@ impl Driver for VirtualDriver {
     }
 
     fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
-        assert_eq!(
-            local,
-            Some(addr(SRT).ip()),
-            "replies leave from the address that was called"
-        );
+        if Some(socket) != self.callers {
+            assert_eq!(
+                local,
+                Some(addr(SRT).ip()),
+                "replies leave from the address that was called"
+            );
+        }
         self.counters.datagrams_sent += 1;
         let packet = InFlight {
             at: self.clock.now() + DELAY,
@@ -116,6 +131,22 @@ impl Driver for VirtualDriver {
             bytes: bytes.to_vec(),
         };
         self.net.borrow_mut().to_peers.push_back(packet);
+    }
+
+    fn open_callers(&mut self, _: &SocketOptions) -> Result<usize, String> {
+        assert!(self.callers.is_none(), "opened once");
+        if self.no_sockets {
+            return Err("no sockets left".to_owned());
+        }
+        self.callers = Some(self.facts.len());
+        self.facts.push(SocketFacts {
+            local: callers_address(self.shard),
+            receive_buffer: 0,
+            datagrams: 0,
+            bytes: 0,
+            kernel_drops: 0,
+        });
+        Ok(self.facts.len() - 1)
     }
 
     fn flush(&mut self) {}
@@ -247,6 +278,7 @@ pub(crate) struct World {
     pub(crate) snapshots: HashMap<ShardId, Box<ShardSnapshot>>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) callers: Vec<Caller>,
+    pub(crate) remotes: Vec<Remote>,
     pub(crate) policy: Policy,
     to_peers_dropped: u64,
     roles: Vec<Role>,
@@ -257,6 +289,7 @@ fn local_of(role: Role) -> SocketAddr {
         Role::Srt => SRT,
         Role::Rtp => RTP,
         Role::Rtcp => RTCP,
+        Role::Call => unreachable!("opened later"),
     })
 }
 
@@ -338,6 +371,8 @@ impl World {
                     shard: index,
                     woken,
                     facts: facts.collect(),
+                    callers: None,
+                    no_sockets: false,
                     counters: ReactorCounters::default(),
                     slept_until: Instant::ZERO,
                 };
@@ -364,6 +399,7 @@ impl World {
             snapshots: HashMap::new(),
             directory,
             callers: Vec::new(),
+            remotes: Vec::new(),
             policy: |_| Some(Ok(())),
             roles,
             to_peers_dropped: 0,
@@ -419,6 +455,18 @@ impl World {
             let bytes = bytes.get(at..at + 4)?;
             Some(u32::from_be_bytes(bytes.try_into().unwrap()) as usize)
         };
+        let calls = CALLERS_PORT..CALLERS_PORT + shards as u16;
+        if calls.contains(&to.port()) {
+            let packet = InFlight {
+                at: self.now() + DELAY,
+                from,
+                to,
+                bytes: bytes.to_vec(),
+            };
+            let shard = usize::from(to.port() - CALLERS_PORT);
+            self.net.borrow_mut().to_shards[shard].push_back((self.roles.len(), packet));
+            return;
+        }
         let hash = usize::from(from.port()).wrapping_mul(31) ^ bytes.len();
         let Some(socket) = self.roles.iter().position(|&role| local_of(role) == to) else {
             return;
@@ -427,6 +475,7 @@ impl World {
             Role::Srt => word(12).filter(|&id| id != 0),
             Role::Rtp => word(8),
             Role::Rtcp => word(4),
+            Role::Call => None,
         };
         self.send_to_shard(steer.unwrap_or(hash) % shards, from, to, bytes);
     }
@@ -473,7 +522,15 @@ impl World {
                     } = &mut self.callers[n];
                     let _ = connection.handle_datagram(now, packet.at, &packet.bytes, ring);
                 }
-                _ => self.to_peers_dropped += 1,
+                _ => match self.remotes.iter_mut().find(|r| r.address == packet.to) {
+                    Some(remote) => remote.handle(now, packet.from, &packet.bytes),
+                    None => self.to_peers_dropped += 1,
+                },
+            }
+        }
+        for n in 0..self.remotes.len() {
+            for (to, bytes) in self.remotes[n].step(now) {
+                self.send_to_engine(self.remotes[n].address, to, &bytes);
             }
         }
         let mut out = [0; 1500];

@@ -76,6 +76,7 @@ pub struct Connection {
     stats: Statistics,
     pending: Pending,
     peer_socket_id: u32,
+    peer_version: u32,
     socket_id: u32,
     peer: SocketAddr,
     start: Instant,
@@ -113,6 +114,7 @@ impl Connection {
         let latencies = request.latencies(config);
         let agreed = Agreed {
             peer_socket_id: request.peer_socket_id,
+            peer_version: request.version,
             mss: request.mss.min(u32::from(config.mss)),
             flow_window: request.flow_window,
             flags: request.flags,
@@ -160,6 +162,23 @@ impl Connection {
         connection
     }
 
+    /// Caller: slot indexes of received packets begin at `next_index` (the ring's `end`), which
+    /// may have moved since [`Connection::connect`]. Without effect once the handshake is done.
+    pub fn begin_at(&mut self, next_index: u64) {
+        if next_index == self.next_index || !matches!(self.phase, Phase::Calling(_)) {
+            return;
+        }
+        let initial = self.receiver.seq_of(self.next_index);
+        let time = TimeBase::new(self.start, 0, self.config.latency);
+        let mode = DeliveryMode {
+            timed: true,
+            drop_too_late: true,
+        };
+        let window = self.config.window();
+        self.receiver = Receiver::new(self.start, initial, next_index, time, mode, window);
+        self.next_index = next_index;
+    }
+
     fn new(
         now: Instant,
         peer: SocketAddr,
@@ -181,6 +200,7 @@ impl Connection {
             stats: Statistics::default(),
             pending: Pending::default(),
             peer_socket_id: 0,
+            peer_version: 0,
             socket_id,
             peer,
             start: now,
@@ -226,6 +246,7 @@ impl Connection {
         self.nak_limit = terms.mss.saturating_sub(IP_UDP_LEN).clamp(64, 1472) as usize;
         self.sender.agree(now, &terms);
         self.peer_socket_id = agreed.peer_socket_id;
+        self.peer_version = agreed.peer_version;
         self.latency = agreed.receive_latency;
         self.peer_latency = agreed.peer_latency;
         self.phase = Phase::Established;
@@ -377,6 +398,11 @@ impl Connection {
     /// The peer's socket ID; 0 until the handshake is done.
     pub fn peer_socket_id(&self) -> u32 {
         self.peer_socket_id
+    }
+
+    /// SRT version that the peer announced, 0x00MMmmpp; 0 until the handshake is done.
+    pub fn peer_version(&self) -> u32 {
+        self.peer_version
     }
 
     /// The peer's address.

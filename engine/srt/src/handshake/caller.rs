@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
     pub(crate) peer_socket_id: u32,
+    /// SRT version that the peer announced.
+    pub(crate) peer_version: u32,
     pub(crate) mss: u32,
     pub(crate) flow_window: u32,
     pub(crate) flags: u32,
@@ -206,6 +208,7 @@ impl Caller {
         };
         Ok(Outcome::Connected(Agreed {
             peer_socket_id: response.socket_id,
+            peer_version: hs.version,
             mss: response.mss,
             flow_window: response.flow_window,
             flags: hs.flags,
