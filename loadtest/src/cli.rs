@@ -1,13 +1,17 @@
 //! The command line: what is asked for, and what the exit code says of it: 0 everything as
 //! expected, 1 something failed or an expectation does not hold, 2 wrong use or scenario.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::scenario::Scenario;
-use crate::{bench, flood, run, units};
+use crate::{bench, flood, impairment, relay, run, units};
 
 /// Exit code of wrong use.
 const WRONG_USE: u8 = 2;
@@ -35,6 +39,8 @@ enum Command {
     /// Send bad datagrams at a steady rate
     #[command(hide = true)]
     Flood(FloodArgs),
+    /// Pass datagrams between two programs, with loss, delay and whatever else a line does
+    Relay(RelayArgs),
     /// The receiver behind the floor rows of bench
     #[command(hide = true)]
     FloorReceiver(bench::floor::ReceiverArgs),
@@ -123,6 +129,156 @@ struct FloodArgs {
     i_know_what_i_do: bool,
 }
 
+/// Options that name an impairment apply to both directions.
+#[derive(Debug, Args)]
+struct RelayArgs {
+    /// Where clients send to; port 0: any free one (printed at the start)
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Where it goes
+    #[arg(long, value_name = "ADDR")]
+    to: SocketAddr,
+    /// The same seed gives the same course
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Loss of each datagram, like 5%
+    #[arg(long, value_name = "SHARE")]
+    loss: Option<String>,
+    /// Bursts of loss: probability that one begins, that it ends, and loss in it (100%), per
+    /// datagram; bursts last 1/LEAVE datagrams
+    #[arg(long, value_name = "ENTER,LEAVE[,LOSS]")]
+    burst: Option<String>,
+    /// Lose every N-th datagram
+    #[arg(long, value_name = "N")]
+    drop_every: Option<String>,
+    /// Lose everything for a time, like 2s+300ms or 2s+300ms/10s
+    #[arg(long, value_name = "AFTER+LENGTH[/EVERY]")]
+    outage: Option<String>,
+    /// Hold this share of the datagrams back
+    #[arg(long, value_name = "SHARE")]
+    reorder: Option<String>,
+    /// Until so many later ones have passed
+    #[arg(long, value_name = "N")]
+    reorder_packets: Option<String>,
+    /// For so long (with --reorder-packets: at most)
+    #[arg(long, value_name = "TIME")]
+    reorder_delay: Option<String>,
+    /// Send this share of the datagrams twice
+    #[arg(long, value_name = "SHARE")]
+    duplicate: Option<String>,
+    /// Flip a bit in this share of the datagrams
+    #[arg(long, value_name = "SHARE")]
+    corrupt: Option<String>,
+    /// Delay, like 50ms
+    #[arg(long, value_name = "TIME")]
+    delay: Option<String>,
+    /// Random delay besides, from 0 to this; keeps the order
+    #[arg(long, value_name = "TIME")]
+    jitter: Option<String>,
+    /// A bottleneck, bits a second
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// Its queue, bytes (256KiB)
+    #[arg(long, value_name = "SIZE")]
+    queue: Option<String>,
+    /// An impairment from the clients to the target only, like loss=5%; overrules the common one
+    #[arg(long, value_name = "WORD=VALUE")]
+    forward: Vec<String>,
+    /// The same for the way back
+    #[arg(long, value_name = "WORD=VALUE")]
+    backward: Vec<String>,
+    /// Change a client's outgoing port so long after its first datagram, and again each EVERY
+    #[arg(long, value_name = "AFTER[/EVERY]")]
+    rebind: Option<String>,
+    /// End after so long; default: at SIGTERM or SIGINT
+    #[arg(long = "for", value_name = "TIME")]
+    run_for: Option<String>,
+}
+
+impl RelayArgs {
+    fn settings(&self) -> Result<relay::Settings, String> {
+        let common = [
+            ("loss", &self.loss),
+            ("burst", &self.burst),
+            ("drop-every", &self.drop_every),
+            ("outage", &self.outage),
+            ("reorder", &self.reorder),
+            ("reorder-packets", &self.reorder_packets),
+            ("reorder-delay", &self.reorder_delay),
+            ("duplicate", &self.duplicate),
+            ("corrupt", &self.corrupt),
+            ("delay", &self.delay),
+            ("jitter", &self.jitter),
+            ("rate", &self.rate),
+            ("queue", &self.queue),
+        ];
+        let mut both = mirror_netem::Config::default();
+        for (word, value) in common {
+            if let Some(value) = value {
+                impairment::set(&mut both, word, value)
+                    .map_err(|allowed| format!("--{word} {value}: {allowed}"))?;
+            }
+        }
+        let direction = |option: &str, pairs: &[String]| {
+            let mut config = both;
+            for pair in pairs {
+                let set = pair.split_once('=').ok_or("must be WORD=VALUE".to_owned());
+                set.and_then(|(word, value)| impairment::set(&mut config, word, value))
+                    .map_err(|allowed| format!("--{option} {pair}: {allowed}"))?;
+            }
+            Ok::<_, String>(config)
+        };
+        let time = |option: &str, text: &str| {
+            let value = units::duration(text).filter(|d| !d.is_zero());
+            value.ok_or_else(|| format!("--{option} {text}: must be a duration like 2s"))
+        };
+        let (rebind, rebind_every) = match &self.rebind {
+            None => (None, None),
+            Some(text) => match text.split_once('/') {
+                None => (Some(time("rebind", text)?), None),
+                Some((after, every)) => {
+                    (Some(time("rebind", after)?), Some(time("rebind", every)?))
+                }
+            },
+        };
+        Ok(relay::Settings {
+            listen: self.listen,
+            to: self.to,
+            impairment: impairment::Impairment {
+                forward: direction("forward", &self.forward)?,
+                backward: direction("backward", &self.backward)?,
+                seed: self.seed,
+            },
+            rebind,
+            rebind_every,
+            run_for: self
+                .run_for
+                .as_deref()
+                .map(|t| time("for", t))
+                .transpose()?,
+        })
+    }
+}
+
+/// Prints where it listens as one line of JSON, and at its end what it did as another.
+fn run_relay(args: &RelayArgs) -> Result<bool, Failure> {
+    let settings = args.settings().map_err(Failure::Use)?;
+    let listen = settings.listen;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(anyhow::Error::from)?;
+    }
+    let relay =
+        relay::Relay::open(settings).with_context(|| format!("cannot listen on {listen}"))?;
+    println!("{}", serde_json::json!({ "listen": relay.listen() }));
+    let report = relay.run(&stop).map_err(anyhow::Error::from)?;
+    println!(
+        "{}",
+        serde_json::to_string(&report).map_err(anyhow::Error::from)?
+    );
+    Ok(true)
+}
+
 fn parse_rate(text: &str) -> Result<u64, String> {
     let rate = units::bitrate(text).filter(|r| (100_000..=2_000_000_000).contains(r));
     rate.ok_or_else(|| "must be bits a second like 50Mb, from 100kb to 2Gb".to_owned())
@@ -185,6 +341,7 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
             println!("{sent}");
             Ok(true)
         }
+        Command::Relay(args) => run_relay(&args),
         Command::FloorReceiver(args) => {
             bench::floor::receive(&args)?;
             Ok(true)
@@ -231,6 +388,36 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_relays_options_apply_to_both_directions_unless_one_is_named() {
+        let parse = |more: &[&str]| {
+            let base = [
+                "x",
+                "relay",
+                "--listen",
+                "127.0.0.1:0",
+                "--to",
+                "127.0.0.1:9",
+            ];
+            let cli = Cli::try_parse_from(base.iter().chain(more)).unwrap();
+            let Command::Relay(args) = cli.command else {
+                panic!("not relay")
+            };
+            args.settings()
+        };
+        let s = parse(&["--loss", "5%", "--backward", "loss=1%", "--rebind", "2s/3s"]).unwrap();
+        let loss = (s.impairment.forward.loss, s.impairment.backward.loss);
+        assert_eq!(loss, (0.05, 0.01));
+        assert_eq!(s.rebind_every, Some(std::time::Duration::from_secs(3)));
+        for wrong in [["--loss", "6"], ["--forward", "loss"], ["--for", "x"]] {
+            let error = parse(&wrong).unwrap_err();
+            assert!(
+                error.starts_with(wrong[0]) && error.contains("must be"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
