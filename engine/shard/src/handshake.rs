@@ -23,6 +23,12 @@ use crate::shard::{Core, Map, Role};
 pub(crate) const SUPERSEDE_AFTER: Duration = Duration::from_millis(500);
 /// Half-open handshakes of one shard.
 const MAX_PENDING: usize = 1024;
+/// And of one host: its cookie proves the address, so whoever floods with wrong passphrases
+/// leaves room for others.
+const MAX_PENDING_PER_HOST: u32 = 512;
+/// No handshake is longer than a packet of the largest MSS (spec section 20): what a waiting
+/// conclusion keeps of it is bounded by this.
+const MAX_HANDSHAKE: usize = 1500;
 /// How long a handshake waits for control; libsrt's callers give up after as long.
 const PENDING_LIFETIME: Duration = Duration::from_secs(3);
 /// Bytes of the SRT stream ID that are shown.
@@ -71,6 +77,7 @@ pub(crate) struct Waiting {
 pub(crate) struct Pending {
     by_ticket: Map<u64, Waiting>,
     tickets: Map<RequestKey, u64>,
+    per_host: Map<IpAddr, u32>,
     next_ticket: u64,
 }
 
@@ -88,6 +95,10 @@ impl Pending {
     fn insert(&mut self, conclusion: Conclusion, expires: Instant) -> u64 {
         self.next_ticket += 1;
         let ticket = self.next_ticket;
+        *self
+            .per_host
+            .entry(conclusion.request.peer.ip())
+            .or_default() += 1;
         self.tickets.insert(conclusion.request.key(), ticket);
         self.by_ticket.insert(
             ticket,
@@ -100,9 +111,25 @@ impl Pending {
     }
 
     fn take(&mut self, ticket: u64) -> Option<Conclusion> {
-        let waiting = self.by_ticket.remove(&ticket)?;
-        self.tickets.remove(&waiting.conclusion.request.key());
-        Some(waiting.conclusion)
+        let conclusion = self.by_ticket.remove(&ticket)?.conclusion;
+        self.tickets.remove(&conclusion.request.key());
+        let host = conclusion.request.peer.ip();
+        if let Some(count) = self.per_host.get_mut(&host) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_host.remove(&host);
+            }
+        }
+        Some(conclusion)
+    }
+
+    /// Whether one more of `host` may wait.
+    fn has_room_for(&self, host: IpAddr) -> bool {
+        self.by_ticket.len() < MAX_PENDING
+            && self
+                .per_host
+                .get(&host)
+                .is_none_or(|&count| count < MAX_PENDING_PER_HOST)
     }
 
     /// Whether one is to bring `stream_id`.
@@ -133,6 +160,9 @@ impl<C: Clock> Core<C> {
         let Some(handshaker) = self.handshaker.as_mut().filter(|_| listens) else {
             return self.discard(Discard::UnknownSession);
         };
+        if datagram.payload.len() > MAX_HANDSHAKE {
+            return self.discard(Discard::TooLong);
+        }
         let action = handshaker.handle_datagram(
             datagram.arrival,
             datagram.peer,
@@ -263,10 +293,12 @@ impl<C: Clock> Core<C> {
         if let Err(code) = self.may_publish(&conclusion) {
             return self.refuse(&conclusion, code);
         }
-        if self.pending.len() >= MAX_PENDING {
+        if !self.pending.has_room_for(conclusion.request.peer.ip()) {
             return self.discard(Discard::HandshakeLimit);
         }
-        let request = self.publish_request(&conclusion);
+        let mut request = self.publish_request(&conclusion);
+        // Only for control's decision: the stream does not keep it.
+        request.key_material = conclusion.request.key_material.clone();
         let ticket = self.pending.insert(conclusion, self.now + PENDING_LIFETIME);
         let event = Event::Authorise {
             shard: self.id,
@@ -360,7 +392,7 @@ impl<C: Clock> Core<C> {
             tags: conclusion.tags.clone(),
             peer_version: request.version,
             latency,
-            key_material: request.key_material.clone(),
+            key_material: None,
         }
     }
 

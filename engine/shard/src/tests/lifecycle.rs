@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use mirror_base::{ShardId, StreamId};
-use mirror_srt::CloseReason;
+use mirror_srt::{CloseReason, Security};
 use mirror_stream::report::{Command, EndReason, Event, Status};
 
 use super::world::{World, config};
@@ -14,7 +14,7 @@ fn wishes_that_cannot_be_met_are_refused_with_their_code() {
     *world.directory.blocked.lock().unwrap() = vec![StreamId::new("live/blocked").unwrap()];
     world.policy = |request| match request.stream_id.as_str() {
         "live/forbidden" => Some(Err(1401)),
-        _ => Some(Ok(())),
+        _ => Some(Ok(Security::clear())),
     };
     let cases = [
         ("", 1400),

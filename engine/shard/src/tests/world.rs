@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Receiver;
 use mirror_base::{Instant, PacketSequenceNumber, ShardId, SlotRing, StreamId};
-use mirror_srt::{CloseReason, Connection};
+use mirror_srt::{CallerSecurity, CloseReason, Connection, Security};
 use mirror_stream::StreamConfig;
 use mirror_stream::report::{
     Command, Event, PublishRequest, Reservation, ShardSnapshot, StreamDirectory,
@@ -265,7 +265,7 @@ pub(crate) struct Caller {
 }
 
 /// What control does with a publisher.
-pub(crate) type Policy = fn(&PublishRequest) -> Option<Result<(), u32>>;
+pub(crate) type Policy = fn(&PublishRequest) -> Option<Result<Security, u32>>;
 
 pub(crate) struct World {
     pub(crate) now: Rc<Cell<Instant>>,
@@ -400,7 +400,7 @@ impl World {
             directory,
             callers: Vec::new(),
             remotes: Vec::new(),
-            policy: |_| Some(Ok(())),
+            policy: |_| Some(Ok(Security::clear())),
             roles,
             to_peers_dropped: 0,
         }
@@ -412,6 +412,11 @@ impl World {
 
     /// A new publisher, calling from an address of its own.
     pub(crate) fn call(&mut self, stream_id: &str) -> usize {
+        self.call_with(stream_id, None)
+    }
+
+    /// The same, with encryption.
+    pub(crate) fn call_with(&mut self, stream_id: &str, security: Option<CallerSecurity>) -> usize {
         let n = self.callers.len() as u32;
         let local = SocketAddr::from(([192, 0, 2, (n % 250) as u8], 20_000 + n as u16));
         let connection = Connection::connect(
@@ -422,7 +427,7 @@ impl World {
             stream_id,
             &mirror_srt::Config::default(),
             0,
-            None,
+            security,
         );
         self.callers.push(Caller {
             connection,
@@ -573,7 +578,7 @@ impl World {
                     ref request,
                 } => {
                     if let Some(decision) = (self.policy)(request) {
-                        let decision = decision.map(|()| Box::new(mirror_srt::Security::clear()));
+                        let decision = decision.map(Box::new);
                         let command = Command::Authorised { ticket, decision };
                         self.mailboxes.send(shard, command).unwrap();
                     }
