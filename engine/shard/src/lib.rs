@@ -11,6 +11,7 @@ pub mod driver;
 pub mod launch;
 
 mod arena;
+mod assemble;
 mod call;
 mod candidates;
 mod command;
@@ -28,6 +29,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use assemble::assemble;
 pub use config::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 pub use driver::{Clock, Driver, MonotonicClock, SocketFacts};
 pub use launch::{BoundSocket, LaunchError, Shards, launch};

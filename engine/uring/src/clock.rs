@@ -26,6 +26,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Clocks that show these values.
+    pub(crate) const fn at(now_ns: u64, offset_ns: u64) -> Self {
+        Clock { now_ns, offset_ns }
+    }
+
     /// Reads both clocks.
     pub(crate) fn sample(&mut self) {
         let mut narrowest = u64::MAX;

@@ -15,6 +15,7 @@
 mod buffers;
 mod clock;
 mod config;
+mod intake;
 mod memory;
 mod message;
 pub mod plain;
@@ -31,6 +32,7 @@ mod waker;
 pub use config::{
     Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
 };
+pub use intake::Intake;
 pub use pool::{ChunkPool, Headroom};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;

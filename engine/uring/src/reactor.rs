@@ -17,11 +17,12 @@ use io_uring::{IoUring, cqueue, opcode, types};
 use mirror_base::Instant;
 
 use crate::buffers::BufferRing;
-use crate::clock::{self, Clock};
+use crate::clock;
 use crate::config::{
     Datagram, ReactorConfig, ReactorCounters, SQ_ENTRIES, SocketCounters, check_config,
 };
-use crate::message::{self, CONTROL_BYTES, Message, NAME_BYTES};
+use crate::intake::Intake;
+use crate::message::{CONTROL_BYTES, NAME_BYTES};
 use crate::probe::SetupError;
 use crate::send::SendQueue;
 use crate::socket::UdpSocket;
@@ -45,23 +46,6 @@ const SPARE_SOCKETS: usize = 1;
 /// Buffers are shown to the kernel in batches of this size.
 const PUBLISH_BATCH: usize = 32;
 
-#[derive(Clone, Copy, Default)]
-struct SocketState {
-    counters: SocketCounters,
-    last_drops: u32,
-    /// Where packet info is not needed to know it.
-    own_address: Option<IpAddr>,
-}
-
-impl SocketState {
-    fn new(socket: &UdpSocket) -> Self {
-        SocketState {
-            own_address: socket.own_address(),
-            ..SocketState::default()
-        }
-    }
-}
-
 /// The ring of one shard: the `Driver` of production. Not Send; made on the shard's thread.
 pub struct Reactor {
     // Dropped first: the kernel must let go of the buffers before they are unmapped.
@@ -70,7 +54,7 @@ pub struct Reactor {
     buffers: BufferRing,
     header: Box<libc::msghdr>,
     sockets: Vec<UdpSocket>,
-    states: Vec<SocketState>,
+    intake: Intake,
     /// Sockets whose receive ended; as large as all of them.
     rearm: Vec<u32>,
     waker: Waker,
@@ -78,7 +62,6 @@ pub struct Reactor {
     waker_file: u32,
     waker_ended: bool,
     queue: SendQueue,
-    clock: Clock,
     counters: ReactorCounters,
     min_wait: Duration,
     min_wait_us: u32,
@@ -133,7 +116,7 @@ impl Reactor {
             registered_ring,
             buffers,
             header,
-            states: sockets.iter().map(SocketState::new).collect(),
+            intake: Intake::new(sockets.iter().map(UdpSocket::own_address)),
             rearm: (0..sockets.len() as u32).collect(),
             min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
             waker_file: (sockets.len() + SPARE_SOCKETS) as u32,
@@ -142,7 +125,6 @@ impl Reactor {
             sockets,
             waker,
             waker_ended: true,
-            clock: Clock::default(),
             counters: ReactorCounters::default(),
             coalesces_in_kernel: ring.params().is_feature_min_timeout(),
             enter_flags: no_iowait,
@@ -193,7 +175,7 @@ impl Reactor {
                 let feature = "IORING_REGISTER_FILES_UPDATE";
                 SetupError::step("register one more socket", feature, "5.5", source)
             })?;
-        self.states.push(SocketState::new(&socket));
+        self.intake.add_socket(socket.own_address());
         self.sockets.push(socket);
         self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
         self.rearm.push(index as u32);
@@ -209,10 +191,7 @@ impl Reactor {
     /// Kernel drops of socket `index` (SO_RXQ_OVFL), datagrams and bytes received on it. Zeros
     /// for an index that is none.
     pub fn socket_counters(&self, index: usize) -> SocketCounters {
-        self.states
-            .get(index)
-            .map(|state| state.counters)
-            .unwrap_or_default()
+        self.intake.counters(index)
     }
 
     /// Figures.
@@ -286,7 +265,7 @@ impl Reactor {
         }
         self.entered = false;
         self.behind = false;
-        self.clock.sample();
+        self.intake.clock.sample();
         let mut datagrams = 0;
         let mut enters = 0;
         loop {
@@ -306,7 +285,7 @@ impl Reactor {
             enters += 1;
             self.arm();
             let _ = self.enter(0, None);
-            self.clock.refresh();
+            self.intake.clock.refresh();
         }
         self.busy = datagrams > 0;
         datagrams
@@ -367,17 +346,15 @@ impl Reactor {
                 continue;
             }
             let socket = completion.user_data() as usize;
-            let Some(state) = self.states.get_mut(socket) else {
+            if socket >= self.sockets.len() {
                 continue;
-            };
+            }
             if let Some(id) = cqueue::buffer_select(flags) {
                 let length = usize::try_from(result).unwrap_or(0);
                 // SAFETY: the kernel handed buffer `id` out with this completion; it goes back
                 // after the last use of `buffer`.
                 let buffer = unsafe { self.buffers.buffer(id, length) };
-                if let Some(message) = message::parse(buffer) {
-                    drained.datagrams += deliver(socket, state, &message, &self.clock, handle);
-                }
+                drained.datagrams += self.intake.take(socket, buffer, handle);
                 self.buffers.give_back(id);
                 unpublished += 1;
                 if unpublished == PUBLISH_BATCH {
@@ -538,46 +515,6 @@ struct Drained {
     again: bool,
 }
 
-/// Counts a message and hands it over, segment by segment.
-#[inline]
-fn deliver(
-    socket: usize,
-    state: &mut SocketState,
-    message: &Message<'_>,
-    clock: &Clock,
-    handle: &mut impl FnMut(Datagram<'_>),
-) -> usize {
-    let local = message.local.or(state.own_address);
-    let counters = &mut state.counters;
-    if let Some(drops) = message.drops {
-        // The kernel counts in 32 bits and wraps.
-        counters.kernel_drops += u64::from(drops.wrapping_sub(state.last_drops));
-        state.last_drops = drops;
-    }
-    counters.bytes += message.payload.len() as u64;
-    counters.truncated += u64::from(message.truncated);
-    let datagram = |payload, truncated| Datagram {
-        socket,
-        peer: message.peer,
-        local,
-        arrival: clock.arrival(message.timestamp_ns),
-        payload,
-        truncated,
-    };
-    if message.segment == 0 || message.payload.len() <= message.segment {
-        counters.datagrams += 1;
-        handle(datagram(message.payload, message.truncated));
-        return 1;
-    }
-    let segments = message.payload.chunks(message.segment);
-    let count = segments.len();
-    counters.datagrams += count as u64;
-    for (at, segment) in segments.enumerate() {
-        handle(datagram(segment, message.truncated && at + 1 == count));
-    }
-    count
-}
-
 /// Sets up a ring. The memory of one that was just closed, by a process before us of the same
 /// user, is given back by a kernel worker a moment later: so a lack of it is waited out shortly.
 fn build_ring(cq_entries: u32) -> Result<IoUring, SetupError> {
@@ -648,52 +585,6 @@ fn register(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_are_handed_out_one_by_one_and_drop_counts_may_wrap() {
-        let mut state = SocketState {
-            last_drops: u32::MAX - 1,
-            ..SocketState::default()
-        };
-        let payload: Vec<u8> = (0..10).collect();
-        let message = Message {
-            peer: "10.0.0.1:1".parse().unwrap(),
-            local: None,
-            timestamp_ns: 0,
-            drops: Some(3),
-            segment: 4,
-            payload: &payload,
-            truncated: true,
-        };
-        let mut seen = Vec::new();
-        let count = deliver(
-            5,
-            &mut state,
-            &message,
-            &Clock::default(),
-            &mut |datagram| {
-                seen.push((
-                    datagram.socket,
-                    datagram.payload.to_vec(),
-                    datagram.truncated,
-                ));
-            },
-        );
-        assert_eq!(count, 3);
-        assert_eq!(
-            seen,
-            [
-                (5, vec![0, 1, 2, 3], false),
-                (5, vec![4, 5, 6, 7], false),
-                (5, vec![8, 9], true)
-            ]
-        );
-        assert_eq!((state.counters.datagrams, state.counters.bytes), (3, 10));
-        assert_eq!(
-            (state.counters.kernel_drops, state.counters.truncated),
-            (5, 1)
-        );
-    }
 
     #[test]
     #[cfg_attr(miri, ignore = "needs a kernel")]
