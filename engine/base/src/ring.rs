@@ -23,6 +23,7 @@ pub const CHUNK_BYTES: usize = SLOT_BYTES * CHUNK_SLOTS;
 const CHUNK_SHIFT: u32 = CHUNK_SLOTS.trailing_zeros();
 const MIN_TABLE: usize = 4;
 const NO_CHUNK: u64 = u64::MAX;
+const EMPTY_CHUNK: [SlotMeta; CHUNK_SLOTS] = [SlotMeta::new(Instant::ZERO, 0, 0); CHUNK_SLOTS];
 
 /// A piece of packet memory, [`CHUNK_BYTES`] long.
 pub enum Chunk {
@@ -138,6 +139,8 @@ pub struct Delivery {
     pub slot: u64,
     /// When it reached the host.
     pub arrival: Instant,
+    /// How long after `arrival` the protocol took it, in µs ([`SlotMeta::handled_after_us`]).
+    pub handled_after_us: u16,
     /// When the protocol meant it to be released (TSBPD due time; the arrival of the packet
     /// that made it releasable, where there is no hold).
     pub due: Instant,
@@ -151,7 +154,10 @@ pub struct Delivery {
 pub struct SlotRing {
     chunks: Vec<Option<Chunk>>,
     numbers: Vec<u64>,
-    meta: Vec<SlotMeta>,
+    meta: Vec<[SlotMeta; CHUNK_SLOTS]>,
+    /// The chunk that was written to last, and its place: most packets go where the last went.
+    open: u64,
+    open_at: usize,
     spare: Vec<Chunk>,
     owned: usize,
     first: u64,
@@ -186,7 +192,9 @@ impl SlotRing {
         SlotRing {
             chunks: (0..MIN_TABLE).map(|_| None).collect(),
             numbers: vec![NO_CHUNK; MIN_TABLE],
-            meta: vec![SlotMeta::default(); MIN_TABLE * CHUNK_SLOTS],
+            meta: vec![EMPTY_CHUNK; MIN_TABLE],
+            open: NO_CHUNK,
+            open_at: 0,
             spare: Vec::new(),
             owned: 0,
             first: 0,
@@ -245,11 +253,13 @@ impl SlotRing {
     }
 
     /// Slots that can still be filled before something unreleased would have to go.
+    #[inline]
     pub fn available_slots(&self) -> usize {
-        let held = usize::try_from(self.end.saturating_sub(self.floor)).unwrap_or(usize::MAX);
-        // One chunk may be split by the floor.
-        self.capacity_slots()
-            .saturating_sub(held.saturating_add(CHUNK_SLOTS))
+        // One chunk may be split by the floor. Neither sum can overflow: indexes are counted up
+        // from 0, and capacity is memory.
+        let limit = self.floor + self.capacity_slots() as u64;
+        usize::try_from(limit.saturating_sub(self.end.max(self.floor) + CHUNK_SLOTS as u64))
+            .unwrap_or(usize::MAX)
     }
 
     /// The owner can add memory for `slots` more, and will before the ring is full.
@@ -307,37 +317,50 @@ impl SlotRing {
     /// [`Discard::BeyondWindow`] or [`Discard::NoBuffer`].
     #[inline]
     pub fn insert(&mut self, index: u64, bytes: &[u8], mut meta: SlotMeta) -> Result<(), Discard> {
-        let Ok(len) = u16::try_from(bytes.len()) else {
-            return Err(Discard::TooLong);
-        };
-        if bytes.len() > SLOT_BYTES || meta.payload_offset > len || meta.payload_end > len {
+        let len = bytes.len();
+        if len > SLOT_BYTES
+            || usize::from(meta.payload_offset) > len
+            || usize::from(meta.payload_end) > len
+        {
             return Err(Discard::TooLong);
         }
         if index < self.floor {
             return Err(Discard::Belated);
         }
-        let at = self.place(chunk_of(index));
-        if self.numbers[at] != chunk_of(index) {
-            self.claim(chunk_of(index))?;
+        if chunk_of(index) != self.open {
+            self.open(chunk_of(index))?;
         }
-        // The table may have moved nothing: claim() keeps its size.
-        let at = self.place(chunk_of(index));
         let slot = (index as usize) & (CHUNK_SLOTS - 1);
-        let entry = &mut self.meta[at * CHUNK_SLOTS + slot];
+        let (Some(entries), Some(Some(chunk))) = (
+            self.meta.get_mut(self.open_at),
+            self.chunks.get_mut(self.open_at),
+        ) else {
+            return Err(Discard::NoBuffer);
+        };
+        let entry = &mut entries[slot];
         if entry.filled {
             return Err(Discard::Duplicate);
         }
-        let Some(chunk) = self.chunks[at].as_mut() else {
-            return Err(Discard::NoBuffer);
-        };
         let start = slot * SLOT_BYTES;
-        chunk[start..start + bytes.len()].copy_from_slice(bytes);
+        chunk[start..start + len].copy_from_slice(bytes);
         meta.filled = true;
         if meta.payload_end == 0 {
-            meta.payload_end = len;
+            meta.payload_end = len as u16;
         }
         *entry = meta;
         self.end = self.end.max(index + 1);
+        Ok(())
+    }
+
+    /// Makes chunk `number` the one that is written to.
+    #[inline(never)]
+    fn open(&mut self, number: u64) -> Result<(), Discard> {
+        let at = self.place(number);
+        if self.numbers[at] != number {
+            self.claim(number)?;
+        }
+        self.open = number;
+        self.open_at = at;
         Ok(())
     }
 
@@ -345,7 +368,7 @@ impl SlotRing {
     #[inline]
     pub fn get(&self, index: u64) -> Option<Slot<'_>> {
         let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        let meta = &self.meta[at][slot];
         if !meta.filled {
             return None;
         }
@@ -359,7 +382,7 @@ impl SlotRing {
     /// The whole inserted content of slot `index` up to its payload's end, header included.
     pub fn get_packet(&self, index: u64) -> Option<&[u8]> {
         let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        let meta = &self.meta[at][slot];
         if !meta.filled {
             return None;
         }
@@ -372,7 +395,7 @@ impl SlotRing {
     /// The payload of slot `index`, to be changed in place (decryption).
     pub fn payload_mut(&mut self, index: u64) -> Option<&mut [u8]> {
         let (at, slot) = self.locate(index)?;
-        let meta = self.meta[at * CHUNK_SLOTS + slot];
+        let meta = self.meta[at][slot];
         if !meta.filled {
             return None;
         }
@@ -386,7 +409,7 @@ impl SlotRing {
     #[inline]
     pub fn meta(&self, index: u64) -> Option<&SlotMeta> {
         let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at * CHUNK_SLOTS + slot];
+        let meta = &self.meta[at][slot];
         meta.filled.then_some(meta)
     }
 
@@ -399,7 +422,7 @@ impl SlotRing {
     /// Empties slot `index`: an undecryptable packet, a payload the operator paused.
     pub fn clear(&mut self, index: u64) {
         if let Some((at, slot)) = self.locate(index) {
-            self.meta[at * CHUNK_SLOTS + slot] = SlotMeta::default();
+            self.meta[at][slot] = SlotMeta::default();
         }
     }
 
@@ -444,7 +467,7 @@ impl SlotRing {
         debug_assert_eq!(self.numbers[at], NO_CHUNK);
         self.chunks[at] = Some(chunk);
         self.numbers[at] = number;
-        self.meta[at * CHUNK_SLOTS..(at + 1) * CHUNK_SLOTS].fill(SlotMeta::default());
+        self.meta[at] = EMPTY_CHUNK;
         Ok(())
     }
 
@@ -457,6 +480,9 @@ impl SlotRing {
         let at = self.place(self.first);
         if self.numbers[at] == self.first {
             self.numbers[at] = NO_CHUNK;
+            if self.open == self.first {
+                self.open = NO_CHUNK;
+            }
             self.spare.extend(self.chunks[at].take());
             self.first += 1;
         } else if self.owned == self.spare.len() {
@@ -477,7 +503,7 @@ impl SlotRing {
         let size = (self.chunks.len() * 2).max(MIN_TABLE);
         let mut chunks: Vec<Option<Chunk>> = (0..size).map(|_| None).collect();
         let mut numbers = vec![NO_CHUNK; size];
-        let mut meta = vec![SlotMeta::default(); size * CHUNK_SLOTS];
+        let mut meta = vec![EMPTY_CHUNK; size];
         for (old, &number) in self.numbers.iter().enumerate() {
             if number == NO_CHUNK {
                 continue;
@@ -485,12 +511,12 @@ impl SlotRing {
             let at = (number as usize) & (size - 1);
             chunks[at] = self.chunks[old].take();
             numbers[at] = number;
-            meta[at * CHUNK_SLOTS..(at + 1) * CHUNK_SLOTS]
-                .copy_from_slice(&self.meta[old * CHUNK_SLOTS..(old + 1) * CHUNK_SLOTS]);
+            meta[at] = self.meta[old];
         }
         self.chunks = chunks;
         self.numbers = numbers;
         self.meta = meta;
+        self.open = NO_CHUNK;
         // `spare` may later have to take every chunk.
         self.spare.reserve(size);
     }

@@ -551,7 +551,7 @@ impl Session {
     pub fn poll_delivery(&mut self, now: Instant, ring: &SlotRing) -> Option<Delivery> {
         while self.next < self.end {
             if let Some(meta) = ring.meta(self.next) {
-                return Some(self.deliver(meta.arrival));
+                return Some(self.deliver(meta.arrival, meta.handled_after_us));
             }
             if !self.give_up_gap(now, ring) {
                 return None;
@@ -561,7 +561,7 @@ impl Session {
     }
 
     #[inline]
-    fn deliver(&mut self, arrival: Instant) -> Delivery {
+    fn deliver(&mut self, arrival: Instant, handled_after_us: u16) -> Delivery {
         let slot = self.next;
         let mut discontinuity = false;
         if slot >= self.mark_at {
@@ -576,6 +576,7 @@ impl Session {
         Delivery {
             slot,
             arrival,
+            handled_after_us,
             due: arrival.max(self.released_at),
             lost_before: core::mem::take(&mut self.lost_before),
             discontinuity,

@@ -149,6 +149,14 @@ impl<T> Arena<T> {
         self.slots.len()
     }
 
+    /// Does something to everything in it.
+    pub(crate) fn for_each_mut(&mut self, visit: impl FnMut(&mut T)) {
+        self.slots
+            .iter_mut()
+            .filter_map(|slot| slot.value.as_mut())
+            .for_each(visit);
+    }
+
     /// Everything in it.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {

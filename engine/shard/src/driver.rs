@@ -33,7 +33,9 @@ pub trait Driver {
     type Clock: Clock;
     /// A handle on its clock.
     fn clock(&self) -> Self::Clock;
-    /// Hands over everything that has arrived; returns the number of datagrams.
+    /// Hands over everything that has arrived; returns the number of datagrams. A panic of
+    /// `handle` passes through: what was handed over does not come again, the rest comes with
+    /// the next call.
     fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize;
     /// Whether somebody woke this shard since the last call.
     fn take_woken(&mut self) -> bool;

@@ -477,6 +477,8 @@ impl<C: Clock> Core<C> {
             failed: false,
             #[cfg(test)]
             poisoned: false,
+            #[cfg(test)]
+            poisons_datagrams: false,
         };
         let Ok(key) = self.sessions.insert(session) else {
             self.abandon_stream(stream, resumed);

@@ -22,7 +22,10 @@ impl<C: Clock> Core<C> {
     /// next round of housekeeping.
     pub(crate) fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            self.counters.session_panics += 1;
+            match self.handling.take() {
+                Some(key) => self.session_panicked(key),
+                None => self.counters.session_panics += 1,
+            }
         }
     }
 
@@ -72,23 +75,23 @@ impl<C: Clock> Core<C> {
         ensure_room(entry, &mut self.pool);
         let now = self.now;
         session.last_heard = now;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            connection.handle_datagram(
-                now,
-                datagram.arrival,
-                datagram.payload,
-                entry.stream.ring_mut(),
-            )
-        }));
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => entry.stream.count_discard(reason),
-            Err(_) => return self.session_panicked(key),
-        }
-        if session.touched {
-            return;
+        self.handling = Some(key);
+        #[cfg(test)]
+        assert!(!session.poisons_datagrams, "the test poisoned this session");
+        let outcome = connection.handle_datagram(
+            now,
+            datagram.arrival,
+            datagram.payload,
+            entry.stream.ring_mut(),
+        );
+        self.handling = None;
+        if let Err(reason) = outcome {
+            entry.stream.count_discard(reason);
         }
         // Most packets only fill a slot: they are due when their time has come, not now.
+        if session.touched || !connection.needs_look() {
+            return;
+        }
         match connection.next_service(now) {
             Some(at) if at <= now => {
                 session.touched = true;
@@ -138,24 +141,23 @@ impl<C: Clock> Core<C> {
         };
         ensure_room(entry, &mut self.pool);
         let list = !core::mem::replace(&mut session.touched, true);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            source.handle_rtp(
-                now,
-                datagram.arrival,
-                header,
-                datagram.payload,
-                entry.stream.ring_mut(),
-            )
-        }));
+        self.handling = Some(key);
+        let outcome = source.handle_rtp(
+            now,
+            datagram.arrival,
+            header,
+            datagram.payload,
+            entry.stream.ring_mut(),
+        );
+        self.handling = None;
         match outcome {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 session.last_heard = now;
                 if session.peer != datagram.peer {
                     session.peer = datagram.peer;
                 }
             }
-            Ok(Err(reason)) => entry.stream.count_discard(reason),
-            Err(_) => return self.session_panicked(key),
+            Err(reason) => entry.stream.count_discard(reason),
         }
         if list {
             self.list_touched(key);
@@ -185,13 +187,12 @@ impl<C: Clock> Core<C> {
         let Proto::Rtp(source) = &mut session.proto else {
             return;
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            source.handle_rtcp(now, datagram.arrival, datagram.payload)
-        }));
+        self.handling = Some(key);
+        let outcome = source.handle_rtcp(now, datagram.arrival, datagram.payload);
+        self.handling = None;
         match outcome {
-            Ok(Ok(())) => self.touch(key),
-            Ok(Err(reason)) => entry.stream.count_discard(reason),
-            Err(_) => self.session_panicked(key),
+            Ok(()) => self.touch(key),
+            Err(reason) => entry.stream.count_discard(reason),
         }
     }
 
@@ -234,7 +235,9 @@ impl<C: Clock> Core<C> {
         };
         if entry.announced && entry.is_filling() {
             let wanted = entry.stream.chunks_wanted();
-            entry.grow(wanted, pool);
+            if wanted > 0 {
+                entry.grow(wanted, pool);
+            }
         }
         let changed = served.changed && entry.announced;
         let stream = session.stream;

@@ -149,6 +149,8 @@ impl<C: Clock> Core<C> {
             failed: false,
             #[cfg(test)]
             poisoned: false,
+            #[cfg(test)]
+            poisons_datagrams: false,
         };
         let key = self.sessions.insert(session).ok()?;
         self.by_ssrc.insert(header.ssrc, key);

@@ -101,6 +101,8 @@ pub(crate) struct Session {
     pub(crate) failed: bool,
     #[cfg(test)]
     pub(crate) poisoned: bool,
+    #[cfg(test)]
+    pub(crate) poisons_datagrams: bool,
 }
 
 impl Session {
@@ -148,9 +150,8 @@ pub(crate) fn serve<C: Clock>(
     let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
     match &mut session.proto {
         Proto::Srt(connection) => {
-            if is_due(connection.poll_timeout()) {
-                connection.handle_timeout(now, stream.ring_mut());
-            }
+            // It looks at its deadlines itself.
+            connection.handle_timeout(now, stream.ring_mut());
             served.more |= deliver(stream, now, clock, latency, |ring| {
                 connection.poll_delivery(now, ring)
             });
@@ -162,6 +163,8 @@ pub(crate) fn serve<C: Clock>(
                 }
             }
             served.drained = connection.is_drained();
+            // All deadlines are looked at below.
+            connection.needs_look();
         }
         Proto::Rtp(source) => {
             if is_due(source.poll_timeout()) {

@@ -3,6 +3,7 @@
 //! tests with a virtual network below.
 
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -142,6 +143,8 @@ pub(crate) struct Core<C> {
     next_snapshot: Instant,
     next_housekeeping: Instant,
     pub(crate) draining: Option<Draining>,
+    /// The session whose code runs now, while datagrams are handed over.
+    pub(crate) handling: Option<Key>,
 }
 
 impl<C> core::fmt::Debug for Core<C> {
@@ -183,7 +186,7 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn work(&mut self) -> Turn {
         let Shard { driver, core } = self;
         core.read_clock();
-        driver.reap(&mut |datagram| core.handle(&datagram));
+        core.reap(driver);
         core.read_clock();
         if driver.take_woken() {
             core.read_mail(driver);
@@ -279,6 +282,22 @@ impl<C: Clock> Core<C> {
             next_snapshot: now + SNAPSHOT_INTERVAL,
             next_housekeeping: now,
             draining: None,
+            handling: None,
+        }
+    }
+
+    /// Takes everything that has arrived. One boundary for all sessions: a broken invariant ends
+    /// the one whose code was running, and the others' datagrams come in another go.
+    fn reap<D: Driver>(&mut self, driver: &mut D) {
+        loop {
+            let reaped = catch_unwind(AssertUnwindSafe(|| {
+                driver.reap(&mut |datagram| self.handle(&datagram));
+            }));
+            let Err(panic) = reaped else { return };
+            match self.handling.take() {
+                Some(key) => self.session_panicked(key),
+                None => resume_unwind(panic),
+            }
         }
     }
 

@@ -396,6 +396,8 @@ impl<C: Clock> Core<C> {
     pub(crate) fn keep_house<D: Driver>(&mut self, driver: &mut D) {
         self.expire_pending();
         self.expire_unproven();
+        // What the pool can still give changes with every stream.
+        self.streams.for_each_mut(|entry| entry.promise(&self.pool));
         let now = self.now;
         let timeout = self.config.stream_timeout;
         let mut over = Vec::new();

@@ -36,13 +36,15 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
     /// Counts `micros`, cut at [`MAX_VALUE_US`].
     #[inline]
     pub fn record(&mut self, micros: u64) {
-        let value = if micros > MAX_VALUE_US {
-            MAX_VALUE_US
-        } else {
-            micros
-        };
+        let value = cut(micros);
+        self.count_value(value, significant_bits(value));
+    }
+
+    /// Counts `value`, which has so many significant bits.
+    #[inline]
+    fn count_value(&mut self, value: u32, bits: u32) {
         // The octave above the linear range; 0 inside it.
-        let octave = (u64::BITS - (value | ((1 << SUB_BITS) - 1)).leading_zeros()) - SUB_BITS;
+        let octave = bits.saturating_sub(SUB_BITS);
         let index = octave as usize * Self::HALF + (value >> octave) as usize;
         if let Some(count) = self.counts.get_mut(index) {
             *count = count.saturating_add(1);
@@ -85,6 +87,33 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
         let octave = (index / Self::HALF).saturating_sub(1);
         ((index - octave * Self::HALF) as u64) << octave
     }
+}
+
+#[inline]
+const fn cut(micros: u64) -> u32 {
+    if micros > MAX_VALUE_US {
+        MAX_VALUE_US as u32
+    } else {
+        micros as u32
+    }
+}
+
+#[inline]
+const fn significant_bits(value: u32) -> u32 {
+    u32::BITS - (value | 1).leading_zeros()
+}
+
+/// Records `micros` in both recorders, for the price of little more than one.
+#[inline]
+pub(crate) fn record<const A: u32, const B: u32>(
+    a: &mut Recorder<A>,
+    b: &mut Recorder<B>,
+    micros: u64,
+) {
+    let value = cut(micros);
+    let bits = significant_bits(value);
+    a.count_value(value, bits);
+    b.count_value(value, bits);
 }
 
 #[cold]

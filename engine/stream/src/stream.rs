@@ -10,7 +10,7 @@ use mirror_base::{Chunk, Delivery, Discard, Instant, SlotRing, StreamId};
 use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
 use crate::frames::Frames;
-use crate::latency::{ShardLatency, StreamLatency};
+use crate::latency::{ShardLatency, StreamLatency, record};
 use crate::payload::PayloadDigest;
 use crate::rate::RateMeter;
 use crate::report::{
@@ -226,19 +226,17 @@ impl Stream {
         if matches!(self.status, Status::Connecting | Status::Pending) {
             self.first_packet(now);
         }
-        let Some(slot) = self.ring.get(delivery.slot) else {
-            return 0;
-        };
-        let meta = *slot.meta;
-        let receive_us = u64::from(meta.handled_after_us);
-        let handled = meta.arrival.offset_micros(i64::from(meta.handled_after_us));
+        let receive_us = u64::from(delivery.handled_after_us);
+        let handled = delivery
+            .arrival
+            .offset_micros(i64::from(delivery.handled_after_us));
         let hold_us = delivery.due.micros_since(handled);
-        self.latency.receive.record(receive_us);
-        self.latency.hold.record(hold_us);
-        shard.receive.record(receive_us);
-        shard.hold.record(hold_us);
+        record(&mut self.latency.receive, &mut shard.receive, receive_us);
+        record(&mut self.latency.hold, &mut shard.hold, hold_us);
         self.last_packet_at = Some(now);
-        if let Some(digest) = self.payload.as_mut() {
+        if let Some(digest) = self.payload.as_mut()
+            && let Some(slot) = self.ring.get(delivery.slot)
+        {
             digest.update(slot.payload, delivery.lost_before);
         }
         if self.paused {
@@ -248,6 +246,10 @@ impl Stream {
         let Some(pipeline) = self.pipeline.as_mut() else {
             return 0;
         };
+        let Some(slot) = self.ring.get(delivery.slot) else {
+            return 0;
+        };
+        let meta = *slot.meta;
         self.held = now.saturating_since(meta.arrival);
         let broken = core::mem::take(&mut self.broken);
         let discontinuity = delivery.discontinuity || broken;

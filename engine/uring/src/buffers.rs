@@ -87,8 +87,8 @@ impl BufferRing {
     /// The first `length` bytes of buffer `id`.
     ///
     /// # Safety
-    /// The caller owns the buffer (see [`BufferRing::give_back`]) and does not give it back while
-    /// the slice lives.
+    /// The kernel handed the buffer out, and [`BufferRing::publish`] does not show it the buffer
+    /// again while the slice lives.
     #[inline]
     pub(crate) unsafe fn buffer(&self, id: u16, length: usize) -> &[u8] {
         match self.buffer_base(id) {

@@ -19,6 +19,25 @@ const OUT_BYTES: usize = 16;
 const CONTROL_START: usize = OUT_BYTES + NAME_BYTES;
 const CMSG_BYTES: usize = 16;
 
+/// Heads of the control messages that nearly every datagram brings: timestamp, then packet info
+/// of one family.
+const TIMESTAMP_HEAD: [u8; CMSG_BYTES] = head(32, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
+const INFO_V4_HEAD: [u8; CMSG_BYTES] = head(28, libc::IPPROTO_IP, libc::IP_PKTINFO);
+const INFO_V6_HEAD: [u8; CMSG_BYTES] = head(36, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
+/// Where the second of them begins.
+const INFO_AT: usize = CONTROL_START + 32;
+/// Bytes of control messages when there are just these two.
+const USUAL_V4: u32 = 32 + 32;
+const USUAL_V6: u32 = 32 + 40;
+
+/// `struct cmsghdr`.
+const fn head(length: u64, level: i32, kind: i32) -> [u8; CMSG_BYTES] {
+    let [a, b, c, d, e, f, g, h] = length.to_ne_bytes();
+    let [i, j, k, l] = level.to_ne_bytes();
+    let [m, n, o, p] = kind.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
 const _: () = assert!(HEADER_BYTES == 192 && HEADER_BYTES.is_multiple_of(64));
 const _: () = assert!(
     size_of::<libc::cmsghdr>() == CMSG_BYTES,
@@ -64,8 +83,51 @@ pub(crate) fn parse(buffer: &[u8]) -> Option<Message<'_>> {
         payload: &buffer[HEADER_BYTES..],
         truncated: flags & libc::MSG_TRUNC as u32 != 0,
     };
-    parse_control(header, &mut message);
+    parse_usual_control(header, &mut message);
     Some(message)
+}
+
+/// The usual control messages, which lie where they always lie; anything else is searched.
+#[inline]
+fn parse_usual_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
+    let used = native_u32(header, 4);
+    let info = bytes::<CMSG_BYTES>(header, INFO_AT);
+    let local = match used {
+        USUAL_V6 if info == INFO_V6_HEAD => info_v6(header, INFO_AT + CMSG_BYTES),
+        USUAL_V4 if info == INFO_V4_HEAD => info_v4(header, INFO_AT + CMSG_BYTES),
+        _ => return parse_control(header, message),
+    };
+    if bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD {
+        return parse_control(header, message);
+    }
+    message.timestamp_ns = timestamp(header, CONTROL_START + CMSG_BYTES);
+    message.local = Some(local);
+}
+
+/// `struct timespec`.
+#[inline]
+fn timestamp(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    let seconds = u64::from_ne_bytes(bytes(header, at));
+    let nanos = u64::from_ne_bytes(bytes(header, at + 8));
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
+}
+
+/// `struct in_pktinfo`: interface, the address to answer from, the address in the header.
+#[inline]
+fn info_v4(header: &[u8; HEADER_BYTES], at: usize) -> IpAddr {
+    let addressed = Ipv4Addr::from(bytes::<4>(header, at + 8));
+    let answer = Ipv4Addr::from(bytes::<4>(header, at + 4));
+    IpAddr::V4(if addressed.is_multicast() {
+        addressed
+    } else {
+        answer
+    })
+}
+
+/// `struct in6_pktinfo`: the address, the interface.
+#[inline]
+fn info_v6(header: &[u8; HEADER_BYTES], at: usize) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from(bytes::<16>(header, at))).to_canonical()
 }
 
 #[inline]
@@ -91,7 +153,7 @@ fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<SocketAddr> {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn parse_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
     let used = (native_u32(header, 4) as usize).min(CONTROL_BYTES);
     let end = CONTROL_START + used;
@@ -107,27 +169,16 @@ fn parse_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
         let room = length - CMSG_BYTES;
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if room >= 16 => {
-                let seconds = u64::from_ne_bytes(bytes(header, data));
-                let nanos = u64::from_ne_bytes(bytes(header, data + 8));
-                message.timestamp_ns = seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
+                message.timestamp_ns = timestamp(header, data);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if room >= 4 => {
                 message.drops = Some(native_u32(header, data));
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if room >= 12 => {
-                // in_pktinfo: interface, the address to answer from, the address in the header.
-                let addressed = Ipv4Addr::from(bytes::<4>(header, data + 8));
-                let answer = Ipv4Addr::from(bytes::<4>(header, data + 4));
-                let local = if addressed.is_multicast() {
-                    addressed
-                } else {
-                    answer
-                };
-                message.local = Some(IpAddr::V4(local));
+                message.local = Some(info_v4(header, data));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if room >= 20 => {
-                let address = Ipv6Addr::from(bytes::<16>(header, data));
-                message.local = Some(IpAddr::V6(address).to_canonical());
+                message.local = Some(info_v6(header, data));
             }
             (libc::SOL_UDP, UDP_GRO) if room >= 4 => {
                 message.segment = native_u32(header, data) as usize;

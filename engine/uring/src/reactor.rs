@@ -256,7 +256,8 @@ impl Reactor {
     /// REALTIME→monotonic offset once a call.
     ///
     /// Under a flood it stops after about a thousand, and the next [`Reactor::wait`] does not
-    /// block.
+    /// block. A panic of `handle` passes through: the datagram at hand is gone, the others come
+    /// with the next call.
     pub fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
         if !self.entered {
             // Called without a wait: let the kernel deliver first.
@@ -349,19 +350,6 @@ impl Reactor {
             if socket >= self.sockets.len() {
                 continue;
             }
-            if let Some(id) = cqueue::buffer_select(flags) {
-                let length = usize::try_from(result).unwrap_or(0);
-                // SAFETY: the kernel handed buffer `id` out with this completion; it goes back
-                // after the last use of `buffer`.
-                let buffer = unsafe { self.buffers.buffer(id, length) };
-                drained.datagrams += self.intake.take(socket, buffer, handle);
-                self.buffers.give_back(id);
-                unpublished += 1;
-                if unpublished == PUBLISH_BATCH {
-                    self.buffers.publish();
-                    unpublished = 0;
-                }
-            }
             if !cqueue::more(flags) {
                 self.rearm.push(socket as u32);
                 self.counters.rearms += 1;
@@ -378,6 +366,21 @@ impl Reactor {
                     }
                     // The kernel ends a multishot with an empty datagram.
                     _ => drained.again = true,
+                }
+            }
+            if let Some(id) = cqueue::buffer_select(flags) {
+                let length = usize::try_from(result).unwrap_or(0);
+                // Queued before it is read, so that a panic of `handle` loses no buffer; the
+                // kernel is shown it later.
+                self.buffers.give_back(id);
+                // SAFETY: the kernel handed buffer `id` out with this completion, and learns
+                // that it is free by publish(), after the last use of `buffer`.
+                let buffer = unsafe { self.buffers.buffer(id, length) };
+                drained.datagrams += self.intake.take(socket, buffer, handle);
+                unpublished += 1;
+                if unpublished == PUBLISH_BATCH {
+                    self.buffers.publish();
+                    unpublished = 0;
                 }
             }
         }

@@ -245,6 +245,15 @@ fn a_session_without_media_ends_as_an_error() {
 
 #[test]
 fn a_broken_invariant_ends_one_session_and_no_other() {
+    break_an_invariant(|session| session.poisoned = true);
+}
+
+#[test]
+fn a_broken_invariant_at_a_datagram_ends_one_session_and_no_other() {
+    break_an_invariant(|session| session.poisons_datagrams = true);
+}
+
+fn break_an_invariant(poison: fn(&mut crate::session::Session)) {
     let mut world = World::new(config(1));
     let first = world.call_and_wait("live/a");
     let second = world.call_and_wait("live/b");
@@ -255,7 +264,7 @@ fn a_broken_invariant_ends_one_session_and_no_other() {
     let core = &mut world.shards[0].core;
     let stream = core.by_id[&StreamId::new("live/a").unwrap()];
     let session = core.streams.get(stream).unwrap().session.unwrap();
-    core.sessions.get_mut(session).unwrap().poisoned = true;
+    poison(core.sessions.get_mut(session).unwrap());
     world.run(Duration::from_millis(1_000));
     assert_eq!(
         world.ended("live/a"),

@@ -41,6 +41,7 @@ impl Connection {
         rest: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
+        self.receiver.moved = true;
         match self.phase {
             Phase::Closed => Err(Discard::Closed),
             Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),

@@ -317,6 +317,13 @@ impl Connection {
         (due != Instant::FAR_FUTURE).then_some(due)
     }
 
+    /// Whether [`Connection::next_service`] may have come nearer since this was asked last.
+    /// Most data packets only fill a slot behind others, and need no look at any deadline.
+    #[inline]
+    pub const fn needs_look(&mut self) -> bool {
+        core::mem::replace(&mut self.receiver.moved, false)
+    }
+
     /// When there is something to do with what was handled so far: at once if it is to transmit
     /// or to report something, else at [`Connection::poll_timeout`].
     #[inline]

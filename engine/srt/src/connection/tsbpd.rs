@@ -23,6 +23,9 @@ pub(crate) struct TimeBase {
     base_us: i64,
     delay_us: i64,
     drift_us: i64,
+    /// Tbase + delay + drift, ns: what a packet costs should not be three conversions.
+    anchor_ns: i64,
+    limit_ns: u64,
     wrapping: bool,
     drift_sum_us: i64,
     drift_samples: u32,
@@ -31,15 +34,30 @@ pub(crate) struct TimeBase {
 impl TimeBase {
     /// `arrival` and `timestamp` of the packet with HSREQ or HSRSP (spec section 12.1).
     pub(crate) fn new(arrival: Instant, timestamp: u32, delay: Duration) -> Self {
-        TimeBase {
+        let delay_us = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        let limit_us = delay_us.saturating_add(CLAMP_US).unsigned_abs();
+        let mut time = TimeBase {
             base_us: micros(arrival) - i64::from(timestamp),
-            delay_us: i64::try_from(delay.as_micros()).unwrap_or(i64::MAX),
+            delay_us,
             drift_us: 0,
+            anchor_ns: 0,
+            limit_ns: limit_us.saturating_mul(1_000),
             // The handshake may come just before a wrap, and the first data behind it.
             wrapping: timestamp > u32::MAX - WRAP_US,
             drift_sum_us: 0,
             drift_samples: 0,
-        }
+        };
+        time.set_anchor();
+        time
+    }
+
+    /// Base, delay or drift has changed.
+    const fn set_anchor(&mut self) {
+        self.anchor_ns = self
+            .base_us
+            .saturating_add(self.delay_us)
+            .saturating_add(self.drift_us)
+            .saturating_mul(1_000);
     }
 
     /// A data packet with this timestamp has been received: follows the wrap.
@@ -56,6 +74,7 @@ impl TimeBase {
             if (WRAP_US..=2 * WRAP_US).contains(&timestamp) {
                 self.base_us = self.base_us.saturating_add(TURN_US);
                 self.wrapping = false;
+                self.set_anchor();
             }
         } else if micros(arrival).saturating_sub(self.base_us) > TURN_US / 2 {
             // Believed only when our own clock says that the turn nears its end: a forged
@@ -64,24 +83,29 @@ impl TimeBase {
         }
     }
 
-    /// The peer's moment `timestamp` on our clock, before delay and drift, µs.
+    /// What the turn that the wrap began adds to a timestamp, µs.
     #[inline]
-    fn local_us(&self, timestamp: u32) -> i64 {
-        let carry = if self.wrapping && timestamp <= 2 * WRAP_US {
+    const fn carry_us(&self, timestamp: u32) -> i64 {
+        if self.wrapping && timestamp <= 2 * WRAP_US {
             TURN_US
         } else {
             0
-        };
-        self.base_us + carry + i64::from(timestamp)
+        }
+    }
+
+    /// The peer's moment `timestamp` on our clock, before delay and drift, µs.
+    fn local_us(&self, timestamp: u32) -> i64 {
+        self.base_us + self.carry_us(timestamp) + i64::from(timestamp)
     }
 
     /// When the packet is due: T = Tbase + ts + delay + drift, clamped to latency + 5 s after
     /// its arrival.
     #[inline]
     pub(crate) fn due(&self, timestamp: u32, arrival: Instant) -> Instant {
-        let due = self.local_us(timestamp) + self.delay_us + self.drift_us;
-        let clamp = micros(arrival) + self.delay_us + CLAMP_US;
-        Instant::from_micros(u64::try_from(due.min(clamp)).unwrap_or(0))
+        let since_us = self.carry_us(timestamp) + i64::from(timestamp);
+        let due = self.anchor_ns.saturating_add(since_us * 1_000).max(0);
+        let clamp = arrival.as_nanos().saturating_add(self.limit_ns);
+        Instant::from_nanos(due.unsigned_abs().min(clamp))
     }
 
     /// A control packet with `timestamp` arrived: when it lies a whole turn beside our clock, data
@@ -96,6 +120,7 @@ impl TimeBase {
         }
         self.base_us += TURN_US;
         self.wrapping = false;
+        self.set_anchor();
         true
     }
 
@@ -130,6 +155,7 @@ impl TimeBase {
         };
         self.base_us += shift;
         self.drift_us = mean - shift;
+        self.set_anchor();
         true
     }
 

@@ -38,6 +38,7 @@ fn play(payload_bytes: usize, hold: Duration) -> (StreamStats, ShardLatency) {
         let delivery = Delivery {
             slot,
             arrival,
+            handled_after_us: meta.handled_after_us,
             due,
             lost_before: 0,
             discontinuity: n == 0,

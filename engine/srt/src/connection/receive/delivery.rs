@@ -2,7 +2,7 @@
 //! Called by `Connection` when the shard asks for deliveries; costs one comparison while nothing
 //! is due.
 
-use mirror_base::{Delivery, Instant, SlotRing};
+use mirror_base::{Delivery, Instant, SlotMeta, SlotRing};
 
 use super::{NOTHING, Receiver};
 use crate::statistics::Statistics;
@@ -31,8 +31,12 @@ impl Receiver {
     }
 
     #[inline]
-    pub(super) fn set_head(&mut self, index: u64, timestamp: u32, arrival: Instant) {
+    pub(super) fn set_head(&mut self, index: u64, meta: &SlotMeta) {
+        let (timestamp, arrival) = (meta.timestamp, meta.arrival);
         self.head = index;
+        self.head_arrival = arrival;
+        self.head_handled_after_us = meta.handled_after_us;
+        self.moved = true;
         self.head_due = if index > self.deliver && !self.may_skip_to(index) {
             Instant::FAR_FUTURE
         } else if self.mode.timed {
@@ -50,13 +54,24 @@ impl Receiver {
 
     /// Finds the lowest held index from `from` on. Each slot is looked at once: behind the
     /// found one nothing is searched until it is delivered.
+    #[inline]
     pub(super) fn find_head(&mut self, from: u64, ring: &SlotRing) {
+        if from < self.expected
+            && let Some(meta) = ring.meta(from)
+        {
+            return self.set_head(from, meta);
+        }
+        self.search_head(from, ring);
+    }
+
+    #[inline(never)]
+    fn search_head(&mut self, from: u64, ring: &SlotRing) {
         self.head = NOTHING;
         self.head_due = Instant::FAR_FUTURE;
         // Nothing is held from the ring's end on, however far a drop request moved us.
         for index in from..self.expected.min(ring.end()) {
             if let Some(meta) = ring.meta(index) {
-                self.set_head(index, meta.timestamp, meta.arrival);
+                self.set_head(index, meta);
                 return;
             }
         }
@@ -64,7 +79,7 @@ impl Receiver {
 
     pub(super) fn refresh_head(&mut self, ring: &SlotRing) {
         if let Some(meta) = ring.meta(self.head) {
-            self.set_head(self.head, meta.timestamp, meta.arrival);
+            self.set_head(self.head, meta);
         }
     }
 
@@ -79,9 +94,33 @@ impl Receiver {
         if now < self.head_due {
             return None;
         }
-        self.deliver_head(now, ring, stats)
+        let slot = self.head;
+        if slot != self.deliver || self.head_due == Instant::ZERO {
+            return self.deliver_head(now, ring, stats);
+        }
+        let delivery = self.take_head(slot, stats);
+        self.find_head(slot + 1, ring);
+        Some(delivery)
     }
 
+    /// The head is delivered.
+    #[inline]
+    fn take_head(&mut self, slot: u64, stats: &mut Statistics) -> Delivery {
+        self.held = self.held.saturating_sub(1);
+        self.deliver = slot + 1;
+        stats.pkt_delivered += 1;
+        Delivery {
+            slot,
+            arrival: self.head_arrival,
+            handled_after_us: self.head_handled_after_us,
+            due: self.head_due,
+            lost_before: core::mem::take(&mut self.pending_lost),
+            discontinuity: core::mem::take(&mut self.discontinuity),
+        }
+    }
+
+    /// The head stands behind a gap, or the connection has ended, or nothing is held.
+    #[inline(never)]
     pub(super) fn deliver_head(
         &mut self,
         now: Instant,
@@ -90,17 +129,16 @@ impl Receiver {
     ) -> Option<Delivery> {
         while self.head != NOTHING && now >= self.head_due {
             let slot = self.head;
-            self.held = self.held.saturating_sub(1);
             let Some(meta) = ring.meta(slot) else {
+                self.held = self.held.saturating_sub(1);
                 // Someone emptied the slot: it is passed like a lost one.
                 self.find_head(slot + 1, ring);
                 continue;
             };
             if self.head_due == Instant::ZERO {
                 // The time was not known when the connection ended.
-                self.set_head(slot, meta.timestamp, meta.arrival);
+                self.set_head(slot, meta);
                 self.head_due = self.head_due.max(Instant::from_nanos(1));
-                self.held += 1;
                 continue;
             }
             if slot > self.deliver {
@@ -108,15 +146,7 @@ impl Receiver {
                 self.give_up_before(slot, stats);
                 self.progress(now);
             }
-            let delivery = Delivery {
-                slot,
-                arrival: meta.arrival,
-                due: self.head_due,
-                lost_before: core::mem::take(&mut self.pending_lost),
-                discontinuity: core::mem::take(&mut self.discontinuity),
-            };
-            self.deliver = slot + 1;
-            stats.pkt_delivered += 1;
+            let delivery = self.take_head(slot, stats);
             self.find_head(slot + 1, ring);
             return Some(delivery);
         }

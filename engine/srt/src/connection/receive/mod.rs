@@ -59,6 +59,12 @@ pub(crate) struct Receiver {
     /// Lowest index held, and when it may be released; `NOTHING` and never, when none is.
     head: u64,
     head_due: Instant,
+    /// Of the slot at `head`.
+    head_arrival: Instant,
+    head_handled_after_us: u16,
+    /// A deadline may have come nearer, or something is to be transmitted, since the owner last
+    /// looked: see [`Connection::needs_look`](crate::Connection::needs_look).
+    pub(crate) moved: bool,
     /// Everything below is delivered or given up.
     deliver: u64,
     held: u64,
@@ -109,6 +115,9 @@ impl Receiver {
             expected: next_index,
             head: NOTHING,
             head_due: Instant::FAR_FUTURE,
+            head_arrival: Instant::ZERO,
+            head_handled_after_us: 0,
+            moved: true,
             deliver: next_index,
             held: 0,
             pending_lost: 0,
@@ -191,7 +200,8 @@ impl Receiver {
         }
         self.time.observe(header.timestamp, arrival);
         if index < self.head {
-            self.set_head(index, header.timestamp, arrival);
+            let meta = SlotMeta::new(arrival, header.timestamp, 0).handled_at(self.now);
+            self.set_head(index, &meta);
         }
         self.count_for_ack(arrival);
     }
@@ -201,8 +211,10 @@ impl Receiver {
         self.since_tick += 1;
         if self.since_tick & LIGHT_ACK_MASK == 0 {
             self.light_ack = true;
+            self.moved = true;
         }
         if self.ack_due == Instant::FAR_FUTURE {
+            self.moved = true;
             self.ack_due = arrival + ACK_INTERVAL;
         }
     }
@@ -228,6 +240,7 @@ impl Receiver {
         ring: &mut SlotRing,
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
+        self.moved = true;
         // Message number 0 marks a packet of the packet filter, which was not agreed; KK = 11
         // never stands in data (spec section 1.1).
         if header.word1 & MESSAGE_MASK == 0 || header.word1 & KK_MASK == KK_MASK {
