@@ -160,6 +160,10 @@ impl Driver for CostDriver {
 
     fn wait(&mut self, _: Instant) {}
 
+    fn open_callers(&mut self, _: &SocketOptions) -> Result<usize, String> {
+        Err("nobody calls here".to_owned())
+    }
+
     fn counters(&self) -> ReactorCounters {
         ReactorCounters::default()
     }

@@ -138,6 +138,8 @@ impl<C: Clock> Core<C> {
             failed: false,
             #[cfg(test)]
             poisoned: false,
+            #[cfg(test)]
+            poisons_datagrams: false,
         };
         let key = self
             .sessions

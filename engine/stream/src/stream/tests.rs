@@ -127,6 +127,7 @@ fn the_payload_digest_is_of_the_session_and_there_only_when_asked_for() {
             let delivery = Delivery {
                 slot,
                 arrival: now,
+                handled_after_us: 0,
                 due: now,
                 lost_before: 3,
                 discontinuity: true,
