@@ -250,6 +250,19 @@ const COUNTERS: &[(&str, &str)] = &[
         "Handshakes handed to the owning shard, in handshakes",
     ),
     (
+        "shard_super_packets_total",
+        "Segmented sends of two or more datagrams, in sends",
+    ),
+    ("shard_calls_total", "Calls to listeners begun, in calls"),
+    (
+        "shard_calls_failed_total",
+        "Calls to listeners that came to nothing, in calls",
+    ),
+    (
+        "shard_peer_moves_total",
+        "Peers that went on from another address and were followed, in moves",
+    ),
+    (
         "shard_foreign_datagrams_total",
         "Datagrams of sessions of other shards, in datagrams",
     ),
@@ -557,6 +570,10 @@ fn publish_shard(shard: &str, entry: &ShardEntry) {
         ("shard_datagrams_sent_total", c.datagrams_sent),
         ("shard_send_errors_total", c.send_errors),
         ("shard_handshakes_forwarded_total", c.handshakes_forwarded),
+        ("shard_super_packets_total", c.super_packets),
+        ("shard_calls_total", c.calls),
+        ("shard_calls_failed_total", c.calls_failed),
+        ("shard_peer_moves_total", c.peer_moves),
         ("shard_foreign_datagrams_total", c.foreign_datagrams),
         ("shard_connections_accepted_total", c.accepted),
         ("shard_connections_rejected_total", c.rejected),

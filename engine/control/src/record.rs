@@ -274,6 +274,7 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     put("ring_capacity_slots", json!(s.ring_capacity_slots));
     put("ring_used_slots", json!(s.ring_used_slots));
     put("sessions", json!(s.sessions));
+    put("peer_moves", json!(s.peer_moves));
     if let Some(payload) = &s.payload {
         put("payload", payload_figures(payload));
     }

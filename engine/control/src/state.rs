@@ -54,8 +54,13 @@ pub(crate) struct Entry {
     pub(crate) missing: u8,
     /// When repair failed or media was damaged last.
     pub(crate) hurt_at: Option<Instant>,
+    /// When packets that cannot be decrypted came last.
+    pub(crate) undecryptable_at: Option<Instant>,
     pub(crate) known_health: Health,
 }
+
+/// Health reason: the publisher's key is not ours, or was damaged on the way.
+const UNDECRYPTABLE: &str = "undecryptable packets in the last 10 s";
 
 impl Entry {
     /// Whether the stream is gone, and only its record remains.
@@ -69,27 +74,34 @@ impl Entry {
         if self.is_over() {
             return (Health::Unknown, vec!["ended"]);
         }
+        let recent = |at: Option<Instant>| {
+            at.is_some_and(|at| self.seen_at.saturating_since(at) < HEALTH_WINDOW)
+        };
+        let silent = |at: Instant| self.seen_at.saturating_since(at) > Duration::from_secs(1);
+        let undecryptable = recent(self.undecryptable_at);
         match self.status {
             Status::Error => return (Health::Critical, vec!["error"]),
+            // Connected, but with another key than ours: nothing at all comes out of it.
+            Status::Active | Status::Connecting
+                if undecryptable && self.snapshot.last_packet_at.is_none_or(silent) =>
+            {
+                return (Health::Critical, vec![UNDECRYPTABLE]);
+            }
             Status::Active => {}
             Status::Reconnecting => return (Health::Degraded, vec!["waiting for its publisher"]),
             _ => return (Health::Unknown, vec!["not active"]),
         }
         let mut reasons = Vec::new();
-        let silent = self
-            .snapshot
-            .last_packet_at
-            .is_some_and(|at| self.seen_at.saturating_since(at) > Duration::from_secs(1));
-        if silent {
+        if undecryptable {
+            reasons.push(UNDECRYPTABLE);
+        }
+        if self.snapshot.last_packet_at.is_some_and(silent) {
             reasons.push("no packet for more than a second");
         }
         if self.snapshot.state == PipelineState::Recovering {
             reasons.push("waiting for a key frame after damage");
         }
-        if self
-            .hurt_at
-            .is_some_and(|at| self.seen_at.saturating_since(at) < HEALTH_WINDOW)
-        {
+        if recent(self.hurt_at) {
             reasons.push("unrepaired loss or damage in the last 10 s");
         }
         if !reasons.is_empty() {
@@ -493,6 +505,7 @@ impl Entry {
             end_reason: None,
             missing: 0,
             hurt_at: None,
+            undecryptable_at: None,
             known_health: Health::Unknown,
         }
     }
@@ -501,6 +514,9 @@ impl Entry {
         let (old, new) = (&self.snapshot.stats, &snapshot.stats);
         if new.packets_dropped > old.packets_dropped || new.frames_damaged > old.frames_damaged {
             self.hurt_at = Some(now);
+        }
+        if new.packets_undecryptable > old.packets_undecryptable {
+            self.undecryptable_at = Some(now);
         }
         self.snapshot = snapshot;
         self.seen_at = now;
@@ -600,5 +616,31 @@ mod tests {
         assert!(state.is_live(&id));
         assert!(state.lives_elsewhere(&id, ShardId(1)) && !state.lives_elsewhere(&id, HERE));
         assert!(end(&mut state, HERE, "a"));
+    }
+    #[test]
+    fn packets_that_cannot_be_decrypted_show_in_the_streams_health() {
+        let (mut state, id) = with_stream("a");
+        let mut health = |at_ms: u64, undecryptable: u64, heard_ms: Option<u64>| {
+            let mut snapshot = stream("a");
+            snapshot.status = Status::Connecting;
+            if heard_ms.is_some() {
+                snapshot.status = Status::Active;
+            }
+            snapshot.last_packet_at = heard_ms.map(at);
+            snapshot.stats.packets_received = 100 + undecryptable;
+            snapshot.stats.packets_undecryptable = undecryptable;
+            let entry = state.streams.get_mut(&id).unwrap();
+            entry.status = snapshot.status;
+            entry.absorb(at(at_ms), Arc::new(snapshot));
+            entry.health()
+        };
+        assert_eq!(health(1_000, 0, None).0, Health::Unknown);
+        let nothing_readable = (Health::Critical, vec![UNDECRYPTABLE]);
+        assert_eq!(health(2_000, 500, None), nothing_readable);
+        let some_readable = (Health::Degraded, vec![UNDECRYPTABLE]);
+        assert_eq!(health(3_000, 501, Some(2_990)), some_readable);
+        let (worst, reasons) = health(5_000, 600, Some(2_990));
+        assert_eq!((worst, reasons[0]), (Health::Critical, UNDECRYPTABLE));
+        assert_eq!(health(20_000, 600, Some(19_990)).0, Health::Healthy);
     }
 }

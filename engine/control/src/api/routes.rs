@@ -527,6 +527,7 @@ fn shard_details(entry: &ShardEntry) -> Map<String, Value> {
     let value = json!({
         "sessions": snapshot.sessions,
         "handshakes_pending": snapshot.handshakes_pending,
+        "calls_pending": snapshot.calls_pending,
         "pool_chunks": snapshot.pool_chunks,
         "pool_free": snapshot.pool_free,
         "wakeups": c.wakeups,
@@ -537,6 +538,10 @@ fn shard_details(entry: &ShardEntry) -> Map<String, Value> {
         "datagrams_sent": c.datagrams_sent,
         "send_errors": c.send_errors,
         "send_calls": c.send_calls,
+        "super_packets": c.super_packets,
+        "calls": c.calls,
+        "calls_failed": c.calls_failed,
+        "peer_moves": c.peer_moves,
         "handshakes_forwarded": c.handshakes_forwarded,
         "foreign_datagrams": c.foreign_datagrams,
         "inductions": c.inductions,
