@@ -522,20 +522,7 @@ impl<C: Clock> Core<C> {
 
 /// The stream ID as people may see it.
 pub(crate) fn printable(raw: &[u8]) -> String {
-    let text = String::from_utf8_lossy(raw);
-    let mut shown = String::with_capacity(text.len().min(SHOWN_STREAM_ID));
-    for c in text.chars() {
-        let c = if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        };
-        if shown.len() + c.len_utf8() > SHOWN_STREAM_ID {
-            break;
-        }
-        shown.push(c);
-    }
-    shown
+    mirror_srt::printable(raw, SHOWN_STREAM_ID)
 }
 
 #[cfg(test)]
@@ -551,13 +538,5 @@ mod tests {
             .filter(|_| rate.take(Instant::from_millis(500)))
             .count();
         assert_eq!(later, 5);
-    }
-
-    #[test]
-    fn shown_stream_ids_are_printable_and_short() {
-        assert_eq!(printable(b"live/cam1"), "live/cam1");
-        assert_eq!(printable(b"a\nb\x1b[31m"), "a\u{FFFD}b\u{FFFD}[31m");
-        assert!(printable(&[b'x'; 2000]).len() <= SHOWN_STREAM_ID);
-        assert!(printable(&[0xFF; 2000]).len() <= SHOWN_STREAM_ID);
     }
 }

@@ -28,8 +28,16 @@ pub struct Config {
     pub min_version: u32,
     /// Sender: packets held for retransmission.
     pub send_buffer_packets: u32,
-    /// Sender: MAXBW in bytes a second; 0 unlimited.
+    /// Sender: MAXBW in bytes a second; 0: `input_bandwidth` decides.
     pub max_bandwidth: u64,
+    /// Sender: what pacing follows where `max_bandwidth` is 0 (INPUTBW).
+    pub input_bandwidth: InputBandwidth,
+    /// Sender: allowance for retransmissions on top of `input_bandwidth`, 5 to 100 per cent
+    /// (OHEADBW).
+    pub overhead_percent: u8,
+    /// Sender: packets older than the peer's latency and this, at least a second, are dropped
+    /// (SNDDROPDELAY); `None`: never.
+    pub send_drop_delay: Option<Duration>,
     /// Packets encrypted with one key (KMREFRESHRATE).
     pub refresh_packets: u32,
     /// The next key is announced so many packets before it is used (KMPREANNOUNCE).
@@ -54,12 +62,30 @@ impl Default for Config {
             min_version: 0x0001_0000,
             send_buffer_packets: 8192,
             max_bandwidth: 0,
+            input_bandwidth: InputBandwidth::Unlimited,
+            overhead_percent: 25,
+            send_drop_delay: Some(Duration::ZERO),
             refresh_packets: 1 << 24,
             announce_packets: 1 << 16,
             advertised_key_length: None,
             loss_max_ttl: 0,
         }
     }
+}
+
+/// What a sender's pacing follows (spec section 15).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum InputBandwidth {
+    /// Nothing is paced.
+    #[default]
+    Unlimited,
+    /// The input's rate in bytes a second, headers included (INPUTBW).
+    Fixed(u64),
+    /// The rate at which payloads are submitted, as it is measured.
+    Measured {
+        /// Bytes a second at the least (MININPUTBW).
+        least: u64,
+    },
 }
 
 /// The SRT version we announce, 0x00MMmmpp: below 1.5.4, because peers choose the variant of

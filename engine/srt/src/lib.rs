@@ -21,8 +21,8 @@ mod stream_id;
 #[cfg(test)]
 mod test_support;
 
-pub use config::Config;
-pub use connection::{CloseReason, Connection, Event, SendError};
+pub use config::{Config, InputBandwidth};
+pub use connection::{Batch, CloseReason, Connection, Event, SendError};
 pub use crypto::{
     CallerSecurity, Cipher, CipherPolicy, KeyLength, ListenerPolicy, Passphrase, PassphraseLength,
     Security,
@@ -30,5 +30,5 @@ pub use crypto::{
 pub use handshake::{ConnectRequest, HandshakeAction, Handshaker};
 pub use packet::destination_socket_id;
 pub use reject::RejectionCode;
-pub use statistics::Statistics;
-pub use stream_id::StreamIdFields;
+pub use statistics::{Field, FieldKind, Statistics, Unit, Value};
+pub use stream_id::{StreamIdFields, printable};

@@ -12,6 +12,7 @@ mod incoming;
 mod loss;
 mod outgoing;
 mod rates;
+mod rebind;
 mod receive;
 mod rtt;
 mod send;
@@ -33,6 +34,7 @@ use crate::statistics::Statistics;
 pub use event::{CloseReason, Event, SendError};
 use receive::{DeliveryMode, Receiver};
 use rtt::Rtt;
+pub use send::Batch;
 use send::{SendTerms, Sender};
 use tsbpd::TimeBase;
 
@@ -79,6 +81,8 @@ pub struct Connection {
     peer_version: u32,
     socket_id: u32,
     peer: SocketAddr,
+    /// Another address that claims to be the peer's.
+    candidate: Option<rebind::Candidate>,
     start: Instant,
     last_heard: Instant,
     last_sent: Instant,
@@ -90,6 +94,8 @@ pub struct Connection {
     connected_event: bool,
     closed_event: Option<CloseReason>,
     next_index: u64,
+    /// Whole IP packet that was agreed.
+    mss: u32,
     /// A NAK fits into one packet of the agreed MSS; bytes of UDP payload.
     nak_limit: usize,
     config: Config,
@@ -175,7 +181,15 @@ impl Connection {
             drop_too_late: true,
         };
         let window = self.config.window();
-        self.receiver = Receiver::new(self.start, initial, next_index, time, mode, window);
+        self.receiver = Receiver::new(
+            self.start,
+            initial,
+            next_index,
+            time,
+            mode,
+            window,
+            self.config.loss_max_ttl,
+        );
         self.next_index = next_index;
     }
 
@@ -194,7 +208,15 @@ impl Connection {
         };
         Connection {
             phase: Phase::Established,
-            receiver: Receiver::new(now, initial, next_index, time, mode, config.window()),
+            receiver: Receiver::new(
+                now,
+                initial,
+                next_index,
+                time,
+                mode,
+                config.window(),
+                config.loss_max_ttl,
+            ),
             sender: Sender::new(initial, config),
             rtt: Rtt::new(),
             stats: Statistics::default(),
@@ -203,6 +225,7 @@ impl Connection {
             peer_version: 0,
             socket_id,
             peer,
+            candidate: None,
             start: now,
             last_heard: now,
             last_sent: now,
@@ -213,6 +236,7 @@ impl Connection {
             connected_event: false,
             closed_event: None,
             next_index,
+            mss: u32::from(config.mss),
             nak_limit: 1472,
             config: config.clone(),
         }
@@ -235,6 +259,7 @@ impl Connection {
             time,
             mode,
             self.config.window(),
+            self.config.loss_max_ttl,
         );
         let terms = SendTerms {
             mss: agreed.mss.min(u32::from(self.config.mss)),
@@ -243,6 +268,7 @@ impl Connection {
             drop_too_late: has(flags::TLPKTDROP),
             peer_repeats_naks: has(flags::PERIODICNAK),
         };
+        self.mss = terms.mss;
         self.nak_limit = terms.mss.saturating_sub(IP_UDP_LEN).clamp(64, 1472) as usize;
         self.sender.agree(now, &terms);
         self.peer_socket_id = agreed.peer_socket_id;
@@ -412,7 +438,7 @@ impl Connection {
         self.peer_version
     }
 
-    /// The peer's address.
+    /// The peer's address: the one it began with, until [`Connection::try_rebind`] follows it.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -432,22 +458,37 @@ impl Connection {
         self.last_heard
     }
 
-    /// Figures.
+    /// Figures, as of when something was last heard or sent.
     pub fn statistics(&self) -> Statistics {
+        self.statistics_at(self.last_heard.max(self.last_sent))
+    }
+
+    /// Figures as of `now`.
+    pub fn statistics_at(&self, now: Instant) -> Statistics {
         let mut stats = self.stats;
-        stats.rtt_us = self.rtt.smoothed_us;
-        stats.rtt_var_us = self.rtt.variance_us;
-        self.receiver.fill(&mut stats);
-        self.sender.fill(&mut stats);
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        stats.add_up();
+        stats.time_ms = now.micros_since(self.start) / 1000;
+        stats.byte_mss = self.mss;
+        stats.rcv_latency_ms = ms(self.latency);
+        stats.snd_latency_ms = ms(self.peer_latency);
+        self.rtt.fill(&mut stats);
+        self.receiver
+            .fill(self.last_heard, self.latency, &mut stats);
+        self.sender.fill(now, &mut stats);
         stats
     }
 }
 
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 mod pair;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod robustness;
+#[cfg(test)]
+mod sending;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 use mirror_base::Instant;
 
 use super::receive::Nak;
+use super::send::{Batch, Departure};
 use super::{Connection, Phase};
 use crate::packet::loss::write_range;
 use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, timestamp};
@@ -42,9 +43,49 @@ impl Connection {
         if let Some(len) = self.transmit_control(now, clock, out) {
             return Some(len);
         }
-        let to = self.peer_socket_id;
+        let departure = self.departure(now, clock);
         self.sender
-            .poll_transmit(now, clock, to, &self.rtt, &mut self.stats, out)
+            .poll_transmit(&departure, &self.rtt, &mut self.stats, out)
+    }
+
+    fn departure(&self, now: Instant, clock: u32) -> Departure {
+        Departure {
+            now,
+            clock,
+            destination: self.peer_socket_id,
+        }
+    }
+
+    /// Writes due datagrams of one size, one behind the other, for one `UDP_SEGMENT` send; `None`
+    /// when nothing is due. `out` holds at least 1500 bytes; no more is written than it holds, and
+    /// no more than `max_segments` datagrams (the kernel takes 64, and 65 507 bytes). Pacing and
+    /// probe pairs are kept as by [`Connection::poll_transmit`], which does the same one by one.
+    #[inline]
+    pub fn poll_transmit_batch(
+        &mut self,
+        now: Instant,
+        out: &mut [u8],
+        max_segments: usize,
+    ) -> Option<Batch> {
+        let only_data = matches!(self.phase, Phase::Established)
+            && !self.pending.any()
+            && !self.receiver.has_to_transmit();
+        if !only_data {
+            let len = self.poll_transmit(now, out)?;
+            return Some(Batch {
+                len,
+                segment_size: len,
+            });
+        }
+        if !self.sender.can_send() {
+            return None;
+        }
+        let departure = self.departure(now, timestamp(now, self.start));
+        let batch =
+            self.sender
+                .poll_batch(&departure, &self.rtt, &mut self.stats, out, max_segments)?;
+        self.last_sent = now;
+        Some(batch)
     }
 
     fn transmit_control(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {

@@ -9,7 +9,7 @@ use mirror_base::{Instant, SlotRing};
 use super::*;
 use crate::packet::{Control, Header};
 use crate::test_support::{Frame, capture, sha256, vectors};
-use crate::{HandshakeAction, Handshaker};
+use crate::{CipherPolicy, HandshakeAction, Handshaker, ListenerPolicy, Security};
 use mirror_base::Discard;
 
 const START_US: u64 = 100_000_000;
@@ -162,15 +162,20 @@ impl Replay {
                     .handle_repeated_conclusion(now);
             }
             HandshakeAction::Conclude(request) => {
+                let clear = ListenerPolicy {
+                    passphrase: None,
+                    require: true,
+                    cipher: CipherPolicy::Auto,
+                };
+                let key_material = request.key_material.as_deref();
+                let security =
+                    match Security::negotiate(key_material, request.version, &clear, [5; 32]) {
+                        Ok(security) => security,
+                        Err(code) => return self.outcome.rejected = Some(code.wire()),
+                    };
                 self.key = Some(request.key());
-                let accepted = Connection::accept(
-                    now,
-                    &request,
-                    SOCKET_ID,
-                    &self.config,
-                    500,
-                    crate::Security::clear(),
-                );
+                let accepted =
+                    Connection::accept(now, &request, SOCKET_ID, &self.config, 500, security);
                 self.outcome.connection = Some(accepted.unwrap());
             }
         }

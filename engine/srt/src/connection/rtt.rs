@@ -4,6 +4,8 @@
 use core::time::Duration;
 use mirror_base::Instant;
 
+use crate::statistics::Statistics;
+
 /// Spec section 10.4: before any sample.
 const INITIAL_US: u32 = 100_000;
 const INITIAL_VAR_US: u32 = 50_000;
@@ -21,6 +23,10 @@ pub(crate) struct Rtt {
     pub(crate) first_us: Option<u32>,
     /// Whether anything was measured, here or by the peer.
     is_known: bool,
+    least_us: u32,
+    most_us: u32,
+    sum_us: u64,
+    samples: u64,
 }
 
 impl Rtt {
@@ -30,12 +36,17 @@ impl Rtt {
             variance_us: INITIAL_VAR_US,
             first_us: None,
             is_known: false,
+            least_us: u32::MAX,
+            most_us: 0,
+            sum_us: 0,
+            samples: 0,
         }
     }
 
     /// Takes a sample that was measured here.
     pub(crate) fn sample(&mut self, sample_us: u64) -> u32 {
         let x = u32::try_from(sample_us.min(MAX_SAMPLE_US)).unwrap_or(u32::MAX);
+        self.note(x);
         self.first_us.get_or_insert(x);
         if self.is_known {
             self.smooth(x);
@@ -68,6 +79,29 @@ impl Rtt {
             self.smoothed_us = x;
             self.variance_us = variance_us.min(MAX_SAMPLE_US as u32);
             self.is_known = true;
+        }
+        self.note(x);
+    }
+
+    const fn note(&mut self, x: u32) {
+        if x < self.least_us {
+            self.least_us = x;
+        }
+        if x > self.most_us {
+            self.most_us = x;
+        }
+        self.sum_us = self.sum_us.saturating_add(x as u64);
+        self.samples += 1;
+    }
+
+    /// Figures of the moment.
+    pub(crate) fn fill(&self, stats: &mut Statistics) {
+        stats.rtt_us = self.smoothed_us;
+        stats.rtt_var_us = self.variance_us;
+        if let Some(mean) = self.sum_us.checked_div(self.samples) {
+            stats.rtt_min_us = self.least_us;
+            stats.rtt_avg_us = u32::try_from(mean).unwrap_or(u32::MAX);
+            stats.rtt_max_us = self.most_us;
         }
     }
 
@@ -139,7 +173,9 @@ impl AckWindow {
 
     /// Takes the ACK with `number` out of the window.
     pub(crate) fn confirm(&mut self, number: u32) -> Confirmation {
-        if number == 0 || number > self.last {
+        // Numbers wrap, after a year and more of ACKs.
+        let ahead = number.wrapping_sub(self.last).cast_signed() > 0;
+        if number == 0 || ahead {
             return Confirmation::Unknown;
         }
         match self.records.get_mut(number as usize % WINDOW) {

@@ -13,6 +13,10 @@ const MAX_DRIFT_US: i64 = 5000;
 const DRIFT_SAMPLE_LIMIT_US: i64 = 10_000_000;
 /// How exactly a turn must lie between the peer's clock and ours to be one that was missed.
 const TURN_LIMIT_US: i64 = 2_000_000;
+/// A present timestamp lies at most so far ahead of the peer's clock, and so far behind it in
+/// addition to the latency (spec section 13: a sender keeps packets for a second and 20 ms).
+const PRESENT_AHEAD_US: i64 = 500_000;
+const PRESENT_BEHIND_US: i64 = 1_500_000;
 /// Spec section 22: nothing is held longer after its arrival than latency + this.
 const CLAMP_US: i64 = 5_000_000;
 
@@ -106,6 +110,18 @@ impl TimeBase {
         let due = self.anchor_ns.saturating_add(since_us * 1_000).max(0);
         let clamp = arrival.as_nanos().saturating_add(self.limit_ns);
         Instant::from_nanos(due.unsigned_abs().min(clamp))
+    }
+
+    /// Whether `timestamp` is about the peer's present time, whatever turn its clock is in: a
+    /// packet may be a retransmission, or have waited at the sender for as long as that keeps any.
+    pub(crate) fn is_present(&self, timestamp: u32, arrival: Instant) -> bool {
+        let age = micros(arrival)
+            .saturating_sub(self.base_us)
+            .saturating_sub(i64::from(timestamp))
+            .saturating_sub(self.drift_us);
+        // Into half a turn around 0.
+        let age = (age + TURN_US / 2).rem_euclid(TURN_US) - TURN_US / 2;
+        (-PRESENT_AHEAD_US..=self.delay_us + PRESENT_BEHIND_US).contains(&age)
     }
 
     /// A control packet with `timestamp` arrived: when it lies a whole turn beside our clock, data
@@ -255,6 +271,21 @@ mod tests {
         let mut time = base();
         for timestamp in [1 << 31, u32::MAX, 500_000_000] {
             assert!(!time.follow_turn(Instant::from_micros(2_000_000), timestamp));
+        }
+    }
+
+    #[test]
+    fn a_present_timestamp_is_told_from_others_in_any_turn() {
+        let time = base();
+        for turn in 0..3 {
+            let now = (turn << 32) + 1_000_000 + 50_000_000;
+            let arrival = Instant::from_micros(now);
+            assert!(time.is_present(50_000_000, arrival), "turn {turn}");
+            assert!(time.is_present(49_000_000, arrival));
+            assert!(time.is_present(50_400_000, arrival));
+            assert!(!time.is_present(48_000_000, arrival));
+            assert!(!time.is_present(51_000_000, arrival));
+            assert!(!time.is_present(50_000_000 + (1 << 31), arrival));
         }
     }
 

@@ -375,10 +375,6 @@ fn each_fault_of_a_conclusion_has_its_rejection_code() {
             with(&[hs_ok(), block(8, &[1, 0x0100_0000])]),
             RejectionCode::ROGUE,
         ),
-        (
-            with(&[hs_ok(), block(3, &[0x1220_2901; 14])]),
-            RejectionCode::UNSECURE,
-        ),
     ];
     for (i, (conclusion, code)) in cases.iter().enumerate() {
         assert_eq!(rejected(conclusion), code.wire(), "case {i}: {code}");

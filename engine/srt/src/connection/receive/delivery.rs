@@ -23,6 +23,7 @@ impl Receiver {
             return;
         }
         stats.pkt_rcv_drop += count;
+        stats.byte_rcv_drop += count * stats.mean_packet();
         self.pending_lost = self
             .pending_lost
             .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
@@ -106,7 +107,6 @@ impl Receiver {
     /// The head is delivered.
     #[inline]
     fn take_head(&mut self, slot: u64, stats: &mut Statistics) -> Delivery {
-        self.held = self.held.saturating_sub(1);
         self.deliver = slot + 1;
         stats.pkt_delivered += 1;
         Delivery {
@@ -130,8 +130,8 @@ impl Receiver {
         while self.head != NOTHING && now >= self.head_due {
             let slot = self.head;
             let Some(meta) = ring.meta(slot) else {
-                self.held = self.held.saturating_sub(1);
                 // Someone emptied the slot: it is passed like a lost one.
+                stats.pkt_rcv_emptied += 1;
                 self.find_head(slot + 1, ring);
                 continue;
             };

@@ -3,7 +3,7 @@
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
-use super::{ACK_INTERVAL, Nak, Receiver};
+use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, Receiver};
 use crate::connection::rtt::{Confirmation, Rtt};
 use crate::packet::Header;
 use crate::packet::ack::FullAck;
@@ -27,8 +27,10 @@ impl Receiver {
 
     /// Spec section 10.2.
     pub(super) fn ack_tick(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
-        let progress = self.since_tick > 0;
-        self.since_tick = 0;
+        let progress = self.received > self.received_at_tick;
+        self.received_at_tick = self.received;
+        self.light_at = self.received + LIGHT_ACK_EACH;
+        self.attention = self.light_at.min(self.reorder.attention());
         let position = self.ack_position();
         let repeat_at = self.acked_at + rtt.timeout().max(ACK_INTERVAL);
         let available = self.available(ring);
@@ -88,6 +90,12 @@ impl Receiver {
     pub(super) fn nak_tick(&mut self, now: Instant, rtt: &Rtt) {
         if self.loss.is_empty() {
             self.nak_due = Instant::FAR_FUTURE;
+            return;
+        }
+        if core::mem::take(&mut self.nak_starts) && self.nak == Nak::None {
+            // The gaps found so far may yet be closed by packets that were overtaken: nothing was
+            // reported that is to be repeated.
+            self.nak_due = now + rtt.nak_interval();
             return;
         }
         self.nak = Nak::Whole;

@@ -7,6 +7,7 @@
 
 mod delivery;
 mod feedback;
+mod reorder;
 
 use core::time::Duration;
 
@@ -20,11 +21,12 @@ use crate::config::HEADERS_LEN;
 use crate::packet::ack::FullAck;
 use crate::packet::{Header, KK_MASK, MESSAGE_MASK, RETRANSMITTED};
 use crate::statistics::Statistics;
+use reorder::Reorder;
 
 /// Spec section 10.2: SYN interval.
 const ACK_INTERVAL: Duration = Duration::from_millis(10);
-/// Spec section 10.2: packets per light ACK, as a mask.
-const LIGHT_ACK_MASK: u32 = 63;
+/// Spec section 10.2: packets per light ACK.
+const LIGHT_ACK_EACH: u64 = 64;
 /// Gaps whose first NAK is not written yet; more than these wait for the periodic NAK.
 const MAX_FRESH: usize = 64;
 const NOTHING: u64 = u64::MAX;
@@ -67,7 +69,6 @@ pub(crate) struct Receiver {
     pub(crate) moved: bool,
     /// Everything below is delivered or given up.
     deliver: u64,
-    held: u64,
     pending_lost: u32,
     discontinuity: bool,
     mode: DeliveryMode,
@@ -78,7 +79,13 @@ pub(crate) struct Receiver {
 
     /// Next look at whether an ACK is due.
     pub(crate) ack_due: Instant,
-    since_tick: u32,
+    /// Packets that found their place, and the count at which that makes something due: a light
+    /// ACK, or a gap that has waited long enough.
+    received: u64,
+    attention: u64,
+    light_at: u64,
+    /// The count at the last look at whether an ACK is due.
+    received_at_tick: u64,
     acked: u64,
     acked_at: Instant,
     confirmed: u64,
@@ -91,6 +98,7 @@ pub(crate) struct Receiver {
 
     loss: LossList,
     fresh: Vec<Range>,
+    reorder: Reorder,
     pub(crate) nak_due: Instant,
     pub(crate) nak: Nak,
     nak_starts: bool,
@@ -108,7 +116,9 @@ impl Receiver {
         time: TimeBase,
         mode: DeliveryMode,
         flow_window: u32,
+        loss_max_ttl: u32,
     ) -> Self {
+        let reorder = Reorder::new(loss_max_ttl.min(flow_window));
         Receiver {
             now,
             expected_seq: initial,
@@ -119,7 +129,6 @@ impl Receiver {
             head_handled_after_us: 0,
             moved: true,
             deliver: next_index,
-            held: 0,
             pending_lost: 0,
             discontinuity: true,
             mode,
@@ -128,7 +137,10 @@ impl Receiver {
             rate: ArrivalRate::new(now),
             capacity: LinkCapacity::new(),
             ack_due: Instant::FAR_FUTURE,
-            since_tick: 0,
+            received: 0,
+            attention: LIGHT_ACK_EACH.min(reorder.attention()),
+            light_at: LIGHT_ACK_EACH,
+            received_at_tick: 0,
             acked: next_index,
             acked_at: now,
             confirmed: next_index,
@@ -139,6 +151,7 @@ impl Receiver {
             light_ack: false,
             loss: LossList::new(),
             fresh: Vec::with_capacity(MAX_FRESH),
+            reorder,
             nak_due: Instant::FAR_FUTURE,
             nak: Nak::None,
             nak_starts: false,
@@ -160,7 +173,6 @@ impl Receiver {
         ring: &mut SlotRing,
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
-        stats.pkt_recv += 1;
         let seq = PacketSequenceNumber::new(header.word0);
         let offset = self.expected_seq.distance_to(seq);
         if offset != 0 || header.word1 & KK_MASK != 0 || header.word1 & MESSAGE_MASK == 0 {
@@ -170,7 +182,7 @@ impl Receiver {
         let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8)
             .handled_at(self.now);
         if let Err(reason) = ring.insert(index, payload, meta) {
-            return Err(self.refused(index, reason, header, stats));
+            return Err(self.refused(index, reason, header, payload.len(), stats));
         }
         self.expected = index + 1;
         self.expected_seq = seq.next();
@@ -189,7 +201,6 @@ impl Receiver {
         len: usize,
         stats: &mut Statistics,
     ) {
-        self.held += 1;
         stats.pkt_recv_unique += 1;
         let bytes = len as u64 + HEADERS_LEN;
         stats.byte_recv_unique += bytes;
@@ -208,15 +219,31 @@ impl Receiver {
 
     #[inline]
     fn count_for_ack(&mut self, arrival: Instant) {
-        self.since_tick += 1;
-        if self.since_tick & LIGHT_ACK_MASK == 0 {
-            self.light_ack = true;
-            self.moved = true;
+        self.received += 1;
+        if self.received >= self.attention {
+            self.attend(arrival);
         }
         if self.ack_due == Instant::FAR_FUTURE {
             self.moved = true;
             self.ack_due = arrival + ACK_INTERVAL;
         }
+    }
+
+    /// Counting packets has made something due.
+    #[cold]
+    fn attend(&mut self, now: Instant) {
+        self.moved = true;
+        if self.received >= self.light_at {
+            self.light_ack = true;
+            self.light_at += LIGHT_ACK_EACH;
+        }
+        self.reorder.settle(self.received);
+        while let Some(gap) = self.reorder.next_due(self.received) {
+            if self.loss.within(gap.first, gap.last).next().is_some() {
+                self.report(now, gap);
+            }
+        }
+        self.attention = self.light_at.min(self.reorder.attention());
     }
 
     /// Spec section 10.5: pairs of packets whose number modulo 16 is 0 and 1.
@@ -245,6 +272,7 @@ impl Receiver {
         // never stands in data (spec section 1.1).
         if header.word1 & MESSAGE_MASK == 0 || header.word1 & KK_MASK == KK_MASK {
             stats.pkt_rcv_refused += 1;
+            stats.byte_rcv_refused += payload.len() as u64 + HEADERS_LEN;
             return Err(Discard::MalformedData);
         }
         if offset >= 0 {
@@ -279,7 +307,7 @@ impl Receiver {
         }
         let stored = match placed {
             Ok(stored) => stored,
-            Err(reason) => return Err(self.refused(index, reason, header, stats)),
+            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
         };
         self.jump = None;
         if index > self.expected {
@@ -314,17 +342,21 @@ impl Receiver {
         let index = match self.expected.checked_sub(u64::from(offset)) {
             Some(index) if index >= self.deliver => index,
             _ => {
-                stats.pkt_rcv_belated += 1;
-                self.note_retransmission(header, stats);
+                self.note_belated(arrival, header, payload.len(), stats);
                 return Err(Discard::Belated);
             }
         };
         let stored = match self.place(index, arrival, header, payload, ring) {
             Ok(stored) => stored,
-            Err(reason) => return Err(self.refused(index, reason, header, stats)),
+            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
         };
-        let was_missing = self.loss.remove(index);
-        if was_missing && header.word1 & RETRANSMITTED == 0 {
+        let original = header.word1 & RETRANSMITTED == 0;
+        // Counted as the next packet, as it will be.
+        let count = self.received + 1;
+        // The highest number received lies one before the expected one.
+        self.reorder.filled(index, offset - 1, original, count);
+        self.attention = self.light_at.min(self.reorder.attention());
+        if self.loss.remove(index) && original {
             stats.pkt_rcv_reordered += 1;
         }
         self.finish_irregular(stored, index, arrival, header, payload.len(), stats)
@@ -371,6 +403,7 @@ impl Receiver {
         }
         self.note_retransmission(header, stats);
         stats.pkt_rcv_undecrypt += 1;
+        stats.byte_rcv_undecrypt += len as u64;
         self.time.observe(header.timestamp, arrival);
         self.count_for_ack(arrival);
         self.pass_nothing(stats);
@@ -381,20 +414,38 @@ impl Receiver {
         stats.pkt_rcv_retrans += u64::from(header.word1 & RETRANSMITTED != 0);
     }
 
+    /// A packet came after its place was delivered or skipped.
+    fn note_belated(&self, arrival: Instant, header: &Header, len: usize, stats: &mut Statistics) {
+        self.note_retransmission(header, stats);
+        stats.pkt_rcv_belated += 1;
+        stats.byte_rcv_belated += len as u64 + HEADERS_LEN;
+        let late = arrival.micros_since(self.time.due(header.timestamp, arrival));
+        // libsrt's smoothing; the first one counts in full.
+        stats.rcv_belated_us = if stats.pkt_rcv_belated == 1 {
+            late
+        } else {
+            (4 * stats.rcv_belated_us + late.min(u64::MAX / 8)) / 5
+        };
+    }
+
     #[cold]
     fn refused(
         &mut self,
         index: u64,
         reason: Discard,
         header: &Header,
+        len: usize,
         stats: &mut Statistics,
     ) -> Discard {
+        let bytes = len as u64 + HEADERS_LEN;
         self.note_retransmission(header, stats);
-        match reason {
-            Discard::Duplicate => stats.pkt_rcv_duplicate += 1,
-            Discard::Belated => stats.pkt_rcv_belated += 1,
-            _ => stats.pkt_rcv_refused += 1,
-        }
+        let (packets, sum) = match reason {
+            Discard::Duplicate => (&mut stats.pkt_rcv_duplicate, &mut stats.byte_rcv_duplicate),
+            Discard::Belated => (&mut stats.pkt_rcv_belated, &mut stats.byte_rcv_belated),
+            _ => (&mut stats.pkt_rcv_refused, &mut stats.byte_rcv_refused),
+        };
+        *packets += 1;
+        *sum += bytes;
         if reason == Discard::BeyondWindow {
             self.jump = Some(index + 1);
         }
@@ -417,22 +468,40 @@ impl Receiver {
         stats: &mut Statistics,
     ) {
         stats.pkt_rcv_loss += index - self.expected;
+        stats.byte_rcv_loss += (index - self.expected) * stats.mean_packet();
         self.give_up_before(index, stats);
         self.expected = index;
         self.expected_seq = seq;
         ring.release_before(index);
     }
 
-    /// Spec section 11.2: numbers between are lost; a NAK for exactly them goes out at once.
+    /// Spec section 11.2: numbers between are lost; a NAK for exactly them goes out at once, or
+    /// when as many packets more as are tolerated have not filled the gap.
     fn lost(&mut self, now: Instant, gap: Range, stats: &mut Statistics) {
-        stats.pkt_rcv_loss += gap.last - gap.first + 1;
+        let count = gap.last - gap.first + 1;
+        stats.pkt_rcv_loss += count;
+        stats.byte_rcv_loss += count * stats.mean_packet();
         self.loss.insert(gap.first, gap.last);
+        if self.reorder.found(gap, self.received + 1) {
+            self.attention = self.light_at.min(self.reorder.attention());
+            self.start_nak_timer(now);
+        } else {
+            self.report(now, gap);
+        }
+    }
+
+    /// A NAK for the gap leaves as soon as something may.
+    fn report(&mut self, now: Instant, gap: Range) {
         if self.fresh.len() < MAX_FRESH {
             self.fresh.push(gap);
         }
         if self.nak == Nak::None {
             self.nak = Nak::Fresh;
         }
+        self.start_nak_timer(now);
+    }
+
+    fn start_nak_timer(&mut self, now: Instant) {
         if self.nak_due == Instant::FAR_FUTURE {
             // Set to the interval of section 11.3 when the first NAK leaves.
             self.nak_due = now + Duration::from_millis(20);
@@ -458,6 +527,7 @@ impl Receiver {
         self.finished = true;
         self.loss.clear();
         self.fresh.clear();
+        self.reorder.clear();
         self.nak = Nak::None;
         self.full_ack = None;
         self.light_ack = false;
@@ -475,9 +545,36 @@ impl Receiver {
         self.head_due.min(self.ack_due).min(self.nak_due)
     }
 
-    /// Figures of the moment.
-    pub(crate) fn fill(&self, stats: &mut Statistics) {
-        stats.pkt_rcv_buf = self.held;
+    /// Whether a data packet continues what was received: it is missing or comes next, within
+    /// the window, and its timestamp is about the peer's present time.
+    pub(crate) fn continues(&self, arrival: Instant, header: &Header) -> bool {
+        if header.word1 & MESSAGE_MASK == 0 || header.word1 & KK_MASK == KK_MASK {
+            return false;
+        }
+        let seq = PacketSequenceNumber::new(header.word0);
+        let offset = i64::from(self.expected_seq.distance_to(seq));
+        let index = self.expected.saturating_add_signed(offset);
+        let wanted = if offset >= 0 {
+            offset < i64::from(self.flow_window)
+        } else {
+            index >= self.deliver && self.loss.within(index, index).next().is_some()
+        };
+        wanted && self.time.is_present(header.timestamp, arrival)
+    }
+
+    /// Figures of the moment. The newest packet held came when something was last heard, the
+    /// oldest one `latency` before it is due.
+    pub(crate) fn fill(&self, heard: Instant, latency: Duration, stats: &mut Statistics) {
+        if self.head != NOTHING && self.head_due != Instant::FAR_FUTURE {
+            stats.rcv_buf_us = (heard + latency).micros_since(self.head_due);
+        }
+        stats.pkt_reorder_distance = self.reorder.distance();
+        stats.pkt_reorder_tolerance = self.reorder.tolerance();
+        stats.pkt_rcv_available = if self.announced_available == u32::MAX {
+            self.flow_window
+        } else {
+            self.announced_available
+        };
         stats.drift_us = self.time.drift_us();
         let (pps, bytes) = self.rate.rates();
         stats.recv_rate_pps = pps;

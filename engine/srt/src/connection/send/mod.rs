@@ -6,6 +6,8 @@
 //! at the first `send`, and its slots are used last in, first out, so that a sender with few
 //! packets in flight stays in the cache.
 
+mod pacing;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -20,17 +22,13 @@ use crate::packet::{
     CONTROL_BIT, Control, HEADER_LEN, Header, MESSAGE_MASK, POSITION_SOLO, RETRANSMITTED, Writer,
 };
 use crate::statistics::Statistics;
+use pacing::Pacer;
 
 /// Spec section 13: max(peer latency, 1 s) + 20 ms.
 const DROP_FLOOR: Duration = Duration::from_secs(1);
 const DROP_MARGIN: Duration = Duration::from_millis(20);
-/// Unused pacing credit at the most: a sender that was held up for longer does not burst.
-const CREDIT: Duration = Duration::from_millis(20);
 /// Drop requests waiting to be written; a peer that asks for more asks again.
 const MAX_DROP_REQUESTS: usize = 32;
-
-/// Bytes a second that congestion warnings leave at the least.
-const LEAST_BANDWIDTH: u64 = 10_000;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
@@ -40,6 +38,44 @@ struct Held {
     timestamp: u32,
     submitted: Instant,
     sent: Instant,
+}
+
+/// Datagrams of one size in one run of bytes, for one `UDP_SEGMENT` send: each but the last has
+/// `segment_size` bytes, the last as many or fewer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Batch {
+    /// Bytes in all.
+    pub len: usize,
+    /// Bytes of each datagram but the last.
+    pub segment_size: usize,
+}
+
+impl Batch {
+    /// Number of datagrams.
+    pub const fn segments(&self) -> usize {
+        self.len.div_ceil(if self.segment_size == 0 {
+            1
+        } else {
+            self.segment_size
+        })
+    }
+}
+
+/// What a packet needs to be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    pub(crate) now: Instant,
+    /// The timestamp of a drop request: data has its own.
+    pub(crate) clock: u32,
+    /// The peer's socket ID.
+    pub(crate) destination: u32,
+}
+
+/// A data packet whose time has come.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    index: u64,
+    retransmission: bool,
 }
 
 /// See the module's page.
@@ -66,13 +102,16 @@ pub(crate) struct Sender {
     loss: LossList,
     drop_requests: VecDeque<(u64, u64)>,
 
-    bandwidth: u64,
-    /// Running average of payload sizes, 1/128 bytes (spec section 15).
-    average_payload: u64,
-    next_send: Instant,
+    pacer: Pacer,
     /// The packet sent last was the first of a probe pair.
     probing: bool,
 
+    /// Payload bytes in the buffer, and since when there have been any.
+    held_bytes: u64,
+    busy_since: Instant,
+    busy: Duration,
+    /// SNDDROPDELAY; `None`: nothing is ever dropped.
+    drop_delay: Option<Duration>,
     /// Too-late drop: both sides agreed.
     drop_after: Option<Duration>,
     /// The peer repeats its NAKs: retransmission algorithm 1 may skip, no blind repeats.
@@ -113,10 +152,12 @@ impl Sender {
             window: 0,
             loss: LossList::new(),
             drop_requests: VecDeque::new(),
-            bandwidth: config.max_bandwidth,
-            average_payload: payload_size * 128,
-            next_send: Instant::ZERO,
+            pacer: Pacer::new(config, payload_size),
             probing: false,
+            held_bytes: 0,
+            busy_since: Instant::ZERO,
+            busy: Duration::ZERO,
+            drop_delay: config.send_drop_delay,
             drop_after: None,
             peer_repeats_naks: true,
             last_progress: Instant::ZERO,
@@ -130,11 +171,18 @@ impl Sender {
         let largest = (terms.mss.min(1500) as usize).saturating_sub(HEADERS_LEN as usize);
         self.payload_size = self.payload_size.min(largest);
         self.window = terms.peer_window.min(MAX_WINDOW);
-        self.drop_after = terms
-            .drop_too_late
-            .then(|| terms.peer_latency.max(DROP_FLOOR) + DROP_MARGIN);
+        self.drop_after = self
+            .drop_delay
+            .filter(|_| terms.drop_too_late)
+            .map(|delay| (terms.peer_latency + delay).max(DROP_FLOOR) + DROP_MARGIN);
         self.peer_repeats_naks = terms.peer_repeats_naks;
         self.last_progress = now;
+    }
+
+    /// The next message has this number.
+    #[cfg(test)]
+    pub(crate) const fn skip_messages(&mut self, message: u32) {
+        self.message = message;
     }
 
     /// Largest payload that `push` takes.
@@ -189,8 +237,11 @@ impl Sender {
         };
         if self.first == self.next {
             self.last_progress = now;
+            self.busy_since = now;
         }
         self.next += 1;
+        self.held_bytes += payload.len() as u64;
+        self.pacer.submitted(now, payload.len());
         true
     }
 
@@ -209,14 +260,22 @@ impl Sender {
         self.held.get_mut(index as usize & (self.capacity - 1))
     }
 
-    /// Lets everything below `index` go.
-    fn free_before(&mut self, index: u64) {
+    /// Lets everything below `index` go; returns the payload bytes that were in it.
+    fn free_before(&mut self, now: Instant, index: u64) -> u64 {
+        let mut bytes = 0;
+        let had_some = self.first < self.next;
         while self.first < index {
             if let Some(held) = self.held.get(self.first as usize & (self.capacity - 1)) {
                 self.free.push(held.slot);
+                bytes += u64::from(held.len);
             }
             self.first += 1;
         }
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        if had_some && self.first == self.next {
+            self.busy += now.saturating_since(self.busy_since);
+        }
+        bytes
     }
 
     /// An ACK (spec section 10.3).
@@ -237,8 +296,9 @@ impl Sender {
         }
         let advance = u32::try_from(index - self.acked).unwrap_or(u32::MAX);
         self.acked = index;
-        self.free_before(index);
+        self.free_before(now, index);
         self.loss.remove_before(index);
+        self.pacer.acknowledged();
         if advance > 0 {
             self.last_progress = now;
             self.blind_repeats = 0;
@@ -295,10 +355,7 @@ impl Sender {
 
     /// Congestion warning (spec section 1.2).
     pub(crate) fn slow_down(&mut self) {
-        // 0 means unlimited: a peer that repeats this must not lead there.
-        if self.bandwidth > 0 {
-            self.bandwidth = (self.bandwidth * 8 / 9).max(LEAST_BANDWIDTH);
-        }
+        self.pacer.slow_down();
     }
 
     /// Spec section 13, sender.
@@ -313,8 +370,9 @@ impl Sender {
             index += 1;
         }
         if index > self.first {
-            stats.pkt_snd_drop += index - self.first;
-            self.free_before(index);
+            let packets = index - self.first;
+            stats.pkt_snd_drop += packets;
+            stats.byte_snd_drop += self.free_before(now, index) + packets * HEADERS_LEN;
             self.loss.remove_before(index);
             self.sent = self.sent.max(index);
         }
@@ -353,7 +411,7 @@ impl Sender {
             _ => Instant::FAR_FUTURE,
         };
         let paced = if self.can_send() {
-            self.next_send
+            self.pacer.next_send()
         } else {
             Instant::FAR_FUTURE
         };
@@ -381,45 +439,79 @@ impl Sender {
     /// Writes one due packet.
     pub(crate) fn poll_transmit(
         &mut self,
-        now: Instant,
-        clock: u32,
-        destination: u32,
+        departure: &Departure,
         rtt: &Rtt,
         stats: &mut Statistics,
         out: &mut [u8],
     ) -> Option<usize> {
         if let Some((first, last)) = self.drop_requests.pop_front() {
-            return Some(self.write_drop_request(first, last, clock, destination, out));
+            return Some(self.write_drop_request(first, last, departure, out));
         }
-        if self.bandwidth > 0 && now < self.next_send && !self.probing {
-            return None;
+        let due = self.due(departure.now, rtt)?;
+        Some(self.emit(due, departure, stats, out))
+    }
+
+    /// Writes due packets one behind the other while they have the size of the first one; a
+    /// shorter one ends the run. At most `max_segments`, and what `out` holds.
+    pub(crate) fn poll_batch(
+        &mut self,
+        departure: &Departure,
+        rtt: &Rtt,
+        stats: &mut Statistics,
+        out: &mut [u8],
+        max_segments: usize,
+    ) -> Option<Batch> {
+        let single = !self.drop_requests.is_empty();
+        let segment_size = self.poll_transmit(departure, rtt, stats, out)?;
+        let mut len = segment_size;
+        let mut segments = 1;
+        while !single && segments < max_segments {
+            let Some(due) = self.due(departure.now, rtt) else {
+                break;
+            };
+            let next = self.wire_len(due.index);
+            let Some(room) = out.get_mut(len..) else {
+                break;
+            };
+            if next > segment_size || next > room.len() {
+                break;
+            }
+            len += self.emit(due, departure, stats, room);
+            segments += 1;
+            if next < segment_size {
+                break;
+            }
         }
-        if !self.probing
-            && let Some(index) = self.next_lost(now, rtt)
-        {
-            stats.pkt_sent += 1;
-            stats.pkt_retrans += 1;
-            return Some(self.write(index, RETRANSMITTED, now, destination, out));
+        Some(Batch { len, segment_size })
+    }
+
+    /// The data packet that is to leave next, if its time has come.
+    fn due(&mut self, now: Instant, rtt: &Rtt) -> Option<Due> {
+        if !self.probing {
+            if !self.pacer.may_send(now) {
+                return None;
+            }
+            if let Some(index) = self.next_lost(now, rtt) {
+                return Some(Due {
+                    index,
+                    retransmission: true,
+                });
+            }
         }
         if !self.has_new() {
             self.probing = false;
             return None;
         }
-        let index = self.sent;
-        self.sent += 1;
-        // Spec section 15: the packet behind number ≡ 0 (mod 16) follows at once.
-        self.probing = self.seq_of(index).get() & 15 == 0;
-        let len = self.write(index, 0, now, destination, out);
-        stats.pkt_sent += 1;
-        stats.pkt_sent_unique += 1;
-        stats.byte_sent_unique += (len - HEADER_LEN) as u64 + HEADERS_LEN;
-        Some(len)
+        Some(Due {
+            index: self.sent,
+            retransmission: false,
+        })
     }
 
-    /// Takes the next packet to retransmit off the list (spec section 11.5, algorithm 1).
+    /// The first packet to retransmit (spec section 11.5, algorithm 1). Those that are not take
+    /// leave of the list.
     fn next_lost(&mut self, now: Instant, rtt: &Rtt) -> Option<u64> {
         while let Some(index) = self.loss.first() {
-            self.loss.remove_before(index + 1);
             let guard = if self.peer_repeats_naks {
                 rtt.resend_guard()
             } else {
@@ -431,82 +523,104 @@ impl Sender {
             if index >= self.first && !recently {
                 return Some(index);
             }
+            self.loss.remove_before(index + 1);
         }
         None
     }
 
-    fn write(
+    /// Bytes of the datagram that carries `index`.
+    fn wire_len(&self, index: u64) -> usize {
+        let held = self.held.get(index as usize & (self.capacity - 1));
+        HEADER_LEN + held.map_or(0, |held| usize::from(held.len))
+    }
+
+    /// Writes what `due` found.
+    fn emit(
         &mut self,
-        index: u64,
-        flags: u32,
-        now: Instant,
-        destination: u32,
+        due: Due,
+        departure: &Departure,
+        stats: &mut Statistics,
         out: &mut [u8],
     ) -> usize {
+        let index = due.index;
+        if due.retransmission {
+            self.loss.remove_before(index + 1);
+            let len = self.write(index, RETRANSMITTED, departure, out);
+            stats.pkt_retrans += 1;
+            stats.byte_retrans += (len - HEADER_LEN) as u64 + HEADERS_LEN;
+            return len;
+        }
+        self.sent = index + 1;
+        // Spec section 15: the packet behind number ≡ 0 (mod 16) follows at once.
+        self.probing = self.seq_of(index).get() & 15 == 0;
+        let len = self.write(index, 0, departure, out);
+        stats.pkt_sent_unique += 1;
+        stats.byte_sent_unique += (len - HEADER_LEN) as u64 + HEADERS_LEN;
+        len
+    }
+
+    fn write(&mut self, index: u64, flags: u32, departure: &Departure, out: &mut [u8]) -> usize {
         let word0 = self.seq_of(index).get();
         let size = self.payload_size;
         let Some(held) = self.entry(index) else {
-            return 0;
+            return HEADER_LEN;
         };
-        held.sent = now;
+        held.sent = departure.now;
         let (at, len) = (held.slot as usize * size, usize::from(held.len));
-        let word1 = POSITION_SOLO | flags | held.message;
-        let timestamp = held.timestamp;
-        let mut writer = Writer::packet(
-            out,
-            Header {
-                word0,
-                word1,
-                timestamp,
-                destination,
-            },
-        );
+        let header = Header {
+            word0,
+            word1: POSITION_SOLO | flags | held.message,
+            timestamp: held.timestamp,
+            destination: departure.destination,
+        };
+        let mut writer = Writer::packet(out, header);
         if let Some(payload) = self.memory.get(at..at + len) {
             writer.bytes(payload);
         }
-        self.pace(now, len as u64);
+        self.pacer.sent(departure.now, len as u64);
         writer.finish()
-    }
-
-    /// Spec section 15.
-    fn pace(&mut self, now: Instant, len: u64) {
-        if self.bandwidth == 0 {
-            return;
-        }
-        // average = (127·average + len) / 128, in 1/128 bytes
-        self.average_payload = self.average_payload - self.average_payload / 128 + len;
-        let bytes = self.average_payload / 128 + HEADERS_LEN;
-        let interval = Duration::from_nanos(1_000_000_000 * bytes / self.bandwidth.max(1));
-        self.next_send = self.next_send.max(now.saturating_sub(CREDIT)) + interval;
     }
 
     fn write_drop_request(
         &self,
         first: u64,
         last: u64,
-        timestamp: u32,
-        destination: u32,
+        departure: &Departure,
         out: &mut [u8],
     ) -> usize {
-        let word0 = Control::DropRequest.word0();
-        let mut writer = Writer::packet(
-            out,
-            Header {
-                word0,
-                word1: 0,
-                timestamp,
-                destination,
-            },
-        );
+        let header = Header {
+            word0: Control::DropRequest.word0(),
+            word1: 0,
+            timestamp: departure.clock,
+            destination: departure.destination,
+        };
+        let mut writer = Writer::packet(out, header);
         writer.u32(self.seq_of(first).get() & !CONTROL_BIT);
         writer.u32(self.seq_of(last).get() & !CONTROL_BIT);
         writer.finish()
     }
 
     /// Figures of the moment.
-    pub(crate) fn fill(&self, stats: &mut Statistics) {
-        stats.pkt_flight_size = u32::try_from(self.in_flight()).unwrap_or(u32::MAX);
-        stats.pkt_snd_buf = u32::try_from(self.next - self.first).unwrap_or(u32::MAX);
+    pub(crate) fn fill(&self, now: Instant, stats: &mut Statistics) {
+        let count = |packets: u64| u32::try_from(packets).unwrap_or(u32::MAX);
+        stats.pkt_flight_size = count(self.in_flight());
+        stats.pkt_flow_window = self.window;
+        stats.pkt_snd_buf = count(self.next - self.first);
+        stats.byte_snd_buf = self.held_bytes;
+        stats.pkt_snd_available =
+            count((self.capacity as u64).saturating_sub(self.next - self.first));
+        stats.snd_period_ns = u64::try_from(self.pacer.interval().as_nanos()).unwrap_or(u64::MAX);
+        stats.max_bandwidth = self.pacer.bandwidth();
+        stats.snd_input_rate = self.pacer.input_rate();
+        let mut busy = self.busy;
+        if self.first < self.next {
+            busy += now.saturating_since(self.busy_since);
+            let at = |index: u64| self.held.get(index as usize & (self.capacity - 1));
+            if let (Some(oldest), Some(newest)) = (at(self.first), at(self.next - 1)) {
+                stats.snd_buf_us = newest.submitted.micros_since(oldest.submitted);
+            }
+        }
+        stats.snd_duration_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         if self.peer_rate.1 > 0 && stats.pkt_recv_unique == 0 {
             stats.link_capacity_pps = self.peer_rate.1;
         }

@@ -1,0 +1,127 @@
+//! The peer's address changes, and others claim that it did.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+use super::pair::{LISTENER, Pair, connected};
+use super::*;
+use crate::packet::Control;
+use mirror_base::Discard;
+
+fn elsewhere(port: u16) -> SocketAddr {
+    SocketAddr::new("203.0.113.9".parse().unwrap(), port)
+}
+
+/// A pair whose caller has sent 100 packets and then been silent for `silence_ms`.
+fn paused(silence_ms: u64) -> Pair {
+    let mut pair = connected(Config::default());
+    pair.send(100);
+    pair.run(Duration::from_millis(15));
+    let listener = pair.listener.as_ref().unwrap();
+    pair.now = pair.now.max(listener.last_heard()) + Duration::from_millis(silence_ms);
+    pair
+}
+
+fn claims(pair: &mut Pair, from: SocketAddr, datagram: &[u8]) -> bool {
+    let now = pair.now;
+    let listener = pair.listener.as_mut().unwrap();
+    listener.try_rebind(now, now, from, datagram)
+}
+
+#[test]
+fn the_next_packet_from_a_new_address_is_followed_once_the_old_one_is_silent() {
+    let mut pair = paused(250);
+    let next = pair.data(1100, 0);
+    assert!(claims(&mut pair, elsewhere(1), &next));
+    assert_eq!(pair.listener.as_ref().unwrap().peer(), elsewhere(1));
+    assert_eq!(pair.inject(&next), Ok(()));
+    assert_eq!(pair.received().peer_moves, 1);
+}
+
+#[test]
+fn after_a_short_silence_several_proofs_in_a_row_are_needed() {
+    let mut pair = paused(30);
+    let packets: Vec<_> = (0..4).map(|i| pair.data(1100 + i, 0)).collect();
+    assert!(!claims(&mut pair, elsewhere(1), &packets[0]));
+    assert!(!claims(&mut pair, elsewhere(1), &packets[0]), "the same");
+    assert!(!claims(&mut pair, elsewhere(1), &packets[1]));
+    assert!(!claims(&mut pair, elsewhere(2), &packets[2]), "another");
+    assert!(!claims(&mut pair, elsewhere(1), &packets[0]));
+    assert!(!claims(&mut pair, elsewhere(1), &packets[1]));
+    assert!(claims(&mut pair, elsewhere(1), &packets[2]));
+}
+
+#[test]
+fn a_session_that_is_alive_cannot_be_taken_over() {
+    let mut pair = connected(Config::default());
+    for i in 0..400 {
+        pair.send(1);
+        let forged = pair.data(1001 + i + 20, 0);
+        assert!(!claims(&mut pair, elsewhere(1), &forged));
+    }
+    // A packet of the old address between them undoes the proofs so far.
+    let mut pair = paused(30);
+    for i in 0..2 {
+        let forged = pair.data(1100 + i, 0);
+        assert!(!claims(&mut pair, elsewhere(1), &forged));
+    }
+    let genuine = pair.data(1100, 0);
+    pair.inject(&genuine).unwrap();
+    pair.now += Duration::from_millis(30);
+    let forged = pair.data(1102, 0);
+    assert!(!claims(&mut pair, elsewhere(1), &forged));
+}
+
+#[test]
+fn control_packets_from_elsewhere_prove_nothing() {
+    let mut pair = paused(3000);
+    for (control, word1, words) in [
+        (Control::Shutdown, 0, vec![0]),
+        (Control::Ack, 1, vec![1000, 1, 1, 8000]),
+        (Control::Nak, 0, vec![1000]),
+        (Control::AckAck, 1, vec![0]),
+        (Control::Keepalive, 0, vec![0]),
+        (Control::DropRequest, 0, vec![1100, 1200]),
+        (Control::Handshake, 0, vec![5; 12]),
+        (Control::Extension, 0, vec![0; 3]),
+        (Control::CongestionWarning, 0, vec![0]),
+        (Control::PeerError, 4000, vec![0]),
+    ] {
+        let packet = pair.control(control, word1, &words);
+        assert!(!claims(&mut pair, elsewhere(1), &packet), "{control:?}");
+    }
+}
+
+#[test]
+fn data_that_does_not_continue_the_stream_proves_nothing() {
+    let mut pair = paused(3000);
+    let refused = |pair: &mut Pair, datagram: &[u8], what: &str| {
+        assert!(!claims(pair, elsewhere(1), datagram), "{what}");
+    };
+    let old = pair.data(1050, 0);
+    refused(&mut pair, &old, "delivered long ago");
+    let far = pair.data(1100 + 25_600, 0);
+    refused(&mut pair, &far, "beyond the window");
+    let encrypted = pair.data(1100, 1 << 27);
+    refused(&mut pair, &encrypted, "encryption was not agreed");
+    let both = pair.data(1100, 3 << 27);
+    refused(&mut pair, &both, "no data packet has both keys");
+    for shift in [-4_000_000_i32, 2_000_000, i32::MIN] {
+        let mut packet = pair.data(1100, 0);
+        let clock = pair.clock().wrapping_add_signed(shift);
+        packet[8..12].copy_from_slice(&clock.to_be_bytes());
+        refused(&mut pair, &packet, "not the peer's time");
+    }
+    let mut other = pair.data(1100, 0);
+    other[12..16].copy_from_slice(&(LISTENER + 1).to_be_bytes());
+    refused(&mut pair, &other, "another socket's");
+    refused(&mut pair, &[0; 15], "runt");
+    let mut filter = pair.data(1100, 0);
+    filter[4..8].copy_from_slice(&0xC000_0000_u32.to_be_bytes());
+    refused(&mut pair, &filter, "packet filter");
+    // Nor does anything once the connection is over.
+    let shutdown = pair.control(Control::Shutdown, 0, &[0]);
+    pair.inject(&shutdown).unwrap();
+    let next = pair.data(1100, 0);
+    refused(&mut pair, &next, "closed");
+    assert_eq!(pair.inject(&next), Err(Discard::Closed));
+    assert_eq!(pair.received().peer_moves, 0);
+}

@@ -1,0 +1,103 @@
+//! The peer's address may change while it sends: a NAT on the way forgets its mapping, a modem
+//! gets a new address. libsrt loses such a connection; we follow the peer when it proves itself
+//! (spec section 22). Called by the shard for datagrams that name our socket ID and come from
+//! another address than the peer's.
+//!
+//! What proves a peer is data that continues its stream: our socket ID, a sequence number that is
+//! missing or comes next within the window, a timestamp that is the peer's present time, and the
+//! encryption that was agreed. Whoever cannot see the stream would have to guess some 60 bits.
+//! Whoever can see it is kept off while the peer still sends: one such packet counts only after
+//! a silence of the old address, several in a row, without one from the old address between them,
+//! after a shorter one. Control packets prove nothing, so a forged SHUTDOWN, ACK, NAK or handshake
+//! from elsewhere does nothing.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use mirror_base::Instant;
+
+use super::{Connection, Phase};
+use crate::packet::Header;
+
+/// The old address has been silent so long that one proof is enough.
+const LONG_SILENCE: Duration = Duration::from_millis(200);
+/// The old address has been silent so long that a row of proofs is enough.
+const SHORT_SILENCE: Duration = Duration::from_millis(20);
+/// Proofs in a row.
+const PROOFS: u8 = 3;
+
+/// Another address that claims to be the peer's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    from: SocketAddr,
+    /// When the old address was last heard before the first proof.
+    heard: Instant,
+    last_sequence: u32,
+    proofs: u8,
+}
+
+impl Connection {
+    /// A datagram for our socket ID came from `from`, which is not the peer's address. True: it
+    /// is from now on; the datagram is still to be given to [`Connection::handle_datagram`], and
+    /// what is sent goes to `from`. False: the datagram is to be discarded.
+    #[cold]
+    pub fn try_rebind(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) -> bool {
+        let silence = now.saturating_since(self.last_heard);
+        if !matches!(self.phase, Phase::Established) || silence < SHORT_SILENCE {
+            return false;
+        }
+        let Some((header, payload)) = Header::parse(datagram) else {
+            return false;
+        };
+        if header.is_control()
+            || header.destination != self.socket_id
+            || !self.proves_key(&header, payload)
+            || !self.receiver.continues(arrival, &header)
+        {
+            return false;
+        }
+        let proofs = self.count_proof(from, header.word0);
+        if silence < LONG_SILENCE && proofs < PROOFS {
+            return false;
+        }
+        self.candidate = None;
+        self.peer = from;
+        self.stats.peer_moves += 1;
+        true
+    }
+
+    /// Proofs in a row, this one included: from one address, of different packets, none from the
+    /// old address between them.
+    fn count_proof(&mut self, from: SocketAddr, sequence: u32) -> u8 {
+        let heard = self.last_heard;
+        let proofs = match self.candidate {
+            Some(c) if c.from == from && c.heard == heard => {
+                if c.last_sequence == sequence {
+                    c.proofs
+                } else {
+                    c.proofs.saturating_add(1)
+                }
+            }
+            _ => 1,
+        };
+        self.candidate = Some(Candidate {
+            from,
+            heard,
+            last_sequence: sequence,
+            proofs,
+        });
+        proofs
+    }
+
+    /// Whether the packet is encrypted as was agreed.
+    fn proves_key(&self, header: &Header, payload: &[u8]) -> bool {
+        let _ = payload;
+        header.word1 & crate::packet::KK_MASK == 0
+    }
+}
