@@ -67,7 +67,7 @@ impl<C: Clock> Core<C> {
             return self.guarded(|core| core.answer_to_call(key, datagram));
         };
         if session.peer != datagram.peer {
-            return entry.stream.count_discard(Discard::ForeignSource);
+            return self.from_elsewhere(key, datagram);
         }
         let Proto::Srt(connection) = &mut session.proto else {
             return self.discard(Discard::UnknownSession);
@@ -100,6 +100,45 @@ impl<C: Clock> Core<C> {
             Some(at) => self.wheel.arm(index, at),
             None => {}
         }
+    }
+
+    /// A datagram for a session that does not come from its peer's address: the peer behind
+    /// another mapping of its NAT, if it proves that; a stranger else, who changes nothing.
+    ///
+    /// It only gets here where the kernel steers by socket ID. By the hash of the addresses
+    /// (steering off) a moved peer's packets reach another shard, which passes no packet on and
+    /// counts them as foreign: such a peer is lost after the idle timeout.
+    #[cold]
+    fn from_elsewhere(&mut self, key: Key, datagram: &Datagram<'_>) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let stream = session.stream;
+        let Some(entry) = self.streams.get_mut(stream) else {
+            return;
+        };
+        let Proto::Srt(connection) = &mut session.proto else {
+            return;
+        };
+        let (from, socket) = (datagram.peer, datagram.socket);
+        self.handling = Some(key);
+        let proven = socket == session.socket
+            && connection.try_rebind(now, datagram.arrival, from, datagram.payload);
+        self.handling = None;
+        if !proven {
+            return entry.stream.count_discard(Discard::ForeignSource);
+        }
+        session.peer = from;
+        session.local = datagram.local;
+        entry.request.peer = from;
+        entry.stream.move_peer(from);
+        let announced = entry.announced;
+        self.counters.peer_moves += 1;
+        if announced {
+            self.report_change(stream);
+        }
+        self.handle_srt(datagram);
     }
 
     #[cold]

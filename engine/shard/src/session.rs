@@ -58,8 +58,10 @@ impl Proto {
 
     /// Name of its encryption.
     pub(crate) fn encryption(&self) -> &'static str {
-        // Connections are clear for now.
-        "none"
+        match self {
+            Proto::Srt(_) => "none",
+            Proto::Rtp(_) => "none",
+        }
     }
 
     /// Negotiated latency; zero where there is none.

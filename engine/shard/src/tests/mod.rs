@@ -5,6 +5,7 @@ mod handshakes;
 mod hostile;
 mod lifecycle;
 mod media;
+mod moves;
 mod placement;
 mod remote;
 mod sources;
