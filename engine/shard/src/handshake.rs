@@ -183,6 +183,16 @@ impl<C: Clock> Core<C> {
                     datagram.local,
                     &self.scratch[..len],
                 );
+                let handshaker = self.handshaker.as_mut();
+                if let Some(len) = handshaker.and_then(|h| h.further_reply(now, &mut self.scratch))
+                {
+                    self.outbox.push(
+                        datagram.socket,
+                        datagram.peer,
+                        datagram.local,
+                        &self.scratch[..len],
+                    );
+                }
             }
             Ok(HandshakeAction::Conclude(request)) => {
                 if self.conclusions.take(now) {

@@ -19,6 +19,9 @@ pub(crate) const EXT_HSREQ: u16 = 1;
 /// Extension field of a conclusion: other blocks are attached.
 pub(crate) const EXT_CONFIG: u16 = 4;
 
+/// Smallest MSS (spec section 20).
+const MIN_MSS: u32 = 76;
+
 /// The handshake's fixed part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HandshakeCif {
@@ -68,6 +71,11 @@ impl HandshakeCif {
             && self.initial_sequence < PacketSequenceNumber::MAX
             && self.mss >= 32
             && self.flow_window >= 2
+    }
+
+    /// Whether packets of the MSS hold more than their headers (spec section 20).
+    pub(crate) const fn has_room(&self) -> bool {
+        self.mss >= MIN_MSS
     }
 
     /// Begins the packet; extension blocks may follow.

@@ -83,9 +83,11 @@ impl Extensions {
     /// Reads all blocks. One packet bounds their number and size.
     ///
     /// # Errors
-    /// ROGUE when a block runs past the end, is too short for its type or too long.
+    /// ROGUE when a block runs past the end, is too short for its type or too long, or comes
+    /// twice: who decides by one of the two must not be told the other.
     pub(crate) fn parse(mut blocks: &[u8]) -> Result<Self, RejectionCode> {
         let mut all = Extensions::default();
+        let mut seen = 0_u16;
         // Fewer than four bytes behind the last block are no block: padding.
         while let Some(head) = take_u32(&mut blocks) {
             let len = usize::from(low(head)) * 4;
@@ -93,7 +95,14 @@ impl Extensions {
                 return Err(RejectionCode::ROGUE);
             };
             blocks = rest;
-            all.take(high(head), content)?;
+            let kind = high(head);
+            if (HSREQ..=GROUP).contains(&kind) {
+                if seen & 1 << kind != 0 {
+                    return Err(RejectionCode::ROGUE);
+                }
+                seen |= 1 << kind;
+                all.take(kind, content)?;
+            }
         }
         Ok(all)
     }

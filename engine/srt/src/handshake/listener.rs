@@ -12,7 +12,7 @@ use super::cif::{CONCLUSION, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_
 use super::extensions::{Extensions, HsWords};
 use super::flags;
 use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
-use crate::packet::{Control, Header, timestamp};
+use crate::packet::{Control, Header, Writer, timestamp};
 use crate::reject::RejectionCode;
 
 /// The stateless half of a listener: inductions, cookies, parsing of conclusions.
@@ -21,6 +21,8 @@ use crate::reject::RejectionCode;
 pub struct Handshaker {
     config: Config,
     cookie_key: [u8; 16],
+    /// The caller's socket ID to which a SHUTDOWN goes behind the reply.
+    shutdown: Option<u32>,
 }
 
 /// What to do after a handshake datagram to socket ID 0.
@@ -35,7 +37,26 @@ pub enum HandshakeAction {
 impl Handshaker {
     /// `cookie_key`: the process's secret.
     pub fn new(config: Config, cookie_key: [u8; 16]) -> Self {
-        Handshaker { config, cookie_key }
+        Handshaker {
+            config,
+            cookie_key,
+            shutdown: None,
+        }
+    }
+
+    /// A second datagram to the peer of the last [`HandshakeAction::Reply`], if there is one:
+    /// writes it to `out`, returns its length. Callers of SRT before 1.3 (HSv4) do not know the
+    /// rejection and take it for an acceptance; a SHUTDOWN they know (spec section 7).
+    pub fn further_reply(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        let header = Header {
+            word0: Control::Shutdown.word0(),
+            word1: 0,
+            timestamp: timestamp(now, Instant::ZERO),
+            destination: self.shutdown.take()?,
+        };
+        let mut writer = Writer::packet(out, header);
+        writer.u32(0);
+        Some(writer.finish())
     }
 
     /// A datagram with destination socket ID 0. `out` has at least 1500 bytes. The request's
@@ -55,11 +76,13 @@ impl Handshaker {
             // Only handshakes may go to socket ID 0 (spec section 1.1).
             return Err(Discard::UnknownSession);
         }
+        self.shutdown = None;
         let (handshake, blocks) = HandshakeCif::parse(cif).ok_or(Discard::MalformedHandshake)?;
-        if !handshake.is_plausible() {
+        if handshake.socket_id == 0 {
             return Err(Discard::MalformedHandshake);
         }
         match handshake.handshake_type {
+            INDUCTION if !handshake.is_plausible() => Err(Discard::MalformedHandshake),
             INDUCTION => Ok(HandshakeAction::Reply(
                 self.induct(now, peer, &handshake, out),
             )),
@@ -92,7 +115,7 @@ impl Handshaker {
 
     /// Spec section 5.5, steps 1, 2 and 6.
     fn conclude(
-        &self,
+        &mut self,
         now: Instant,
         peer: SocketAddr,
         header: &Header,
@@ -107,14 +130,17 @@ impl Handshaker {
         if !good {
             return Err(Discard::BadCookie);
         }
-        if handshake.socket_id == 0 {
-            return Err(Discard::MalformedHandshake);
-        }
-        // HSv4 is refused by policy (spec section 7).
-        let parsed = if handshake.version == 5 {
-            Extensions::parse(blocks)
-        } else {
+        let parsed = if handshake.version != 5 {
+            // HSv4 is refused by policy (spec section 7).
+            self.shutdown = (handshake.version == 4).then_some(handshake.socket_id);
             Err(RejectionCode::VERSION)
+        } else if !handshake.is_plausible()
+            || !handshake.has_room()
+            || handshake.extension & EXT_HSREQ == 0
+        {
+            Err(RejectionCode::ROGUE)
+        } else {
+            Extensions::parse(blocks)
         };
         let request = parsed
             .and_then(|blocks| ConnectRequest::new(now, peer, header, handshake, blocks))

@@ -30,6 +30,8 @@ struct Conclusion {
     cookie: Option<u32>,
     socket_id: u32,
     initial: u32,
+    mss: u32,
+    window: u32,
     blocks: Vec<u8>,
 }
 
@@ -41,6 +43,8 @@ impl Default for Conclusion {
             cookie: None,
             socket_id: 77,
             initial: 1000,
+            mss: 1500,
+            window: 8192,
             blocks: hs(0x0001_0501, 0xBF, 120, 0),
         }
     }
@@ -116,8 +120,8 @@ fn conclude(
         encryption: 0,
         extension: conclusion.extension,
         initial_sequence: conclusion.initial,
-        mss: 1500,
-        flow_window: 8192,
+        mss: conclusion.mss,
+        flow_window: conclusion.window,
         handshake_type: CONCLUSION,
         socket_id: conclusion.socket_id,
         cookie: conclusion.cookie.unwrap_or(good),
@@ -335,6 +339,46 @@ fn each_fault_of_a_conclusion_has_its_rejection_code() {
             },
             RejectionCode::VERSION,
         ),
+        (
+            Conclusion {
+                version: 3,
+                ..Default::default()
+            },
+            RejectionCode::VERSION,
+        ),
+        (
+            Conclusion {
+                initial: 0x7FFF_FFFF,
+                ..Default::default()
+            },
+            RejectionCode::ROGUE,
+        ),
+        (
+            Conclusion {
+                mss: 75,
+                ..Default::default()
+            },
+            RejectionCode::ROGUE,
+        ),
+        (
+            Conclusion {
+                window: 1,
+                ..Default::default()
+            },
+            RejectionCode::ROGUE,
+        ),
+        (
+            Conclusion {
+                extension: 4,
+                ..Default::default()
+            },
+            RejectionCode::ROGUE,
+        ),
+        (with(&[hs_ok(), hs_ok()]), RejectionCode::ROGUE),
+        (
+            with(&[text_block(5, "a"), hs_ok(), text_block(5, "b")]),
+            RejectionCode::ROGUE,
+        ),
         (with(&[]), RejectionCode::ROGUE),
         (with(&[text_block(5, "a")]), RejectionCode::ROGUE),
         (
@@ -385,6 +429,118 @@ fn each_fault_of_a_conclusion_has_its_rejection_code() {
         &with(&[block(1, &[0x0001_0501, 0xBF, 0, 9])]),
         Config::default(),
     );
+}
+
+#[test]
+fn a_stream_id_has_up_to_512_bytes() {
+    let hs_ok = hs(0x0001_0501, 0xBF, 120, 0);
+    let id = |len: usize| block_of(5, "x".repeat(len).as_bytes());
+    let request = accepted(&with(&[hs_ok.clone(), id(512)]), Config::default());
+    assert_eq!(request.srt_stream_id.map(|id| id.len()), Some(512));
+    // Zeros behind the text are padding, however many.
+    let padded = [id(512).split_off(4), vec![0; 8]].concat();
+    let padded = [vec![0, 5, 0, 130], padded].concat();
+    accepted(&with(&[hs_ok.clone(), padded]), Config::default());
+    assert_eq!(
+        rejected(&with(&[hs_ok, id(513)])),
+        RejectionCode::ROGUE.wire()
+    );
+}
+
+/// A string block of any length.
+fn block_of(kind: u8, text: &[u8]) -> Vec<u8> {
+    let mut out = vec![0, kind, 0, text.len().div_ceil(4) as u8];
+    for group in text.chunks(4) {
+        let mut word = [0; 4];
+        word[..group.len()].copy_from_slice(group);
+        out.extend(word.iter().rev());
+    }
+    out
+}
+
+#[test]
+fn what_bounds_a_connection_is_the_smaller_mss_and_the_callers_window() {
+    let small = Conclusion {
+        mss: 76,
+        window: 2,
+        ..Default::default()
+    };
+    let request = accepted(&small, Config::default());
+    assert_eq!((request.mss, request.flow_window), (76, 2));
+    let jumbo = Conclusion {
+        mss: 9000,
+        window: u32::MAX,
+        ..Default::default()
+    };
+    let config = Config::default();
+    let request = accepted(&jumbo, config.clone());
+    let mut connection =
+        Connection::accept(NOW, &request, 5, &config, 0, crate::Security::clear()).unwrap();
+    let mut out = [0; 1500];
+    let len = connection.poll_transmit(NOW, &mut out).unwrap();
+    let (_, cif) = Header::parse(&out[..len]).unwrap();
+    let (response, _) = HandshakeCif::parse(cif).unwrap();
+    assert_eq!((response.mss, response.flow_window), (1500, 25_600));
+    assert_eq!(connection.statistics().pkt_flow_window, 1 << 20);
+}
+
+#[test]
+fn blackmagics_unknown_block_is_skipped() {
+    let hs_ok = hs(0x0001_0501, 0xBF, 120, 0);
+    for blocks in [
+        vec![
+            block(48_385, &[1, 2, 3]),
+            hs_ok.clone(),
+            text_block(5, "cam"),
+        ],
+        vec![
+            hs_ok,
+            text_block(5, "cam"),
+            block(48_385, &[]),
+            block(48_385, &[9]),
+        ],
+    ] {
+        let request = accepted(&with(&blocks), Config::default());
+        assert_eq!(request.srt_stream_id.as_deref(), Some(&b"cam"[..]));
+    }
+}
+
+#[test]
+fn a_caller_of_the_old_handshake_is_told_by_a_shutdown_too() {
+    let mut listener = listener(Config::default());
+    let old = Conclusion {
+        version: 4,
+        extension: 2,
+        blocks: vec![],
+        ..Conclusion::default()
+    };
+    let mut out = [0; 1500];
+    let answer = conclude(&mut listener, &old, &mut out);
+    assert!(matches!(answer, Ok(HandshakeAction::Reply(64))));
+    assert_eq!(u32::from_be_bytes(out[36..40].try_into().unwrap()), 1008);
+    let len = listener.further_reply(NOW, &mut out).unwrap();
+    let (header, cif) = Header::parse(&out[..len]).unwrap();
+    assert_eq!(header.word0, 0x8005_0000);
+    assert_eq!((header.destination, cif), (77, &[0; 4][..]));
+    assert_eq!(listener.further_reply(NOW, &mut out), None, "once");
+    // Nobody else is.
+    let newer = Conclusion {
+        version: 6,
+        ..Conclusion::default()
+    };
+    conclude(&mut listener, &newer, &mut out).unwrap();
+    assert_eq!(listener.further_reply(NOW, &mut out), None);
+}
+
+#[test]
+fn handshakes_of_nobody_are_not_answered() {
+    let mut out = [0; 1500];
+    let nobody = Conclusion {
+        socket_id: 0,
+        ..Conclusion::default()
+    };
+    let answer = conclude(&mut listener(Config::default()), &nobody, &mut out);
+    assert!(matches!(answer, Err(Discard::MalformedHandshake)));
 }
 
 #[test]
