@@ -1,10 +1,11 @@
 //! Named tests of the rules that protect a connection (spec section 22), and random datagrams.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{CLEAN, Pair, connected};
+use super::pair::{CALLER, CLEAN, Pair, address, connected};
 use super::*;
 use crate::packet::Control;
 use crate::test_support::{Random, capture};
+use crate::{HandshakeAction, Handshaker};
 use mirror_base::Discard;
 
 #[test]
@@ -301,4 +302,154 @@ fn random_and_mutated_datagrams_never_panic_and_counters_add_up() {
         pair.add_up();
         assert_eq!(pair.received().pkt_rcv_buf, 0, "seed {seed}");
     }
+}
+
+/// A caller's request as it leaves, and a listener that has never heard of it.
+fn caller_and_listener() -> (Connection, Handshaker, Instant) {
+    let now = Instant::from_millis(700_000);
+    let config = Config::default();
+    let initial = PacketSequenceNumber::new(1000);
+    let caller = Connection::connect(now, address(), CALLER, initial, "a", &config, 0, None);
+    (caller, Handshaker::new(config, [9; 16]), now)
+}
+
+#[test]
+fn an_induction_leaves_nothing_behind() {
+    let (mut caller, mut handshaker, now) = caller_and_listener();
+    let mut out = [0; 1500];
+    let len = caller.poll_transmit(now, &mut out).unwrap();
+    let induction = out[..len].to_vec();
+    let before = format!("{handshaker:?}");
+    for port in 1..2000 {
+        let peer = SocketAddr::new(address().ip(), port);
+        let answer = handshaker.handle_datagram(now, peer, &induction, &mut out);
+        // Nor is the answer longer than the question: a spoofed one amplifies nothing.
+        assert!(matches!(answer, Ok(HandshakeAction::Reply(n)) if n <= len));
+    }
+    assert_eq!(format!("{handshaker:?}"), before);
+}
+
+#[test]
+fn a_conclusion_with_a_bad_cookie_is_dropped_before_its_blocks_are_looked_at() {
+    let (mut caller, mut handshaker, now) = caller_and_listener();
+    let mut out = [0; 1500];
+    let len = caller.poll_transmit(now, &mut out).unwrap();
+    let mut conclusion = out[..len].to_vec();
+    conclusion[16..20].copy_from_slice(&5_u32.to_be_bytes());
+    conclusion[36..40].fill(0xFF);
+    conclusion[44..48].copy_from_slice(&0xBAD_u32.to_be_bytes());
+    // A block that runs past the end would be answered with ROGUE.
+    conclusion.extend([0, 5, 0xFF, 0xFF]);
+    let answer = handshaker.handle_datagram(now, address(), &conclusion, &mut out);
+    assert!(matches!(answer, Err(Discard::BadCookie)));
+}
+
+#[test]
+fn a_handshake_longer_than_a_packet_is_dropped() {
+    let (mut caller, mut handshaker, now) = caller_and_listener();
+    let mut out = [0; 1500];
+    let len = caller.poll_transmit(now, &mut out).unwrap();
+    let mut long = out[..len].to_vec();
+    long.resize(1501, 0);
+    let answer = handshaker.handle_datagram(now, address(), &long, &mut out);
+    assert!(matches!(answer, Err(Discard::TooLong)));
+}
+
+#[test]
+fn data_and_control_before_the_handshake_is_complete_do_nothing() {
+    let mut pair = Pair::new(1, CLEAN, 1000, Config::default());
+    let mut datagrams = vec![pair.data(1000, 0)];
+    for control in [
+        Control::Ack,
+        Control::Nak,
+        Control::AckAck,
+        Control::Keepalive,
+    ] {
+        datagrams.push(pair.control(control, 1, &[1000]));
+    }
+    for datagram in datagrams {
+        let answer = pair
+            .caller
+            .handle_datagram(pair.now, pair.now, &datagram, &mut pair.none);
+        assert_eq!(answer, Err(Discard::HandshakePending));
+    }
+    pair.connect();
+}
+
+#[test]
+fn an_ack_from_the_past_takes_nothing_back() {
+    let mut pair = connected(Config::default());
+    let listener = pair.listener.as_mut().unwrap();
+    for _ in 0..10 {
+        listener.send(pair.now, b"x").unwrap();
+    }
+    pair.tick();
+    for (sequence, available) in [(1008, 8000), (1003, 1)] {
+        let ack = pair.control(Control::Ack, 1, &[sequence, 10_000, 1_000, available]);
+        assert_eq!(pair.inject(&ack), Ok(()));
+    }
+    let stats = pair.received();
+    assert_eq!((stats.pkt_snd_buf, stats.pkt_flow_window), (2, 8000));
+}
+
+#[test]
+fn extreme_values_of_an_ack_are_bounded() {
+    let mut pair = connected(Config::default());
+    pair.listener
+        .as_mut()
+        .unwrap()
+        .send(pair.now, b"x")
+        .unwrap();
+    pair.tick();
+    let extreme = pair.control(
+        Control::Ack,
+        1,
+        &[1001, u32::MAX, u32::MAX, u32::MAX, 0, u32::MAX],
+    );
+    assert_eq!(pair.inject(&extreme), Ok(()));
+    let stats = pair.received();
+    assert!(stats.pkt_flow_window <= 1 << 20 && stats.rtt_us <= 10_000_000);
+    // Which does not put off repairs for ever.
+    pair.run(Duration::from_millis(50));
+}
+
+#[test]
+fn a_duplicate_counts_and_changes_nothing() {
+    let mut pair = connected(Config::default());
+    let packet = pair.data(1000, 0);
+    assert_eq!(pair.inject(&packet), Ok(()));
+    assert_eq!(pair.inject(&packet), Err(Discard::Duplicate));
+    pair.run(Duration::from_millis(200));
+    assert_eq!(pair.inject(&packet), Err(Discard::Belated));
+    let stats = pair.received();
+    assert_eq!((stats.pkt_rcv_duplicate, stats.pkt_rcv_belated), (1, 1));
+    assert_eq!(pair.got.len(), 1);
+    pair.add_up();
+}
+
+#[test]
+fn a_flood_of_acks_is_confirmed_within_bounds() {
+    let mut pair = connected(Config::default());
+    pair.listener
+        .as_mut()
+        .unwrap()
+        .send(pair.now, b"x")
+        .unwrap();
+    pair.tick();
+    for number in 1..10_000 {
+        let ack = pair.control(Control::Ack, number, &[1001, 10_000, 1_000, 8000]);
+        assert_eq!(pair.inject(&ack), Ok(()));
+    }
+    let mut out = [0; 1500];
+    let mut answers = 0;
+    while pair
+        .listener
+        .as_mut()
+        .unwrap()
+        .poll_transmit(pair.now, &mut out)
+        .is_some()
+    {
+        answers += 1;
+    }
+    assert!(answers <= MAX_ACKACKS, "{answers}");
 }

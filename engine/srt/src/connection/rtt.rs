@@ -236,4 +236,16 @@ mod tests {
         assert_eq!(window.confirm(3), Confirmation::Forgotten);
         assert_eq!(window.confirm(2001), Confirmation::Found(at, 1999));
     }
+
+    #[test]
+    fn ack_numbers_wrap_without_using_0() {
+        let mut window = AckWindow::new();
+        window.last = u32::MAX - 1;
+        let at = Instant::from_millis(5);
+        let numbers: Vec<u32> = (0..3).map(|i| window.record(i, at)).collect();
+        assert_eq!(numbers, [u32::MAX, 1, 2]);
+        assert_eq!(window.confirm(u32::MAX), Confirmation::Found(at, 0));
+        assert_eq!(window.confirm(2), Confirmation::Found(at, 2));
+        assert_eq!(window.confirm(3), Confirmation::Unknown);
+    }
 }

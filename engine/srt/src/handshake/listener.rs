@@ -12,7 +12,7 @@ use super::cif::{CONCLUSION, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_
 use super::extensions::{Extensions, HsWords};
 use super::flags;
 use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
-use crate::packet::{Control, Header, Writer, timestamp};
+use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, timestamp};
 use crate::reject::RejectionCode;
 
 /// The stateless half of a listener: inductions, cookies, parsing of conclusions.
@@ -72,6 +72,10 @@ impl Handshaker {
         out: &mut [u8],
     ) -> Result<HandshakeAction, Discard> {
         let (header, cif) = Header::parse(datagram).ok_or(Discard::Runt)?;
+        // Spec section 22: one packet bounds what is parsed.
+        if datagram.len() > MAX_DATAGRAM {
+            return Err(Discard::TooLong);
+        }
         if !header.is_control() || header.control() != Control::Handshake {
             // Only handshakes may go to socket ID 0 (spec section 1.1).
             return Err(Discard::UnknownSession);
