@@ -33,7 +33,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "base", "srt", "rtp", "media", "stream", "uring", "shard", "netem",
         ],
     ),
-    ("tests", &["base", "srt", "rtp", "media", "stream", "netem"]),
+    ("fuzz", &["base", "srt"]),
+    (
+        "tests",
+        &["base", "srt", "rtp", "media", "stream", "netem"],
+    ),
 ];
 
 /// Rooms that know no socket, clock, thread or OS randomness.

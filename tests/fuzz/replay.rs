@@ -1,0 +1,81 @@
+//! Replays the fuzz corpora: every input that the targets of `tests/fuzz` found worth keeping,
+//! and every one that once broke something.
+
+use std::path::Path;
+
+/// The inputs of a target's corpus, in order of their names.
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{folder:?}: {e}"));
+    let mut inputs: Vec<_> = entries
+        .map(|entry| {
+            let path = entry.expect("a folder's entry").path();
+            let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+            (path.display().to_string(), bytes)
+        })
+        .collect();
+    inputs.sort();
+    inputs
+}
+
+fn replay(name: &str) {
+    let target = mirror_fuzz::TARGETS.iter().find(|(n, _)| *n == name);
+    let (_, run) = target.unwrap_or_else(|| panic!("no target {name}"));
+    let inputs = corpus(name);
+    assert!(inputs.len() >= 5, "the corpus of {name} was found");
+    for (path, bytes) in inputs {
+        // A panic names the input.
+        let caught = std::panic::catch_unwind(|| run(&bytes));
+        assert!(caught.is_ok(), "{path} breaks {name}");
+    }
+}
+
+#[test]
+fn packets_that_were_found_by_fuzzing_break_nothing() {
+    replay("packet");
+}
+
+#[test]
+fn handshakes_that_were_found_by_fuzzing_break_nothing() {
+    replay("handshake");
+}
+
+#[test]
+fn loss_lists_that_were_found_by_fuzzing_break_nothing() {
+    replay("loss_list");
+}
+
+#[test]
+fn drop_requests_that_were_found_by_fuzzing_break_nothing() {
+    replay("drop_request");
+}
+
+#[test]
+fn key_material_that_was_found_by_fuzzing_breaks_nothing() {
+    replay("key_material");
+}
+
+#[test]
+fn stream_ids_that_were_found_by_fuzzing_break_nothing() {
+    replay("stream_id");
+}
+
+#[test]
+fn sequences_of_operations_that_were_found_by_fuzzing_break_nothing() {
+    replay("connection");
+}
+
+#[test]
+fn every_target_has_a_corpus_and_it_stays_small() {
+    for (name, _) in mirror_fuzz::TARGETS {
+        let inputs = corpus(name);
+        let bytes: usize = inputs.iter().map(|(_, b)| b.len()).sum();
+        assert!(
+            inputs.len() < 300 && bytes < 1_000_000,
+            "{name}: {} inputs, {bytes} bytes",
+            inputs.len()
+        );
+    }
+}
