@@ -1,5 +1,6 @@
 //! Which room may stand on which (architecture, "The rooms"), and what the sans-IO rooms may
-//! pull in from outside.
+//! pull in from outside: nothing but pure crates when they are built without their default
+//! features, and with them the crypto backend of `srt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -91,6 +92,25 @@ const PURE: &[&str] = &[
     // types that cross to control
     "crossbeam-channel",
     "crossbeam-utils",
+    // wipes secrets
+    "zeroize",
+];
+
+/// What `srt`'s feature `crypto` adds: ciphers in C and assembly, and what builds or calls them.
+/// Computation as well, without I/O, but not portable Rust: the sans-IO build leaves it out.
+const CRYPTO: &[&str] = &[
+    "aes",
+    "aes-kw",
+    "aws-lc-rs",
+    "aws-lc-sys",
+    "cipher",
+    "cpubits",
+    "cpufeatures",
+    "crypto-common",
+    "hybrid-array",
+    "inout",
+    "libc",
+    "typenum",
 ];
 
 struct Metadata {
@@ -180,9 +200,18 @@ fn srt_and_media_meet_only_in_stream_and_nothing_reaches_up() {
     assert!(!transitive("mirror-control").contains("mirror-shard"));
 }
 
-/// Names of everything that `package` reaches when it is built by itself: normal dependencies,
-/// its own features, proc macros (which run in the compiler) left out.
+/// Names of everything that `package` reaches when it is built by itself with its default
+/// features: normal dependencies, proc macros (which run in the compiler) left out.
 fn transitive(package: &str) -> BTreeSet<String> {
+    reached(package, &[])
+}
+
+/// The same without its default features.
+fn transitive_without_features(package: &str) -> BTreeSet<String> {
+    reached(package, &["--no-default-features"])
+}
+
+fn reached(package: &str, features: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args([
             "tree",
@@ -193,6 +222,7 @@ fn transitive(package: &str) -> BTreeSet<String> {
             "--edges",
             "normal,no-proc-macro",
         ])
+        .args(features)
         .args(["--prefix", "none", "--format", "|{p}"])
         .current_dir(root())
         .output()
@@ -214,7 +244,7 @@ fn transitive(package: &str) -> BTreeSet<String> {
 fn sans_io_rooms_reach_only_pure_crates() {
     let mut wrong = Vec::new();
     for room in SANS_IO {
-        for name in transitive(&package_of(room)) {
+        for name in transitive_without_features(&package_of(room)) {
             let ours = name
                 .strip_prefix("mirror-")
                 .is_some_and(|n| SANS_IO.contains(&n));
@@ -227,6 +257,19 @@ fn sans_io_rooms_reach_only_pure_crates() {
         wrong.is_empty(),
         "not on the list of pure crates (tests/rules/dependencies.rs): {wrong:#?}"
     );
+}
+
+/// With its default features `srt` encrypts: nothing but the list of that may come in.
+#[test]
+fn the_crypto_backend_brings_nothing_but_itself() {
+    let with = transitive("mirror-srt");
+    let without = transitive_without_features("mirror-srt");
+    let brought: Vec<&String> = with
+        .difference(&without)
+        .filter(|name| !CRYPTO.contains(&name.as_str()) && !PURE.contains(&name.as_str()))
+        .collect();
+    assert!(brought.is_empty(), "not on the list CRYPTO: {brought:#?}");
+    assert!(with.contains("aws-lc-rs") && !without.contains("aws-lc-rs"));
 }
 
 /// Where a wasm32 standard library is installed the compiler proves it; elsewhere the other
@@ -252,6 +295,7 @@ fn sans_io_rooms_build_for_wasm32_where_that_target_is_installed() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["check", "--offline", "--locked", "--target", target])
+        .arg("--no-default-features")
         .current_dir(root());
     for room in SANS_IO {
         cargo.args(["-p", &package_of(room)]);

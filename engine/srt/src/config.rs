@@ -88,9 +88,9 @@ pub enum InputBandwidth {
     },
 }
 
-/// The SRT version we announce, 0x00MMmmpp: below 1.5.4, because peers choose the variant of
-/// AES-GCM by it (spec section 4.1).
-pub(crate) const OUR_VERSION: u32 = 0x0001_0503;
+/// The SRT version we announce, 0x00MMmmpp: peers choose the variant of AES-GCM by it, and from
+/// 1.5.4 on it is the current one (spec section 16.4).
+pub(crate) const OUR_VERSION: u32 = 0x0001_0505;
 
 /// HSv5 does not exist below SRT 1.3.0 (spec section 4.1).
 pub(crate) const HSV5_MIN_VERSION: u32 = 0x0001_0300;

@@ -22,10 +22,10 @@ mod stream_id;
 mod test_support;
 
 pub use config::{Config, InputBandwidth};
-pub use connection::{Batch, CloseReason, Connection, Event, SendError};
+pub use connection::{Batch, CloseReason, Connection, Event, Proof, SendError};
 pub use crypto::{
-    CallerSecurity, Cipher, CipherPolicy, KeyLength, ListenerPolicy, Passphrase, PassphraseLength,
-    Security,
+    CallerSecurity, Cipher, CipherPolicy, KeyLength, KmState, ListenerPolicy, Passphrase,
+    PassphraseLength, Security,
 };
 pub use handshake::{ConnectRequest, HandshakeAction, Handshaker};
 pub use packet::destination_socket_id;

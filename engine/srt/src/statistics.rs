@@ -8,6 +8,7 @@
 //! [`Connection::statistics`]: crate::Connection::statistics
 
 use crate::config::HEADERS_LEN;
+use crate::crypto::KmState;
 
 /// Figures of a connection since it began; libsrt's meanings (spec section 23).
 ///
@@ -44,9 +45,9 @@ pub struct Statistics {
     pub pkt_rcv_duplicate: u64,
     /// Payload + 44 bytes each of `pkt_rcv_duplicate`.
     pub byte_rcv_duplicate: u64,
-    /// Could not be decrypted.
+    /// Could not be decrypted, or came in the clear on an encrypted connection.
     pub pkt_rcv_undecrypt: u64,
-    /// Payload bytes of `pkt_rcv_undecrypt`.
+    /// Payload bytes of `pkt_rcv_undecrypt`, without headers.
     pub byte_rcv_undecrypt: u64,
     /// Originals that arrived behind a later packet.
     pub pkt_rcv_reordered: u64,
@@ -146,6 +147,12 @@ pub struct Statistics {
     pub byte_mss: u32,
     /// Time since the connection began, ms.
     pub time_ms: u64,
+    /// Key exchange for what we send (SRTO_SNDKMSTATE).
+    pub snd_km_state: KmState,
+    /// Key exchange for what we receive (SRTO_RCVKMSTATE).
+    pub rcv_km_state: KmState,
+    /// Keys that took the place of another: ours, and those that the peer announced.
+    pub km_refreshes: u64,
 }
 
 /// Whether a figure only grows.

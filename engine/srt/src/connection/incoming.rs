@@ -78,11 +78,17 @@ impl Connection {
         match caller.handle(now, header, cif, &self.config)? {
             Outcome::Continue => {}
             Outcome::Connected(agreed) => {
+                let terms = caller.take_terms();
                 self.last_heard = now;
-                self.establish(now, arrival, &agreed);
+                self.establish(now, arrival, &agreed, terms);
                 self.connected_event = true;
             }
             Outcome::Rejected(code) => self.end(CloseReason::Rejected(code)),
+            Outcome::Declined(code, peer_socket_id) => {
+                self.peer_socket_id = peer_socket_id;
+                self.pending.shutdown = true;
+                self.end(CloseReason::Rejected(code));
+            }
         }
         Ok(())
     }
@@ -122,13 +128,13 @@ impl Connection {
                 self.sender.slow_down();
                 Ok(())
             }
-            // A repeated conclusion response; PEERERROR means file mode; KMREQ and KMRSP belong
-            // to encrypted connections.
+            // A repeated conclusion response; PEERERROR means file mode.
             Control::Keepalive => {
                 self.receiver.follow_turn(arrival, header.timestamp, ring);
                 Ok(())
             }
-            Control::Handshake | Control::PeerError | Control::Extension => Ok(()),
+            Control::Handshake | Control::PeerError => Ok(()),
+            Control::Extension => self.handle_extension(header, cif),
             Control::Unknown => Err(Discard::UnknownControl),
         }
     }

@@ -9,6 +9,7 @@
 
 mod event;
 mod incoming;
+mod keys;
 mod loss;
 mod outgoing;
 mod rates;
@@ -24,7 +25,7 @@ use core::time::Duration;
 use mirror_base::{Delivery, Instant, PacketSequenceNumber, SlotRing};
 
 use crate::config::Config;
-use crate::crypto::{CallerSecurity, Security};
+use crate::crypto::{CallerSecurity, Refresh, Security, Terms};
 use crate::handshake::ConnectRequest;
 use crate::handshake::caller::{Agreed, Caller};
 use crate::handshake::flags;
@@ -32,6 +33,8 @@ use crate::packet::timestamp;
 use crate::reject::RejectionCode;
 use crate::statistics::Statistics;
 pub use event::{CloseReason, Event, SendError};
+use keys::Keys;
+pub use keys::Proof;
 use receive::{DeliveryMode, Receiver};
 use rtt::Rtt;
 pub use send::Batch;
@@ -91,6 +94,7 @@ pub struct Connection {
     latency: Duration,
     peer_latency: Duration,
     response: Box<[u8]>,
+    keys: Keys,
     connected_event: bool,
     closed_event: Option<CloseReason>,
     next_index: u64,
@@ -115,7 +119,6 @@ impl Connection {
         next_index: u64,
         security: Security,
     ) -> Result<Self, RejectionCode> {
-        let _ = security;
         request.check(config)?;
         let latencies = request.latencies(config);
         let agreed = Agreed {
@@ -128,8 +131,9 @@ impl Connection {
             peer_latency: latencies.peer,
             timestamp: request.timestamp,
         };
+        let terms = security.into_terms();
         let mut out = [0; 256];
-        let len = request.write_response(socket_id, latencies, config, 0, &mut out);
+        let len = request.write_response(socket_id, latencies, config, &terms, &mut out);
         let mut connection = Self::new(
             now,
             request.peer,
@@ -140,11 +144,15 @@ impl Connection {
         );
         connection.response = out.get(..len).unwrap_or(&[]).into();
         connection.pending.response = true;
-        connection.establish(now, request.arrival, &agreed);
+        connection.establish(now, request.arrival, &agreed, terms);
         Ok(connection)
     }
 
     /// Caller side. `socket_id` non-zero, bits 30 and 31 clear; `initial_sequence` random.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is what only the caller of this knows"
+    )]
     pub fn connect(
         now: Instant,
         peer: SocketAddr,
@@ -155,7 +163,6 @@ impl Connection {
         next_index: u64,
         security: Option<CallerSecurity>,
     ) -> Self {
-        let _ = security;
         // Spec section 3: the highest number is not allowed as initial one.
         let initial = if initial_sequence.get() == PacketSequenceNumber::MAX {
             PacketSequenceNumber::new(0)
@@ -163,7 +170,15 @@ impl Connection {
             initial_sequence
         };
         let mut connection = Self::new(now, peer, socket_id, initial, config, next_index);
-        let caller = Caller::new(now, peer, socket_id, initial, srt_stream_id, config);
+        let caller = Caller::new(
+            now,
+            peer,
+            socket_id,
+            initial,
+            srt_stream_id,
+            config,
+            security,
+        );
         connection.phase = Phase::Calling(Box::new(caller));
         connection
     }
@@ -233,6 +248,7 @@ impl Connection {
             latency: config.latency,
             peer_latency: config.peer_latency,
             response: Box::default(),
+            keys: Keys::none(),
             connected_event: false,
             closed_event: None,
             next_index,
@@ -243,7 +259,7 @@ impl Connection {
     }
 
     /// The handshake is done; `arrival` and the agreed timestamp anchor the peer's clock.
-    fn establish(&mut self, now: Instant, arrival: Instant, agreed: &Agreed) {
+    fn establish(&mut self, now: Instant, arrival: Instant, agreed: &Agreed, terms: Terms) {
         let has = |flag: u32| agreed.flags & flag != 0;
         let initial = self.receiver.seq_of(self.next_index);
         let time = TimeBase::new(arrival, agreed.timestamp, agreed.receive_latency);
@@ -261,16 +277,24 @@ impl Connection {
             self.config.window(),
             self.config.loss_max_ttl,
         );
-        let terms = SendTerms {
+        let send_terms = SendTerms {
             mss: agreed.mss.min(u32::from(self.config.mss)),
             peer_window: agreed.flow_window,
             peer_latency: agreed.peer_latency,
             drop_too_late: has(flags::TLPKTDROP),
             peer_repeats_naks: has(flags::PERIODICNAK),
         };
-        self.mss = terms.mss;
-        self.nak_limit = terms.mss.saturating_sub(IP_UDP_LEN).clamp(64, 1472) as usize;
-        self.sender.agree(now, &terms);
+        self.mss = send_terms.mss;
+        self.nak_limit = send_terms.mss.saturating_sub(IP_UDP_LEN).clamp(64, 1472) as usize;
+        self.sender.agree(now, &send_terms);
+        self.keys = Keys::begin(
+            terms,
+            Refresh::new(&self.config),
+            agreed.peer_socket_id,
+            &mut self.receiver,
+            &mut self.sender,
+            send_terms.mss,
+        );
         self.peer_socket_id = agreed.peer_socket_id;
         self.peer_version = agreed.peer_version;
         self.latency = agreed.receive_latency;
@@ -336,6 +360,7 @@ impl Connection {
                 .receiver
                 .deadline()
                 .min(self.sender.deadline(&self.rtt))
+                .min(self.keys.due)
                 .min(self.housekeeping),
             Phase::Calling(caller) => caller.deadline(),
             Phase::Closed => self.receiver.delivery_due(),
@@ -356,6 +381,7 @@ impl Connection {
     pub fn next_service(&self, now: Instant) -> Option<Instant> {
         let at_once = self.pending.any()
             || self.receiver.has_to_transmit()
+            || self.keys.has_reply()
             || self.sender.can_send()
             || self.connected_event
             || self.closed_event.is_some();
@@ -381,6 +407,7 @@ impl Connection {
         }
         let clock = timestamp(now, self.start);
         if self.sender.push(now, clock, payload, &mut self.stats) {
+            self.step_keys(now);
             Ok(())
         } else {
             Err(SendError::BufferFull)
@@ -476,6 +503,7 @@ impl Connection {
         self.receiver
             .fill(self.last_heard, self.latency, &mut stats);
         self.sender.fill(now, &mut stats);
+        self.fill_key_figures(&mut stats);
         stats
     }
 }
@@ -488,6 +516,8 @@ mod pair;
 mod replay;
 #[cfg(test)]
 mod robustness;
+#[cfg(all(test, feature = "crypto"))]
+mod secured;
 #[cfg(test)]
 mod sending;
 #[cfg(test)]

@@ -16,6 +16,7 @@ impl Connection {
         let quiet = matches!(self.phase, Phase::Established)
             && !self.pending.any()
             && !self.receiver.has_to_transmit()
+            && !self.keys.has_to_transmit(now)
             && !self.sender.can_send();
         if quiet {
             return None;
@@ -115,6 +116,9 @@ impl Connection {
             self.stats.pkt_sent_light_ack += 1;
             return Some(writer.finish());
         }
+        if let Some(len) = self.transmit_keys(now, clock, out) {
+            return Some(len);
+        }
         if core::mem::take(&mut self.pending.keepalive) {
             return Some(self.write_bare(Control::Keepalive, clock, out));
         }
@@ -148,7 +152,7 @@ impl Connection {
         Some(len)
     }
 
-    fn header(&self, control: Control, word1: u32, timestamp: u32) -> Header {
+    pub(super) fn header(&self, control: Control, word1: u32, timestamp: u32) -> Header {
         Header {
             word0: control.word0(),
             word1,

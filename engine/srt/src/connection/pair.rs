@@ -51,10 +51,56 @@ pub(super) struct Pair {
     pub(super) lost: u64,
     pub(super) events: Vec<Event>,
     pub(super) slots: u64,
+    /// What the listener demands.
+    pub(super) policy: Policy,
+    /// How it rejected the caller.
+    pub(super) rejected: Option<crate::RejectionCode>,
+}
+
+/// A listener's demands, as [`crate::ListenerPolicy`] has them.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) passphrase: Option<crate::Passphrase>,
+    pub(super) require: bool,
+    pub(super) cipher: crate::CipherPolicy,
+}
+
+impl Policy {
+    pub(super) const fn clear() -> Self {
+        Policy {
+            passphrase: None,
+            require: true,
+            cipher: crate::CipherPolicy::Auto,
+        }
+    }
+
+    pub(super) fn decide(
+        &self,
+        request: &ConnectRequest,
+    ) -> Result<crate::Security, RejectionCode> {
+        let terms = crate::ListenerPolicy {
+            passphrase: self.passphrase.as_ref(),
+            require: self.require,
+            cipher: self.cipher,
+        };
+        let material = request.key_material.as_deref();
+        crate::Security::negotiate(material, request.version, &terms, [9; 32])
+    }
 }
 
 impl Pair {
     pub(super) fn new(seed: u64, path: Path, initial: u32, config: Config) -> Self {
+        Self::with_security(seed, path, initial, config, None, Policy::clear())
+    }
+
+    pub(super) fn with_security(
+        seed: u64,
+        path: Path,
+        initial: u32,
+        config: Config,
+        security: Option<CallerSecurity>,
+        policy: Policy,
+    ) -> Self {
         let now = Instant::from_millis(1_000_000);
         let initial = PacketSequenceNumber::new(initial);
         Pair {
@@ -72,7 +118,7 @@ impl Pair {
                 "live/a",
                 &config,
                 0,
-                None,
+                security,
             ),
             listener: None,
             config,
@@ -82,6 +128,8 @@ impl Pair {
             lost: 0,
             events: Vec::new(),
             slots: 0,
+            policy,
+            rejected: None,
         }
     }
 
@@ -162,17 +210,20 @@ impl Pair {
             HandshakeAction::Conclude(request) => {
                 if let Some(listener) = &mut self.listener {
                     listener.handle_repeated_conclusion(self.now);
-                } else {
-                    let accepted = Connection::accept(
-                        self.now,
-                        &request,
-                        LISTENER,
-                        &self.config,
-                        0,
-                        crate::Security::clear(),
-                    );
-                    self.listener = Some(accepted.unwrap());
+                    return;
                 }
+                let security = match self.policy.decide(&request) {
+                    Ok(security) => security,
+                    Err(code) => {
+                        self.rejected = Some(code);
+                        let len = request.reject(self.now, code, &mut out);
+                        self.put(false, &out[..len]);
+                        return;
+                    }
+                };
+                let accepted =
+                    Connection::accept(self.now, &request, LISTENER, &self.config, 0, security);
+                self.listener = Some(accepted.unwrap());
             }
         }
     }

@@ -6,13 +6,15 @@ use core::time::Duration;
 
 use mirror_base::{Instant, SlotRing};
 
+use super::pair::Policy;
 use super::*;
 use crate::packet::{Control, Header};
 use crate::test_support::{Frame, capture, sha256, vectors};
-use crate::{CipherPolicy, HandshakeAction, Handshaker, ListenerPolicy, Security};
+use crate::{HandshakeAction, Handshaker};
 use mirror_base::Discard;
 
 const START_US: u64 = 100_000_000;
+/// Our socket ID where the capture's listener had none.
 const SOCKET_ID: u32 = 0x0102_0304;
 
 #[derive(Default)]
@@ -32,6 +34,9 @@ struct Replay {
     ring: SlotRing,
     handshaker: Handshaker,
     config: Config,
+    /// Our socket ID: the listener's of the capture, which AES-GCM authenticates.
+    socket_id: u32,
+    policy: Policy,
     cookie: u32,
     caller: SocketAddr,
     key: Option<(SocketAddr, u32, PacketSequenceNumber)>,
@@ -57,7 +62,7 @@ impl Replay {
         let mut ackack = vec![0x80, 6, 0, 0];
         ackack.extend(&datagram[4..8]);
         ackack.extend(ts.wrapping_add(elapsed as u32).to_be_bytes());
-        ackack.extend(SOCKET_ID.to_be_bytes());
+        ackack.extend(self.socket_id.to_be_bytes());
         self.ackacks.push_back((at, ackack));
     }
 
@@ -127,11 +132,10 @@ impl Replay {
         }
         if crate::destination_socket_id(&datagram) == Some(0) {
             self.handshake(now, &mut datagram);
-        } else if let Some(connection) = &mut self.outcome.connection {
-            datagram[12..16].copy_from_slice(&SOCKET_ID.to_be_bytes());
-            if let Err(reason) = connection.handle_datagram(now, now, &datagram, &mut self.ring) {
-                self.outcome.discards.push(reason);
-            }
+        } else if let Some(connection) = &mut self.outcome.connection
+            && let Err(reason) = connection.handle_datagram(now, now, &datagram, &mut self.ring)
+        {
+            self.outcome.discards.push(reason);
         }
         self.drain(now);
     }
@@ -162,20 +166,16 @@ impl Replay {
                     .handle_repeated_conclusion(now);
             }
             HandshakeAction::Conclude(request) => {
-                let clear = ListenerPolicy {
-                    passphrase: None,
-                    require: true,
-                    cipher: CipherPolicy::Auto,
+                let security = match self.policy.decide(&request) {
+                    Ok(security) => security,
+                    Err(code) => {
+                        self.outcome.rejected = Some(code.wire());
+                        return;
+                    }
                 };
-                let key_material = request.key_material.as_deref();
-                let security =
-                    match Security::negotiate(key_material, request.version, &clear, [5; 32]) {
-                        Ok(security) => security,
-                        Err(code) => return self.outcome.rejected = Some(code.wire()),
-                    };
                 self.key = Some(request.key());
                 let accepted =
-                    Connection::accept(now, &request, SOCKET_ID, &self.config, 500, security);
+                    Connection::accept(now, &request, self.socket_id, &self.config, 500, security);
                 self.outcome.connection = Some(accepted.unwrap());
             }
         }
@@ -183,13 +183,25 @@ impl Replay {
 }
 
 fn replay(name: &str, config: Config) -> Outcome {
+    replay_with(name, config, Policy::clear())
+}
+
+fn replay_with(name: &str, config: Config, policy: Policy) -> Outcome {
     let frames = capture(name);
     let caller = frames[0].from;
+    let socket_id = frames
+        .iter()
+        .filter(|f| f.from == caller)
+        .filter_map(|f| crate::destination_socket_id(&f.datagram))
+        .find(|id| *id != 0)
+        .unwrap_or(SOCKET_ID);
     let mut replay = Replay {
         outcome: Outcome::default(),
         ring: SlotRing::with_owned_chunks(200),
         handshaker: Handshaker::new(config.clone(), [3; 16]),
         config,
+        socket_id,
+        policy,
         cookie: 0,
         caller,
         key: None,

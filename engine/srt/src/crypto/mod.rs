@@ -5,12 +5,43 @@
 //! [`Connection`](crate::Connection): whoever authorises a publisher calls
 //! [`Security::negotiate`], whoever orders a call makes a [`CallerSecurity`], on a thread of its
 //! own, and hands the result in. Randomness comes in as a seed.
+//!
+//! `message` is the KM message on the wire, `agree` decides what both sides agreed on, `ring`
+//! holds the keys of each direction while a connection lives, `packet_key` is one key made ready
+//! for packets. The primitives stand in `backend`, which the feature `crypto` brings; without it
+//! `absent` takes its place and no encryption can be agreed.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
 // DOOR: control and the shard are written against these names.
 
+mod agree;
+#[cfg(feature = "crypto")]
+mod backend;
+#[cfg(not(feature = "crypto"))]
+#[path = "absent.rs"]
+mod backend;
+mod cipher_iv;
+mod message;
+mod packet_key;
+mod ring;
+mod secret;
+
 use core::fmt;
 
-use crate::reject::RejectionCode;
+use zeroize::Zeroizing;
+
+pub(crate) use agree::{Agreement, Terms};
+pub use agree::{CallerSecurity, ListenerPolicy, Security};
+pub use message::KmState;
+pub(crate) use message::{KeyMaterial, Message};
+pub(crate) use packet_key::Suite;
+pub(crate) use ring::{Opened, ReceiveKeys, Refresh, SendKeys};
+pub(crate) use secret::Secret;
+
+/// The salt of a connection, as it stands in each KM message.
+pub(crate) type Salt = [u8; 16];
+/// Bytes that AES-GCM adds to a payload.
+pub(crate) const TAG_LEN: usize = 16;
 
 /// Length of the stream's AES keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,6 +74,25 @@ impl KeyLength {
             _ => None,
         }
     }
+
+    /// The encryption field of a handshake (spec section 3): bytes / 8.
+    pub(crate) const fn to_field(self) -> u16 {
+        match self {
+            KeyLength::Aes128 => 2,
+            KeyLength::Aes192 => 3,
+            KeyLength::Aes256 => 4,
+        }
+    }
+
+    /// From the encryption field; `None` for 0 and what has no meaning.
+    pub(crate) const fn from_field(field: u16) -> Option<Self> {
+        match field {
+            2 => Some(KeyLength::Aes128),
+            3 => Some(KeyLength::Aes192),
+            4 => Some(KeyLength::Aes256),
+            _ => None,
+        }
+    }
 }
 
 /// Mode of operation.
@@ -66,9 +116,29 @@ pub enum CipherPolicy {
     Gcm,
 }
 
+impl CipherPolicy {
+    /// Whether a responder takes it.
+    pub(crate) const fn allows(self, cipher: Cipher) -> bool {
+        matches!(
+            (self, cipher),
+            (CipherPolicy::Auto, _)
+                | (CipherPolicy::Ctr, Cipher::Ctr)
+                | (CipherPolicy::Gcm, Cipher::Gcm)
+        )
+    }
+
+    /// What an initiator asks for.
+    pub(crate) const fn asks(self) -> Cipher {
+        match self {
+            CipherPolicy::Auto | CipherPolicy::Ctr => Cipher::Ctr,
+            CipherPolicy::Gcm => Cipher::Gcm,
+        }
+    }
+}
+
 /// A passphrase of 10 to 80 bytes; wiped from memory when dropped, never shown.
 #[derive(Clone)]
-pub struct Passphrase(String);
+pub struct Passphrase(Zeroizing<String>);
 
 /// Why a text is no passphrase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,10 +162,22 @@ impl Passphrase {
     /// When its length is out of bounds.
     pub fn new(text: &str) -> Result<Self, PassphraseLength> {
         if (10..=80).contains(&text.len()) {
-            Ok(Passphrase(text.to_owned()))
+            Ok(Passphrase(Zeroizing::new(text.to_owned())))
         } else {
             Err(PassphraseLength(text.len()))
         }
+    }
+
+    /// The KEK of this passphrase for a connection's salt, of which only the last 8 bytes count
+    /// (spec section 16.1). PBKDF2's output is made in blocks of 20 bytes, each at the full
+    /// price, and a shorter output is the beginning of a longer one: a KEK of 32 bytes serves
+    /// all lengths.
+    pub(crate) fn derive(&self, salt: &Salt, length: KeyLength) -> Secret {
+        let mut kek = Secret::empty();
+        let (_, last) = salt.split_at(8);
+        let (room, _) = kek.room().split_at_mut(length.bytes());
+        backend::derive(self.0.as_bytes(), last, room);
+        kek
     }
 }
 
@@ -105,69 +187,5 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// What a listener demands of one publisher (spec section 8, "encryption outcomes").
-#[derive(Clone, Copy, Debug)]
-pub struct ListenerPolicy<'a> {
-    /// The passphrase that the publisher has to know; `None`: clear.
-    pub passphrase: Option<&'a Passphrase>,
-    /// ENFORCEDENCRYPTION.
-    pub require: bool,
-    /// Which modes are allowed.
-    pub cipher: CipherPolicy,
-}
-
-/// What a listener agreed with a caller: keys, or none. Opaque; made by [`Security::negotiate`],
-/// used by [`Connection::accept`](crate::Connection::accept). Shows no key in `Debug`.
-#[derive(Debug)]
-pub struct Security(());
-
-impl Security {
-    /// No encryption on either side.
-    pub const fn clear() -> Self {
-        Security(())
-    }
-
-    /// Decides as spec section 8 says. `key_material`: the KMREQ block of the conclusion.
-    /// `seed`: from the OS, for the keys of our own sending direction. Derives a key: takes
-    /// about a millisecond, not for a shard.
-    ///
-    /// # Errors
-    /// The code to reject with.
-    pub fn negotiate(
-        key_material: Option<&[u8]>,
-        peer_version: u32,
-        policy: &ListenerPolicy<'_>,
-        seed: [u8; 32],
-    ) -> Result<Self, RejectionCode> {
-        let _ = (peer_version, seed);
-        match (key_material, policy.passphrase) {
-            (None, None) => Ok(Security(())),
-            _ => Err(RejectionCode::UNSECURE),
-        }
-    }
-
-    /// What was agreed, for people: cipher and key length, `None` when clear.
-    pub const fn agreed(&self) -> Option<(Cipher, KeyLength)> {
-        None
-    }
-}
-
-/// What a caller needs to ask for encryption. Opaque; shows no key in `Debug`.
-#[derive(Debug)]
-pub struct CallerSecurity(());
-
-impl CallerSecurity {
-    /// Derives the key that wraps the stream's keys: takes about a millisecond, not for a
-    /// shard. `key_length` `None`: what the listener advertises, else AES-128. `require`:
-    /// ENFORCEDENCRYPTION. `seed`: from the OS.
-    pub fn new(
-        passphrase: &Passphrase,
-        key_length: Option<KeyLength>,
-        cipher: CipherPolicy,
-        require: bool,
-        seed: [u8; 32],
-    ) -> Self {
-        let _ = (passphrase, key_length, cipher, require, seed);
-        CallerSecurity(())
-    }
-}
+#[cfg(all(test, feature = "crypto"))]
+mod tests;

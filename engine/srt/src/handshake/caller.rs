@@ -7,11 +7,13 @@ use core::time::Duration;
 use mirror_base::{Discard, Instant, PacketSequenceNumber};
 
 use super::cif::{
-    CONCLUSION, EXT_CONFIG, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, UDT_DGRAM, peer_ip_field,
+    CONCLUSION, EXT_CONFIG, EXT_HSREQ, EXT_KMREQ, HandshakeCif, INDUCTION, MAGIC, UDT_DGRAM,
+    peer_ip_field,
 };
-use super::extensions::{Extensions, HsWords, write_stream_id};
+use super::extensions::{Extensions, HsWords, write_key_request, write_stream_id};
 use super::flags;
 use crate::config::{Config, OUR_VERSION, latency_ms};
+use crate::crypto::{CallerSecurity, Terms};
 use crate::packet::Header;
 use crate::reject::RejectionCode;
 
@@ -40,10 +42,13 @@ pub(crate) struct Agreed {
 pub(crate) enum Outcome {
     /// Nothing new, or the conclusion is to be sent.
     Continue,
-    /// The connection is made.
+    /// The connection is made; [`Caller::take_terms`] has its keys.
     Connected(Agreed),
     /// It will not be.
     Rejected(RejectionCode),
+    /// The listener has made it, but without the encryption that we insist on (spec section 8):
+    /// its socket is to be told by SHUTDOWN.
+    Declined(RejectionCode, u32),
 }
 
 /// A connection being asked for.
@@ -57,6 +62,10 @@ pub(crate) struct Caller {
     cookie: Option<u32>,
     next_request: Instant,
     give_up: Instant,
+    /// Until the listener has answered.
+    security: Option<CallerSecurity>,
+    /// From then on.
+    terms: Terms,
 }
 
 impl Caller {
@@ -67,6 +76,7 @@ impl Caller {
         initial_sequence: PacketSequenceNumber,
         srt_stream_id: &str,
         config: &Config,
+        security: Option<CallerSecurity>,
     ) -> Self {
         Caller {
             peer,
@@ -76,7 +86,14 @@ impl Caller {
             cookie: None,
             next_request: now,
             give_up: now + config.connect_timeout,
+            security,
+            terms: Terms::Clear,
         }
+    }
+
+    /// What was agreed about encryption, for the connection that is made now.
+    pub(crate) fn take_terms(&mut self) -> Terms {
+        core::mem::replace(&mut self.terms, Terms::Clear)
     }
 
     /// When something is due.
@@ -121,6 +138,11 @@ impl Caller {
         if !self.srt_stream_id.is_empty() {
             request.extension |= EXT_CONFIG;
         }
+        let keys = self.security.as_ref().and_then(CallerSecurity::request);
+        if let Some((length, _)) = keys {
+            request.extension |= EXT_KMREQ;
+            request.encryption = length.to_field();
+        }
         request.handshake_type = CONCLUSION;
         request.cookie = cookie;
         // Spec section 5.4: the destination of a conclusion request stays 0.
@@ -133,6 +155,9 @@ impl Caller {
         };
         hs.write_request(&mut writer);
         write_stream_id(&self.srt_stream_id, &mut writer);
+        if let Some((_, message)) = keys {
+            write_key_request(message, &mut writer);
+        }
         Some(writer.finish())
     }
 
@@ -164,6 +189,11 @@ impl Caller {
     fn inducted(&mut self, now: Instant, response: &HandshakeCif) -> Outcome {
         match (response.version, response.extension) {
             (5, MAGIC) => {
+                if let Some(security) = &mut self.security
+                    && let Err(code) = security.ask(response.encryption)
+                {
+                    return Outcome::Rejected(code);
+                }
                 self.cookie = Some(response.cookie);
                 self.next_request = now;
                 Outcome::Continue
@@ -175,7 +205,7 @@ impl Caller {
     }
 
     fn concluded(
-        &self,
+        &mut self,
         header: &Header,
         response: &HandshakeCif,
         blocks: &[u8],
@@ -206,6 +236,12 @@ impl Caller {
         } else {
             Duration::from_millis(hs.receive_ms.into())
         };
+        if let Some(security) = self.security.take() {
+            match security.conclude(blocks.km_response.as_deref(), hs.version) {
+                Ok(terms) => self.terms = terms,
+                Err(code) => return Ok(Outcome::Declined(code, response.socket_id)),
+            }
+        }
         Ok(Outcome::Connected(Agreed {
             peer_socket_id: response.socket_id,
             peer_version: hs.version,

@@ -16,6 +16,8 @@ pub(crate) const UDT_DGRAM: u16 = 2;
 
 /// Extension field of a conclusion: HSREQ or HSRSP is attached.
 pub(crate) const EXT_HSREQ: u16 = 1;
+/// Extension field of a conclusion: KMREQ or KMRSP is attached.
+pub(crate) const EXT_KMREQ: u16 = 2;
 /// Extension field of a conclusion: other blocks are attached.
 pub(crate) const EXT_CONFIG: u16 = 4;
 

@@ -167,3 +167,20 @@ pub(crate) fn write_stream_id(text: &[u8], writer: &mut Writer<'_>) {
         writer.bytes(&word);
     }
 }
+
+/// Appends the caller's KM message.
+pub(crate) fn write_key_request(content: &[u8], writer: &mut Writer<'_>) {
+    write_words(KMREQ, content, writer);
+}
+
+/// Appends the listener's answer: the KM message, or a status word.
+pub(crate) fn write_key_response(content: &[u8], writer: &mut Writer<'_>) {
+    write_words(KMRSP, content, writer);
+}
+
+/// Appends a block whose content is whole words.
+fn write_words(kind: u16, content: &[u8], writer: &mut Writer<'_>) {
+    let words = u32::try_from(content.len() / 4).unwrap_or(0);
+    writer.u32(u32::from(kind) << 16 | words);
+    writer.bytes(content);
+}

@@ -8,10 +8,11 @@ use core::time::Duration;
 use mirror_base::{Discard, Instant, PacketSequenceNumber};
 use siphasher::sip::SipHasher13;
 
-use super::cif::{CONCLUSION, EXT_HSREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_field};
-use super::extensions::{Extensions, HsWords};
+use super::cif::{CONCLUSION, EXT_HSREQ, EXT_KMREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_field};
+use super::extensions::{Extensions, HsWords, write_key_response};
 use super::flags;
 use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
+use crate::crypto::{KeyLength, Terms};
 use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, timestamp};
 use crate::reject::RejectionCode;
 
@@ -106,7 +107,10 @@ impl Handshaker {
     ) -> usize {
         let response = HandshakeCif {
             version: 5,
-            encryption: 0,
+            encryption: self
+                .config
+                .advertised_key_length
+                .map_or(0, KeyLength::to_field),
             extension: MAGIC,
             cookie: self.cookie(peer, minute(now)),
             peer_ip: peer_ip_field(peer),
@@ -342,19 +346,36 @@ impl ConnectRequest {
         Latencies { receive, peer }
     }
 
-    /// Writes the conclusion response (spec section 5.5, step 7).
+    /// Writes the conclusion response (spec section 5.5, step 7), its timestamp 0.
     pub(crate) fn write_response(
         &self,
         socket_id: u32,
         latencies: Latencies,
         config: &Config,
-        timestamp: u32,
+        terms: &Terms,
         out: &mut [u8],
     ) -> usize {
+        // Spec section 16.5: the message echoed, or why there are no keys.
+        let status;
+        let (encryption, keys): (u16, &[u8]) = match terms {
+            Terms::Clear => (0, &[]),
+            Terms::Unsecured(state) => {
+                status = state.to_wire();
+                (0, &status)
+            }
+            Terms::Keys(agreement) => (
+                agreement.suite.length.to_field(),
+                agreement.message.as_bytes(),
+            ),
+        };
         let response = HandshakeCif {
             version: 5,
-            encryption: 0,
-            extension: EXT_HSREQ,
+            encryption,
+            extension: if keys.is_empty() {
+                EXT_HSREQ
+            } else {
+                EXT_HSREQ | EXT_KMREQ
+            },
             initial_sequence: self.initial_sequence.get(),
             mss: self.mss.min(u32::from(config.mss)),
             flow_window: config.window(),
@@ -363,7 +384,7 @@ impl ConnectRequest {
             cookie: self.handshake.cookie,
             peer_ip: peer_ip_field(self.peer),
         };
-        let mut writer = response.begin(out, timestamp, self.peer_socket_id);
+        let mut writer = response.begin(out, 0, self.peer_socket_id);
         let hs = HsWords {
             version: OUR_VERSION,
             flags: flags::OURS,
@@ -371,6 +392,9 @@ impl ConnectRequest {
             send_ms: latency_ms(latencies.peer),
         };
         hs.write_response(&mut writer);
+        if !keys.is_empty() {
+            write_key_response(keys, &mut writer);
+        }
         writer.finish()
     }
 }

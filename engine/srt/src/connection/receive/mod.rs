@@ -8,6 +8,7 @@
 mod delivery;
 mod feedback;
 mod reorder;
+mod sealed;
 
 use core::time::Duration;
 
@@ -18,6 +19,7 @@ use super::rates::{ArrivalRate, LinkCapacity};
 use super::rtt::AckWindow;
 use super::tsbpd::TimeBase;
 use crate::config::HEADERS_LEN;
+use crate::crypto::ReceiveKeys;
 use crate::packet::ack::FullAck;
 use crate::packet::{Header, KK_MASK, MESSAGE_MASK, RETRANSMITTED};
 use crate::statistics::Statistics;
@@ -106,6 +108,11 @@ pub(crate) struct Receiver {
     flow_window: u32,
     /// The index that would continue a run of packets beyond the window.
     jump: Option<u64>,
+
+    /// The connection is encrypted.
+    keys: Option<Box<ReceiveKeys>>,
+    /// The key bits of the last packet: 0 without keys.
+    usual_kk: u32,
 }
 
 impl Receiver {
@@ -157,6 +164,8 @@ impl Receiver {
             nak_starts: false,
             flow_window,
             jump: None,
+            keys: None,
+            usual_kk: 0,
         }
     }
 
@@ -175,20 +184,31 @@ impl Receiver {
     ) -> Result<(), Discard> {
         let seq = PacketSequenceNumber::new(header.word0);
         let offset = self.expected_seq.distance_to(seq);
-        if offset != 0 || header.word1 & KK_MASK != 0 || header.word1 & MESSAGE_MASK == 0 {
+        let kk = header.word1 & KK_MASK;
+        if offset != 0 || kk != self.usual_kk || header.word1 & MESSAGE_MASK == 0 {
             return self.irregular(arrival, header, offset, payload, ring, stats);
         }
         let index = self.expected;
-        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8)
-            .handled_at(self.now);
-        if let Err(reason) = ring.insert(index, payload, meta) {
-            return Err(self.refused(index, reason, header, payload.len(), stats));
-        }
+        let stored = if kk == 0 {
+            let meta = self.meta(arrival, header);
+            ring.insert(index, payload, meta).map(|()| payload.len())
+        } else {
+            self.store_sealed(index, arrival, header, payload, ring)
+        };
+        let len = match stored {
+            Ok(len) => len,
+            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
+        };
         self.expected = index + 1;
         self.expected_seq = seq.next();
         self.probe(seq, arrival);
-        self.accepted(index, arrival, header, payload.len(), stats);
+        self.accepted(index, arrival, header, len, stats);
         Ok(())
+    }
+
+    #[inline]
+    fn meta(&self, arrival: Instant, header: &Header) -> SlotMeta {
+        SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8).handled_at(self.now)
     }
 
     /// What every packet that found its place leaves behind.
@@ -300,7 +320,10 @@ impl Receiver {
         } else {
             self.place(index, arrival, header, payload, ring)
         };
-        if placed == Err(Discard::BeyondWindow) && self.may_jump(index) {
+        if placed == Err(Discard::BeyondWindow)
+            && self.may_jump(index)
+            && self.can_read(header, payload)
+        {
             self.jump_to(index, seq, ring, stats);
             index = self.expected;
             placed = self.place(index, arrival, header, payload, ring);
@@ -362,8 +385,9 @@ impl Receiver {
         self.finish_irregular(stored, index, arrival, header, payload.len(), stats)
     }
 
-    /// Puts the packet into its slot; `false` when it stays outside because it cannot be
-    /// decrypted: its place counts as received, and is skipped at delivery.
+    /// Puts the packet into its slot, decrypted; returns the payload's length, or `None` when it
+    /// stays outside because there are no keys at all: its place counts as received, and is
+    /// skipped at delivery (spec section 16.7).
     fn place(
         &mut self,
         index: u64,
@@ -371,7 +395,12 @@ impl Receiver {
         header: &Header,
         payload: &[u8],
         ring: &mut SlotRing,
-    ) -> Result<bool, Discard> {
+    ) -> Result<Option<usize>, Discard> {
+        if self.keys.is_some() {
+            let len = self.store_sealed(index, arrival, header, payload, ring)?;
+            self.usual_kk = header.word1 & KK_MASK;
+            return Ok(Some(len));
+        }
         if header.word1 & KK_MASK != 0 {
             // No key was agreed on this connection. The ring does not bound what takes no slot.
             if index - self.deliver >= self.span() {
@@ -380,24 +409,24 @@ impl Receiver {
             return if ring.is_filled(index) {
                 Err(Discard::Duplicate)
             } else {
-                Ok(false)
+                Ok(None)
             };
         }
-        let meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8)
-            .handled_at(self.now);
-        ring.insert(index, payload, meta).map(|()| true)
+        let meta = self.meta(arrival, header);
+        ring.insert(index, payload, meta)
+            .map(|()| Some(payload.len()))
     }
 
     fn finish_irregular(
         &mut self,
-        stored: bool,
+        stored: Option<usize>,
         index: u64,
         arrival: Instant,
         header: &Header,
         len: usize,
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
-        if stored {
+        if let Some(len) = stored {
             self.accepted(index, arrival, header, len, stats);
             return Ok(());
         }
@@ -442,6 +471,11 @@ impl Receiver {
         let (packets, sum) = match reason {
             Discard::Duplicate => (&mut stats.pkt_rcv_duplicate, &mut stats.byte_rcv_duplicate),
             Discard::Belated => (&mut stats.pkt_rcv_belated, &mut stats.byte_rcv_belated),
+            Discard::Undecryptable => {
+                stats.pkt_rcv_undecrypt += 1;
+                stats.byte_rcv_undecrypt += len as u64;
+                return reason;
+            }
             _ => (&mut stats.pkt_rcv_refused, &mut stats.byte_rcv_refused),
         };
         *packets += 1;

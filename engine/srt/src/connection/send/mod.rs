@@ -16,6 +16,7 @@ use mirror_base::{Discard, Instant, PacketSequenceNumber};
 use super::loss::LossList;
 use super::rtt::Rtt;
 use crate::config::{Config, HEADERS_LEN, MAX_WINDOW};
+use crate::crypto::SendKeys;
 use crate::packet::ack::AckCif;
 use crate::packet::loss::LossRanges;
 use crate::packet::{
@@ -34,6 +35,7 @@ const MAX_DROP_REQUESTS: usize = 32;
 struct Held {
     slot: u32,
     len: u16,
+    /// Message number, and the key it was encrypted with, as they stand in word 1.
     message: u32,
     timestamp: u32,
     submitted: Instant,
@@ -84,6 +86,9 @@ pub(crate) struct Sender {
     initial: PacketSequenceNumber,
     capacity: usize,
     payload_size: usize,
+    /// Bytes of a slot of `memory`: a payload, and what encryption adds.
+    stride: usize,
+    keys: Option<Box<SendKeys>>,
     memory: Vec<u8>,
     free: Vec<u32>,
     held: Vec<Held>,
@@ -141,6 +146,8 @@ impl Sender {
                 .clamp(32, MAX_WINDOW)
                 .next_power_of_two() as usize,
             payload_size: payload_size as usize,
+            stride: payload_size as usize,
+            keys: None,
             memory: Vec::new(),
             free: Vec::new(),
             held: Vec::new(),
@@ -170,6 +177,7 @@ impl Sender {
     pub(crate) fn agree(&mut self, now: Instant, terms: &SendTerms) {
         let largest = (terms.mss.min(1500) as usize).saturating_sub(HEADERS_LEN as usize);
         self.payload_size = self.payload_size.min(largest);
+        self.stride = self.payload_size;
         self.window = terms.peer_window.min(MAX_WINDOW);
         self.drop_after = self
             .drop_delay
@@ -185,13 +193,31 @@ impl Sender {
         self.message = message;
     }
 
+    /// What is submitted from here on is encrypted; nothing was before. AES-GCM makes the
+    /// largest payload shorter (spec section 16.4).
+    pub(crate) fn secure(&mut self, keys: SendKeys, mss: u32) {
+        let overhead = keys.suite().overhead();
+        let largest = (mss.min(1500) as usize).saturating_sub(HEADERS_LEN as usize + overhead);
+        self.payload_size = self.payload_size.min(largest);
+        self.stride = self.payload_size + overhead;
+        self.keys = Some(Box::new(keys));
+    }
+
+    pub(crate) fn keys(&self) -> Option<&SendKeys> {
+        self.keys.as_deref()
+    }
+
+    pub(crate) fn keys_mut(&mut self) -> Option<&mut SendKeys> {
+        self.keys.as_deref_mut()
+    }
+
     /// Largest payload that `push` takes.
     pub(crate) const fn payload_size(&self) -> usize {
         self.payload_size
     }
 
     fn allocate(&mut self) {
-        self.memory = vec![0; self.capacity * self.payload_size];
+        self.memory = vec![0; self.capacity * self.stride];
         self.held = vec![Held::default(); self.capacity];
         self.free = (0..self.capacity as u32).rev().collect();
     }
@@ -213,19 +239,34 @@ impl Sender {
         let Some(slot) = self.free.pop() else {
             return false;
         };
-        let at = slot as usize * self.payload_size;
+        let at = slot as usize * self.stride;
         let place = self.next as usize & (self.capacity - 1);
-        let (Some(to), Some(held)) = (
-            self.memory.get_mut(at..at + payload.len()),
+        let sequence = self.seq_of(self.next).get();
+        let (Some(room), Some(held)) = (
+            self.memory.get_mut(at..at + self.stride),
             self.held.get_mut(place),
         ) else {
             return false;
         };
+        let Some(to) = room.get_mut(..payload.len()) else {
+            return false;
+        };
         to.copy_from_slice(payload);
+        let sealed = match &mut self.keys {
+            None => Some((payload.len(), 0)),
+            Some(keys) => {
+                let word1 = POSITION_SOLO | self.message;
+                keys.seal(sequence, word1, timestamp, room, payload.len())
+            }
+        };
+        let Some((len, kk)) = sealed else {
+            self.free.push(slot);
+            return false;
+        };
         *held = Held {
             slot,
-            len: payload.len() as u16,
-            message: self.message,
+            len: len as u16,
+            message: self.message | kk,
             timestamp,
             submitted: now,
             sent: now,
@@ -561,7 +602,7 @@ impl Sender {
 
     fn write(&mut self, index: u64, flags: u32, departure: &Departure, out: &mut [u8]) -> usize {
         let word0 = self.seq_of(index).get();
-        let size = self.payload_size;
+        let size = self.stride;
         let Some(held) = self.entry(index) else {
             return HEADER_LEN;
         };
