@@ -447,6 +447,26 @@ fn a_peer_without_periodic_naks_gets_blind_retransmissions() {
 }
 
 #[test]
+fn a_probe_pair_without_its_second_packet_holds_up_no_retransmission() {
+    // Number 16 begins a probe pair, and nothing follows it.
+    let mut pair = Pair::new(1, CLEAN, 16, Config::default());
+    pair.connect();
+    let caller = &mut pair.caller;
+    let mut out = [0; 1500];
+    caller.send(pair.now, b"alone").unwrap();
+    assert!(caller.poll_transmit(pair.now, &mut out).is_some());
+    assert!(caller.poll_transmit(pair.now, &mut out).is_none());
+    let later = pair.now + Duration::from_secs(1);
+    let asked_for = 16u32.to_be_bytes();
+    caller
+        .sender
+        .nak(&asked_for, &mut Statistics::default())
+        .unwrap();
+    assert!(caller.poll_transmit(later, &mut out).is_some());
+    assert_eq!(u32::from_be_bytes(out[..4].try_into().unwrap()), 16);
+}
+
+#[test]
 fn payloads_beyond_what_was_agreed_are_refused() {
     let mut pair = connected(Config::default());
     assert_eq!(

@@ -528,6 +528,8 @@ impl Sender {
 
     /// The data packet that is to leave next, if its time has come.
     fn due(&mut self, now: Instant, rtt: &Rtt) -> Option<Due> {
+        // Without a packet to follow, a probe pair holds up nothing that is lost.
+        self.probing &= self.has_new();
         if !self.probing {
             if !self.pacer.may_send(now) {
                 return None;
@@ -540,7 +542,6 @@ impl Sender {
             }
         }
         if !self.has_new() {
-            self.probing = false;
             return None;
         }
         Some(Due {
