@@ -1,7 +1,8 @@
-//! Helpers of the tests that start processes: the engine's release binary, senders such as
+//! Helpers of the tests: packets of captures ([`capture`]); the engine's release binary, senders such as
 //! ffmpeg, Redis, and a small HTTP client. Every process is a child of the test that started
 //! it and ends with it; every wait has an end.
 
+pub mod capture;
 pub mod engine;
 pub mod http;
 pub mod media;

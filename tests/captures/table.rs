@@ -1,0 +1,251 @@
+//! What to expect of each capture: the recorded outcome, unless a line here says otherwise and
+//! why.
+
+use mirror_srt::{CloseReason, RejectionCode};
+
+use crate::setup::Role;
+
+/// What a replay comes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Course {
+    /// What was recorded.
+    Recorded,
+    /// Our listener rejects what the recorded one accepted. A request for a packet filter or a
+    /// group is then played once more without it, and comes to the recorded outcome as far as
+    /// that is possible.
+    Refused(RejectionCode),
+    /// Our listener accepts what the recorded one rejected.
+    Served,
+    /// Our caller ends so.
+    Ends(CloseReason),
+    /// Not played, because.
+    #[allow(dead_code)]
+    Later(&'static str),
+}
+
+/// A capture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) listener: Course,
+    pub(crate) caller: Course,
+}
+
+const fn recorded(name: &'static str) -> Row {
+    Row {
+        name,
+        listener: Course::Recorded,
+        caller: Course::Recorded,
+    }
+}
+
+const fn row(name: &'static str, listener: Course, caller: Course) -> Row {
+    Row {
+        name,
+        listener,
+        caller,
+    }
+}
+
+/// Packet filters and groups are refused until the engine has them.
+const FILTERED: Course = Course::Refused(RejectionCode::FILTER);
+const GROUPED: Course = Course::Refused(RejectionCode::GROUP);
+/// Peers before libsrt 1.3 are refused by policy.
+const VERSION_4: Course = Course::Refused(RejectionCode::VERSION);
+/// File mode is not what this engine is for.
+const FILE_MODE: Course = Course::Refused(RejectionCode::CONGESTION);
+const KEYS: Course = Course::Later("encryption");
+const RENDEZVOUS: Course = Course::Later("rendezvous makes no session; see rendezvous.rs");
+
+/// Every capture, in the order of their names.
+#[rustfmt::skip]
+pub(crate) const CAPTURES: &[Row] = &[
+    recorded("srt01_clear_caller_sends"),
+    recorded("srt02_clear_listener_sends"),
+    row("srt03_aes128", KEYS, KEYS),
+    row("srt04_aes256", KEYS, KEYS),
+    row("srt05_aes192_listener_sends", KEYS, KEYS),
+    row("srt06_streamid_acl", KEYS, KEYS),
+    recorded("srt07_streamid_freeform_utf8"),
+    row("srt10_rej_badsecret", KEYS, KEYS),
+    row("srt11_rej_unsecure_caller_nopass", KEYS, KEYS),
+    row("srt12_rej_unsecure_listener_nopass", KEYS, KEYS),
+    recorded("srt13_rej_minversion"),
+    recorded("srt14_rej_congestion"),
+    row("srt15_rej_messageapi", Course::Served, Course::Recorded),
+    row("srt16_rej_filter", FILTERED, Course::Recorded),
+    recorded("srt17_rej_acl_forbidden1403"),
+    recorded("srt18_rej_acl_user2005"),
+    recorded("srt19_rej_acl_default"),
+    row("srt20_rej_acl_badpass", KEYS, KEYS),
+    recorded("srt21_no_listener_timeout"),
+    row("srt22_badsecret_not_enforced", KEYS, KEYS),
+    row("srt23_listener_pass_only_not_enforced", KEYS, KEYS),
+    row("srt24_caller_pass_only_not_enforced", KEYS, KEYS),
+    recorded("srt30_loss_nak_rexmit_rcvleg"),
+    recorded("srt30_loss_nak_rexmit_sndleg"),
+    recorded("srt31_loss_tlpktdrop_rcvleg"),
+    recorded("srt31_loss_tlpktdrop_sndleg"),
+    recorded("srt32_reorder_dup_lossmaxttl_rcvleg"),
+    recorded("srt32_reorder_dup_lossmaxttl_sndleg"),
+    recorded("srt33_nak_lost_periodic_nak_rcvleg"),
+    recorded("srt33_nak_lost_periodic_nak_sndleg"),
+    recorded("srt34_rtt50ms_loss_rcvleg"),
+    recorded("srt34_rtt50ms_loss_sndleg"),
+    recorded("srt35_handshake_response_lost_rcvleg"),
+    recorded("srt35_handshake_response_lost_sndleg"),
+    recorded("srt36_periodic_nak_20ms_rcvleg"),
+    recorded("srt36_periodic_nak_20ms_sndleg"),
+    row("srt40_fec_row10_noloss", FILTERED, Course::Recorded),
+    row("srt41_fec_10x5_staircase_loss_arq_onreq_rcvleg", FILTERED, Course::Recorded),
+    row("srt41_fec_10x5_staircase_loss_arq_onreq_sndleg", FILTERED, Course::Recorded),
+    row("srt42_fec_5x5_even_loss_arq_never_rcvleg", FILTERED, Course::Recorded),
+    row("srt42_fec_5x5_even_loss_arq_never_sndleg", FILTERED, Course::Recorded),
+    row("srt43_fec_8x-4_colonly_arq_always_rcvleg", FILTERED, Course::Recorded),
+    row("srt43_fec_8x-4_colonly_arq_always_sndleg", FILTERED, Course::Recorded),
+    row("srt44_fec_encrypted_aes128_rcvleg", KEYS, KEYS),
+    row("srt44_fec_encrypted_aes128_sndleg", KEYS, KEYS),
+    row("srt45_keyrefresh_aes128", KEYS, KEYS),
+    recorded("srt46_keepalive_idle3s"),
+    recorded("srt47_peer_vanish_timeout5s"),
+    row("srt50_rendezvous_clear", RENDEZVOUS, RENDEZVOUS),
+    row("srt51_rendezvous_aes128", RENDEZVOUS, RENDEZVOUS),
+    row("srt52_rendezvous_badsecret", RENDEZVOUS, RENDEZVOUS),
+    row("srt53_message_mode_multi_packet", FILE_MODE, Course::Recorded),
+    row("srt54_stream_buffer_mode_file", FILE_MODE, Course::Recorded),
+    recorded("srt55_lightack_burst"),
+    recorded("srt56_latency_negotiation"),
+    recorded("srt57_small_mss_payload"),
+    recorded("srt58_tlpktdrop_off_nakreport_off"),
+    recorded("srt59_fastrexmit_no_nakreport_rcvleg"),
+    recorded("srt59_fastrexmit_no_nakreport_sndleg"),
+    row("srt60_gcm_aes128", KEYS, KEYS),
+    row("srt61_gcm_aes256", KEYS, KEYS),
+    row("srt62_rej_cryptomode1017", KEYS, KEYS),
+    row("srt63_v155_ctr_aes256", KEYS, KEYS),
+    row("srt64_interop_call151_listen155", KEYS, KEYS),
+    row("srt65_gcm_keyrefresh", KEYS, KEYS),
+    row("srt66_gcm_loss_rexmit_rcvleg", KEYS, KEYS),
+    row("srt66_gcm_loss_rexmit_sndleg", KEYS, KEYS),
+    row("srt67_gcm_fec_rcvleg", KEYS, KEYS),
+    row("srt67_gcm_fec_sndleg", KEYS, KEYS),
+    row("srt68_gcm_pre154_libsrt153", KEYS, KEYS),
+    row("srt69_gcm_155_caller_153_listener", KEYS, KEYS),
+    row("srt70_group_broadcast", GROUPED, Course::Recorded),
+    row("srt71_group_backup_w1_10_w2_5", GROUPED, Course::Recorded),
+    row("srt72_group_broadcast_aes", KEYS, KEYS),
+    row("srt73_rej_group1015", GROUPED, Course::Recorded),
+    row("srt74_backup_failover_rcvleg", GROUPED, Course::Recorded),
+    row("srt74_backup_failover_sndleg", GROUPED, Course::Recorded),
+    row("srt75_broadcast_each_link_lossy_rcvleg", GROUPED, Course::Recorded),
+    row("srt75_broadcast_each_link_lossy_sndleg", GROUPED, Course::Recorded),
+    row("srt80_hsv4_caller123_listener151", VERSION_4, Course::Ends(CloseReason::ConnectTimeout)),
+    row("srt81_hsv4_caller123_aes128", KEYS, KEYS),
+    row("srt82_hsv5_caller151_listener123_hsv4", VERSION_4, Course::Ends(CloseReason::Rejected(RejectionCode::VERSION))),
+    // The SHUTDOWN that answers here has destination 0: it is nobody's.
+    row("srt83_hsv4_caller_rejected_minversion", VERSION_4, Course::Ends(CloseReason::ConnectTimeout)),
+    recorded("srt90_ffmpeg_to_slt"),
+    row("srt91_gst_srtsink_to_ffmpeg", KEYS, KEYS),
+    recorded("srt92_slt_udp_to_srt_streamid"),
+    recorded("srt93_gst_srtsrc_caller_pulls"),
+];
+
+/// A fact in which we rightly differ from the recorded end.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    pub(crate) capture: &'static str,
+    /// Which session of the capture.
+    pub(crate) session: usize,
+    pub(crate) role: Role,
+    pub(crate) fact: &'static str,
+    /// What it is with us.
+    pub(crate) ours: &'static str,
+    #[allow(dead_code)]
+    pub(crate) why: &'static str,
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        capture: "srt02_clear_listener_sends", session: 0, role: Role::Caller,
+        fact: "reported lost, by the recorded end", ours: "[]",
+        why: "the first packet follows the response closely: the recorded caller was not ready for it, ours is",
+    },
+    live("srt14_rej_congestion", "conclusion: extension field", "1"),
+    live("srt14_rej_congestion", "conclusion: congestion", "None"),
+    live("srt53_message_mode_multi_packet", "conclusion: extension field", "1"),
+    live("srt53_message_mode_multi_packet", "conclusion: flags", "Some(63)"),
+    live("srt53_message_mode_multi_packet", "conclusion: congestion", "None"),
+    live("srt54_stream_buffer_mode_file", "conclusion: extension field", "1"),
+    live("srt54_stream_buffer_mode_file", "conclusion: flags", "Some(63)"),
+    live("srt54_stream_buffer_mode_file", "conclusion: congestion", "None"),
+    Difference {
+        capture: "srt32_reorder_dup_lossmaxttl_rcvleg", session: 0, role: Role::Listener,
+        fact: "reported lost", ours: "[40, 60]",
+        why: "8, 25 and 41 were overtaken by fewer packets than are tolerated",
+    },
+    Difference {
+        capture: "srt32_reorder_dup_lossmaxttl_rcvleg", session: 0, role: Role::Listener,
+        fact: "reported lost, by the recorded end", ours: "[40, 60]",
+        why: "both never come; the repeated report names them after 40 ms, the recorded one's timer first takes 300 ms",
+    },
+    Difference {
+        capture: "srt34_rtt50ms_loss_rcvleg", session: 0, role: Role::Caller,
+        fact: "retransmitted of what was asked for", ours: "[9, 21, 22, 23, 24]",
+        why: "seen at the receiver a NAK comes sooner than a round trip, which a sender takes for one that crossed the packet",
+    },
+    always_on("srt58_tlpktdrop_off_nakreport_off", Role::Listener, "response: flags"),
+    always_on("srt58_tlpktdrop_off_nakreport_off", Role::Caller, "conclusion: flags"),
+    always_on("srt59_fastrexmit_no_nakreport_rcvleg", Role::Listener, "response: flags"),
+    always_on("srt59_fastrexmit_no_nakreport_sndleg", Role::Listener, "response: flags"),
+    Difference {
+        capture: "srt59_fastrexmit_no_nakreport_rcvleg", session: 0, role: Role::Caller,
+        fact: "retransmitted of what was asked for", ours: "[10, 11, 12]",
+        why: "towards a peer without periodic NAKs everything unacknowledged is repeated after a while",
+    },
+    Difference {
+        capture: "srt59_fastrexmit_no_nakreport_sndleg", session: 0, role: Role::Caller,
+        fact: "retransmitted", ours: "[10, 11, 25, 26]",
+        why: "the repetition after 30 ms without progress comes at its time, not at a multiple of 10 ms, and the next one waits twice as long, by when the ACK is there",
+    },
+    Difference {
+        capture: "srt74_backup_failover_sndleg", session: 0, role: Role::Listener,
+        fact: "last acknowledged", ours: "Some(92)",
+        why: "what was sent into the dead link reaches us here",
+    },
+    Difference {
+        capture: "srt74_backup_failover_sndleg", session: 0, role: Role::Caller,
+        fact: "dropped before sending", ours: "14",
+        why: "what a dead link does not acknowledge is dropped when it is too late",
+    },
+    Difference {
+        capture: "srt74_backup_failover_sndleg", session: 0, role: Role::Caller,
+        fact: "in flight at the end", ours: "13",
+        why: "the same",
+    },
+];
+
+/// The recorded caller asked for file mode; ours asks for live mode.
+const fn live(capture: &'static str, fact: &'static str, ours: &'static str) -> Difference {
+    Difference {
+        capture,
+        session: 0,
+        role: Role::Caller,
+        fact,
+        ours,
+        why: "the recorded caller asks for file mode, ours for live mode",
+    }
+}
+
+/// Too-late drop and periodic NAKs are no options of ours.
+const fn always_on(capture: &'static str, role: Role, fact: &'static str) -> Difference {
+    Difference {
+        capture,
+        session: 0,
+        role,
+        fact,
+        ours: "Some(63)",
+        why: "we always announce too-late drop and periodic NAKs",
+    }
+}
