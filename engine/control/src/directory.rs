@@ -85,6 +85,12 @@ impl Directory {
         self.lock().is_blocked(now, stream_id)
     }
 
+    /// Until when `stream_id` is blocked, if it is at `now`.
+    pub fn blocked_until(&self, now: Instant, stream_id: &StreamId) -> Option<Instant> {
+        let until = self.lock().blocked.get(stream_id).copied();
+        until.filter(|until| *until > now)
+    }
+
     /// The shard of a stream or reservation.
     pub fn shard_of(&self, stream_id: &StreamId) -> Option<ShardId> {
         self.lock().places.get(stream_id).map(|place| place.shard)

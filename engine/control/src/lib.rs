@@ -9,9 +9,12 @@
 //! 4. at the end [`ControlHandle::drain`], then [`ControlHandle::shutdown`].
 
 mod api;
+mod authorise;
+mod caller;
 mod clock;
 pub mod config;
 mod directory;
+mod keys;
 mod metrics;
 mod process;
 mod record;
@@ -39,6 +42,8 @@ pub use config::{Config, ConfigErrors, Pinning, PinningSource, Sources};
 pub use directory::{Directory, RESERVATION_TTL};
 
 use api::{Api, ApiCounters, Service};
+use caller::Callers;
+use keys::KeyDesk;
 use record::Context;
 use registry::Registry;
 use state::{SharedState, State, lock};
@@ -119,7 +124,15 @@ impl Control {
         let (notice_sender, notices) = crossbeam_channel::unbounded();
         let registry: Arc<dyn Registry> =
             Arc::from(registry::open(&config, notice_sender.clone())?);
+        let (work_sender, work) = crossbeam_channel::unbounded();
+        let keys = KeyDesk::start(work_sender.clone())?;
+        let now = clock::now();
+        let callers = Callers::new(now, &config.srt.callers, work_sender);
+        for caller in &config.srt.callers {
+            callers.stand_by(now, &state, &caller.id);
+        }
         let service = Arc::new(Service {
+            keys: keys.counters(),
             config: config.clone(),
             state: state.clone(),
             directory: directory.clone(),
@@ -145,6 +158,9 @@ impl Control {
             stopped: stopped_sender,
             stop: stop.clone(),
             pending: HashMap::new(),
+            deriving: HashMap::new(),
+            keys,
+            callers,
             next_ticket: 1,
             next_seq: 1,
             next_heartbeat: clock::now(),
@@ -160,7 +176,7 @@ impl Control {
         };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
-            .spawn(move || runtime.run(&events, &notices))?;
+            .spawn(move || runtime.run(&events, &notices, &work))?;
         Ok(ControlHandle {
             mailboxes,
             state,

@@ -11,6 +11,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recor
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::api::{Service, ask_latency};
+use crate::caller::{Breaker, Phase};
 use crate::clock;
 use crate::registry;
 use crate::state::{Entry, ShardEntry, State, lock};
@@ -50,7 +51,8 @@ fn render_now(service: &Service) -> String {
         let (shards, mut shown) = {
             let state = lock(&service.state);
             publish_engine(&state, service);
-            let shown: Vec<Entry> = state.live().map(|(_, entry)| entry.clone()).collect();
+            publish_callers(&state);
+            let shown: Vec<Entry> = state.present().map(|(_, e)| e.clone()).collect();
             (state.shards.clone(), shown)
         };
         for (i, shard) in shards.iter().enumerate() {
@@ -64,6 +66,7 @@ fn render_now(service: &Service) -> String {
         }
         publish_registry(&service.registry.health());
         publish_api(service);
+        publish_keys(service);
         for (shard, set) in &latency {
             let Some(set) = set else { continue };
             for stage in crate::api::LATENCY_STAGES {
@@ -78,7 +81,8 @@ fn render_now(service: &Service) -> String {
 
 /// Counters of seconds. The `metrics` crate counts in whole numbers, so that they are published
 /// as gauges; what a scraper is told is what they are.
-const SECONDS_COUNTERS: [&str; 4] = [
+const SECONDS_COUNTERS: [&str; 5] = [
+    "keys_cpu_seconds_total",
     "shard_cpu_seconds_total",
     "process_cpu_seconds_total",
     "registry_operation_seconds_total",
@@ -220,6 +224,26 @@ const COUNTERS: &[(&str, &str)] = &[
         "Publishers refused, by reason, in handshakes",
     ),
     (
+        "srt_caller_attempts_total",
+        "Calls begun for a configured caller, in calls",
+    ),
+    (
+        "srt_caller_failures_total",
+        "Calls that failed or did not last, in calls",
+    ),
+    (
+        "srt_caller_connections_total",
+        "Calls that brought a stream, in connections",
+    ),
+    (
+        "keys_derived_total",
+        "Keys derived from passphrases (PBKDF2), in keys",
+    ),
+    (
+        "keys_refused_total",
+        "Handshakes whose keys were not derived, by reason, in handshakes",
+    ),
+    (
         "shard_wakeups_total",
         "Times the shard slept and woke, in wakeups",
     ),
@@ -334,6 +358,22 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 
 const GAUGES: &[(&str, &str)] = &[
+    (
+        "srt_caller_state",
+        "1 for the state that a configured caller is in, else 0",
+    ),
+    (
+        "srt_caller_breaker_open",
+        "1 while the circuit breaker of a caller is open or half open, else 0",
+    ),
+    (
+        "keys_waiting",
+        "Handshakes and calls that wait for their keys, in keys",
+    ),
+    (
+        "keys_cpu_seconds_total",
+        "CPU time spent on deriving keys, in seconds",
+    ),
     (
         "stream_ingestion_active_total",
         "Active streams, in streams",
@@ -471,6 +511,11 @@ fn publish_engine(state: &State, service: &Service) {
         ("overload", refusals.overload),
         ("forbidden", refusals.forbidden),
         ("draining", refusals.down),
+        ("bad_secret", refusals.bad_secret),
+        ("unsecure", refusals.unsecure),
+        ("crypto", refusals.crypto),
+        ("malformed_keys", refusals.malformed),
+        ("internal", refusals.internal),
     ] {
         counter!("publishers_refused_total", "reason" => reason).absolute(n);
     }
@@ -636,6 +681,31 @@ fn publish_registry(health: &registry::Health) {
     counter!("registry_events_published_total").absolute(health.events_published);
     counter!("registry_events_dropped_total").absolute(health.events_dropped);
     counter!("registry_reconnects_total").absolute(health.reconnects);
+}
+
+fn publish_callers(state: &State) {
+    for (id, caller) in state.callers.iter().take(MAX_STREAM_SERIES) {
+        let id = || id.as_str().to_owned();
+        counter!("srt_caller_attempts_total", "stream_id" => id()).absolute(caller.attempts);
+        counter!("srt_caller_failures_total", "stream_id" => id()).absolute(caller.failures);
+        counter!("srt_caller_connections_total", "stream_id" => id()).absolute(caller.connections);
+        for phase in Phase::ALL {
+            let now = f64::from(u8::from(caller.phase == phase));
+            gauge!("srt_caller_state", "stream_id" => id(), "state" => phase.name()).set(now);
+        }
+        let open = caller.breaker != Breaker::Closed;
+        gauge!("srt_caller_breaker_open", "stream_id" => id()).set(f64::from(u8::from(open)));
+    }
+}
+
+fn publish_keys(service: &Service) {
+    let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+    let keys = &service.keys;
+    counter!("keys_derived_total").absolute(read(&keys.derived));
+    counter!("keys_refused_total", "reason" => "no_room").absolute(read(&keys.refused));
+    counter!("keys_refused_total", "reason" => "late").absolute(read(&keys.late));
+    gauge!("keys_waiting").set(read(&keys.waiting) as f64);
+    gauge!("keys_cpu_seconds_total").set(read(&keys.busy_us) as f64 / 1e6);
 }
 
 fn publish_api(service: &Service) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock::WallClock;
-use crate::state::{Entry, Health};
+use crate::state::{Entry, Health, Presence};
 
 /// A stream's record.
 #[derive(Clone, Debug, Serialize)]
@@ -23,11 +23,12 @@ pub(crate) struct Record {
     pub(crate) video_codec: Option<&'static str>,
     pub(crate) audio_codec: Option<&'static str>,
     pub(crate) container: Option<&'static str>,
+    pub(crate) encryption: &'static str,
     pub(crate) resolution: Option<String>,
     pub(crate) frame_rate: Option<f64>,
     pub(crate) bitrate: u64,
-    pub(crate) source_addr: String,
-    pub(crate) source_port: u16,
+    pub(crate) source_addr: Option<String>,
+    pub(crate) source_port: Option<u16>,
     pub(crate) status: &'static str,
     pub(crate) state: Value,
     pub(crate) created_at: String,
@@ -36,7 +37,7 @@ pub(crate) struct Record {
     pub(crate) ended_at: Option<String>,
     pub(crate) last_heartbeat: Option<String>,
     pub(crate) instance: String,
-    pub(crate) shard: u16,
+    pub(crate) shard: Option<u16>,
     pub(crate) core: Option<u32>,
     pub(crate) tags: Vec<String>,
     pub(crate) metadata: Map<String, Value>,
@@ -59,7 +60,9 @@ impl Record {
         let snapshot = &*entry.snapshot;
         let video = snapshot.video();
         let (video_codec, audio_codec) = (video.and_then(codec), snapshot.audio().and_then(codec));
-        let mut config = Map::new();
+        // A caller's peer is not known before it has been looked up.
+        let known = snapshot.peer.port() != 0;
+        let mut config = entry.config.clone();
         if snapshot.stats.latency_ms > 0 {
             config.insert("latency_ms".to_owned(), json!(snapshot.stats.latency_ms));
         }
@@ -76,6 +79,7 @@ impl Record {
             video_codec,
             audio_codec,
             container: snapshot.container,
+            encryption: snapshot.encryption,
             resolution: video
                 .filter(|t| t.width > 0 && t.height > 0)
                 .map(|t| format!("{}x{}", t.width, t.height)),
@@ -85,17 +89,18 @@ impl Record {
             } else {
                 snapshot.stats.bitrate_bps
             },
-            source_addr: source(snapshot).to_string(),
-            source_port: snapshot.peer.port(),
+            source_addr: known.then(|| source(snapshot).to_string()),
+            source_port: known.then(|| snapshot.peer.port()),
             status: entry.status.name(),
             state: state(entry, clock),
             created_at: clock.rfc3339(snapshot.created_at),
             updated_at: clock.rfc3339(entry.updated_at),
-            started_at: Some(clock.rfc3339(snapshot.started_at)),
+            started_at: (entry.presence == Presence::Shard)
+                .then(|| clock.rfc3339(snapshot.started_at)),
             ended_at: entry.ended_at.map(|at| clock.rfc3339(at)),
             last_heartbeat: entry.last_heartbeat.map(|at| clock.rfc3339(at)),
             instance: context.instance.clone(),
-            shard: entry.shard.0,
+            shard: entry.shard.map(|shard| shard.0),
             core: entry.core,
             tags: entry.tags.clone(),
             metadata: entry.metadata.clone(),

@@ -12,37 +12,30 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, after, never, select, tick};
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_stream::report::{
-    Command, EndReason, Event, Protocol, PublishRequest, ShardSnapshot, Status,
+    Command, EndReason, Event, Mode, Protocol, PublishRequest, ShardSnapshot, Status,
 };
 use serde_json::{Value, json};
 
+use crate::authorise::{Deriving, Pending};
+use crate::caller::{Callers, Resolved};
 use crate::clock::{self, WallClock};
 use crate::config::Config;
-use crate::directory::{Directory, RESERVATION_TTL};
-use crate::registry::{Claim, EventRecord, Notice, Registry, Write};
-use crate::state::{Entry, SharedState, lock};
+use crate::directory::Directory;
+use crate::keys::{Answer, KeyDesk};
+use crate::registry::{EventRecord, Notice, Registry, Write};
+use crate::state::{Entry, Presence, SharedState, lock};
 use crate::{Mailboxes, ShardStopped, process};
 
-/// A handshake waits for the registry's claim so long at the most (D14).
-pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_millis(250);
 /// How exactly claims' deadlines are kept.
 const DEADLINE_STEP: Duration = Duration::from_millis(20);
-/// Publishers waiting for a claim at the same time; more are let in provisionally.
-const MAX_PENDING: usize = 4096;
+/// How exactly callers' deadlines are kept: an error of ours there makes no busy loop.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 /// A claim whose stream did not start within this time is given up.
 const ABANDON_AFTER: Duration = Duration::from_secs(5);
 /// Log lines of refusals a second.
 const REFUSALS_LOGGED: u32 = 5;
 /// Log lines a second of streams that start and end.
 const STARTS_AND_ENDS_LOGGED: u32 = 50;
-
-/// SRT rejection codes of the application (SRT access control, section "Rejection codes").
-pub(crate) mod rejection {
-    pub(crate) const OVERLOAD: u32 = 1402;
-    pub(crate) const FORBIDDEN: u32 = 1403;
-    pub(crate) const CONFLICT: u32 = 1409;
-    pub(crate) const DOWN: u32 = 1503;
-}
 
 /// What the control thread works with.
 pub(crate) struct Runtime {
@@ -54,6 +47,9 @@ pub(crate) struct Runtime {
     pub(crate) stopped: Sender<ShardStopped>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) pending: HashMap<u64, Pending>,
+    pub(crate) deriving: HashMap<u64, Deriving>,
+    pub(crate) keys: KeyDesk,
+    pub(crate) callers: Callers,
     pub(crate) next_ticket: u64,
     pub(crate) next_seq: u64,
     pub(crate) next_heartbeat: Instant,
@@ -73,13 +69,13 @@ pub(crate) struct Runtime {
     pub(crate) wake: Receiver<()>,
 }
 
-/// A publisher whose claim is being asked for.
+/// What threads of control's own have done.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    shard: ShardId,
-    ticket: u64,
-    request: PublishRequest,
-    deadline: Instant,
+pub(crate) enum Work {
+    /// Keys.
+    Keys(Answer),
+    /// A caller's host name.
+    Resolved(Resolved),
 }
 
 /// Lets a few log lines a second through and counts the rest.
@@ -90,7 +86,12 @@ pub(crate) struct LogLimit {
 }
 
 impl Runtime {
-    pub(crate) fn run(mut self, events: &Receiver<Event>, notices: &Receiver<Notice>) {
+    pub(crate) fn run(
+        mut self,
+        events: &Receiver<Event>,
+        notices: &Receiver<Notice>,
+        work: &Receiver<Work>,
+    ) {
         let seconds = tick(Duration::from_secs(1));
         // Without shards left, time and registry still go on until the daemon ends us.
         let silence = never();
@@ -98,11 +99,12 @@ impl Runtime {
         self.next_heartbeat = clock::now() + self.config.registry.heartbeat_interval;
         self.each_second(clock::now());
         while !self.stop.load(Ordering::Relaxed) {
-            // Publishers who wait for a claim make us look at their deadlines.
-            let deadline = if self.pending.is_empty() {
-                never()
-            } else {
-                after(DEADLINE_STEP)
+            // Publishers who wait for a claim make us look at their deadlines, callers at theirs.
+            let claims = (!self.pending.is_empty()).then_some(DEADLINE_STEP);
+            let calls = self.callers.next(clock::now());
+            let deadline = match claims.into_iter().chain(calls).min() {
+                Some(wait) => after(wait.max(SHORTEST_WAIT)),
+                None => never(),
             };
             select! {
                 recv(events_or_silence) -> event => match event {
@@ -110,11 +112,17 @@ impl Runtime {
                     Err(_) => events_or_silence = &silence,
                 },
                 recv(notices) -> notice => if let Ok(notice) = notice { self.notice(notice) },
+                recv(work) -> done => match done {
+                    Ok(Work::Keys(answer)) => self.keys_answer(clock::now(), answer),
+                    Ok(Work::Resolved(resolved)) => self.resolved(clock::now(), resolved),
+                    Err(_) => {}
+                },
                 recv(seconds) -> _ => self.each_second(clock::now()),
                 recv(self.wake) -> _ => {}
                 recv(deadline) -> _ => {}
             }
             self.claim_deadlines(clock::now());
+            self.callers_turn(clock::now());
         }
         // What the shards said last, then nobody is left to speak for the streams.
         for event in events.try_iter().take(100_000) {
@@ -125,8 +133,16 @@ impl Runtime {
 
     /// The engine ends: its streams are gone.
     fn deregister(&mut self, now: Instant) {
-        let ids: Vec<StreamId> = lock(&self.state).live().map(|(id, _)| id.clone()).collect();
-        for id in ids {
+        let streams: Vec<(StreamId, Presence)> = lock(&self.state)
+            .live()
+            .map(|(id, entry)| (id.clone(), entry.presence))
+            .collect();
+        for (id, presence) in streams {
+            if presence == Presence::Standby {
+                // No claim, perhaps another instance's stream: only our record goes.
+                self.forget(id);
+                continue;
+            }
             lock(&self.state).changed(now, &id, Status::Terminated);
             self.publish(
                 now,
@@ -135,6 +151,18 @@ impl Runtime {
                 json!({ "reason": EndReason::Drain.name() }),
             );
         }
+    }
+
+    /// Takes a record out of the registry.
+    fn forget(&self, stream_id: StreamId) {
+        self.registry.write(Write {
+            stream_id,
+            record: None,
+            live: false,
+            created_us: 0,
+            ttl: Duration::ZERO,
+            event: None,
+        });
     }
 
     /// A broken invariant of ours costs one event, not the control of the engine.
@@ -191,9 +219,11 @@ impl Runtime {
                 }
                 let kind = status_event(Status::Active, status);
                 self.publish(now, &stream_id, kind, json!({ "reason": reason.name() }));
+                self.caller_ended(now, &stream_id, reason, status);
             }
-            // Nothing orders calls yet.
-            Event::CallFailed { .. } => {}
+            Event::CallFailed {
+                ticket, failure, ..
+            } => self.call_failed(now, ticket, failure),
             Event::Snapshot(snapshot) => self.snapshot(now, snapshot),
             Event::Stopped { shard, error } => {
                 if let Some(error) = &error {
@@ -241,145 +271,15 @@ impl Runtime {
         }
     }
 
-    fn authorise(&mut self, now: Instant, shard: ShardId, ticket: u64, request: PublishRequest) {
-        if let Err((code, why)) = self.judge(now, shard, &request) {
-            self.refuse(shard, ticket, &request, code, why);
-            return;
-        }
-        if self.config.registry.max_streams_per_source > 0 {
-            let place = (request.peer.ip(), now + RESERVATION_TTL);
-            self.admitted.insert(request.stream_id.clone(), place);
-        }
-        let created_us = WallClock::read().unix_micros(now);
-        let own = self.next_ticket;
-        self.next_ticket += 1;
-        let claim = if self.pending.len() < MAX_PENDING {
-            self.registry.claim(own, &request.stream_id, created_us)
-        } else {
-            Claim::Provisional
-        };
-        match claim {
-            Claim::Granted | Claim::Provisional => self.answer(shard, ticket, Ok(())),
-            Claim::Pending => {
-                let deadline = now + CLAIM_TIMEOUT;
-                self.pending.insert(
-                    own,
-                    Pending {
-                        shard,
-                        ticket,
-                        request,
-                        deadline,
-                    },
-                );
-            }
-        }
-    }
-
-    /// What this process alone can decide.
-    fn judge(
-        &self,
-        now: Instant,
-        shard: ShardId,
-        request: &PublishRequest,
-    ) -> Result<(), (u32, &'static str)> {
-        let id = &request.stream_id;
-        if self.directory.is_blocked(now, id) {
-            return Err((
-                rejection::FORBIDDEN,
-                "terminated by the operator a moment ago",
-            ));
-        }
-        self.rules(now, id, request.peer.ip())?;
-        let state = lock(&self.state);
-        if state.draining {
-            return Err((rejection::DOWN, "the engine is draining"));
-        }
-        // Two publishers on one shard are the shard's to judge: it knows which one is silent.
-        if state.lives_elsewhere(id, shard) {
-            return Err((rejection::CONFLICT, "live on another shard"));
-        }
-        if state.live().filter(|(other, _)| *other != id).count() >= self.config.max_streams {
-            return Err((rejection::OVERLOAD, "max_streams reached"));
-        }
-        Ok(())
-    }
-
-    /// What the configuration says of the publisher, whatever the protocol.
-    fn rules(&self, now: Instant, id: &StreamId, ip: IpAddr) -> Result<(), (u32, &'static str)> {
-        let rules = &self.config.publishers;
-        if !rules.is_empty() && !rules.iter().any(|rule| rule.admits(id, ip)) {
-            return Err((rejection::FORBIDDEN, "no publisher rule fits"));
-        }
-        let limit = self.config.registry.max_streams_per_source;
-        if limit > 0 && self.streams_from(now, ip, id) >= limit {
-            return Err((rejection::OVERLOAD, "max_streams_per_source reached"));
-        }
-        Ok(())
-    }
-
-    /// Streams of `ip`, live or let in a moment ago, `except` left out.
-    fn streams_from(&self, now: Instant, ip: IpAddr, except: &StreamId) -> usize {
-        let state = lock(&self.state);
-        let coming = self.admitted.iter().filter(|(id, (from, until))| {
-            *id != except
-                && from.to_canonical() == ip.to_canonical()
-                && *until > now
-                && !state.is_live(id)
-        });
-        state.live_from(ip, except) + coming.count()
-    }
-
-    fn refuse(
-        &mut self,
-        shard: ShardId,
-        ticket: u64,
-        request: &PublishRequest,
-        code: u32,
-        why: &str,
-    ) {
-        self.count_refusal(request, code, why);
-        self.answer(shard, ticket, Err(code));
-    }
-
-    fn count_refusal(&mut self, request: &PublishRequest, code: u32, why: &str) {
-        {
-            let refusals = &mut lock(&self.state).refusals;
-            match code {
-                rejection::CONFLICT => refusals.conflict += 1,
-                rejection::OVERLOAD => refusals.overload += 1,
-                rejection::DOWN => refusals.down += 1,
-                _ => refusals.forbidden += 1,
-            }
-        }
-        if self.refusal_log.admit() {
-            tracing::warn!(stream = %request.stream_id, peer = %request.peer, code, why, "publisher refused");
-        }
-    }
-
-    fn answer(&self, shard: ShardId, ticket: u64, decision: Result<(), u32>) {
-        let decision = decision.map(|()| Box::new(mirror_srt::Security::clear()));
-        // A shard that is gone needs no answer.
-        let _ = self
-            .mailboxes
-            .send(shard, Command::Authorised { ticket, decision });
-    }
-
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Granted { ticket } | Notice::Provisional { ticket } => {
-                if let Some(p) = self.pending.remove(&ticket) {
-                    self.answer(p.shard, p.ticket, Ok(()));
-                    self.granted.insert(p.request.stream_id, clock::now());
-                }
+                self.claim_granted(ticket);
+                self.caller_claimed(clock::now(), ticket);
             }
-            // A ticket that is gone: the answer came too late, and the stream was let in
-            // provisionally. The next write of its record settles who was first.
             Notice::Held { ticket, by } => {
-                if let Some(p) = self.pending.remove(&ticket) {
-                    self.admitted.remove(&p.request.stream_id);
-                    let why = format!("held by instance {by}");
-                    self.refuse(p.shard, p.ticket, &p.request, rejection::CONFLICT, &why);
-                }
+                self.claim_held(ticket, &by);
+                self.caller_held(clock::now(), ticket, &by);
             }
             Notice::Lost { stream_id, to } => self.lost(clock::now(), stream_id, &to),
         }
@@ -391,7 +291,7 @@ impl Runtime {
             .streams
             .get(&stream_id)
             .filter(|e| !e.is_over())
-            .map(|e| (e.shard, e.snapshot.protocol));
+            .and_then(|e| Some((e.shard?, e.snapshot.protocol)));
         let Some((shard, protocol)) = live else {
             return;
         };
@@ -409,23 +309,6 @@ impl Runtime {
                 reason: EndReason::TakenOver,
             },
         );
-    }
-
-    fn claim_deadlines(&mut self, now: Instant) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let late: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, p)| p.deadline <= now)
-            .map(|(&ticket, _)| ticket)
-            .collect();
-        for ticket in late {
-            if let Some(p) = self.pending.remove(&ticket) {
-                self.answer(p.shard, p.ticket, Ok(()));
-            }
-        }
     }
 
     fn started(
@@ -447,8 +330,6 @@ impl Runtime {
         {
             tags.extend(rule.tags.iter().cloned());
         }
-        tags.sort();
-        tags.dedup();
         self.granted.remove(id);
         self.admitted.remove(id);
         // RTP has no handshake that could wait for an answer: whom the rules do not admit is
@@ -469,7 +350,13 @@ impl Runtime {
             );
             return;
         }
+        if request.mode == Mode::Caller {
+            tags = self.caller_started(now, id);
+        }
+        tags.sort();
+        tags.dedup();
         let created = lock(&self.state).started(now, shard, request, tags);
+        self.callers.describe(&self.state, id);
         if self.stream_log.admit() {
             tracing::info!(stream = %id, peer = %request.peer, protocol = request.protocol.name(), %shard, resumed, "stream started");
         }
@@ -480,7 +367,13 @@ impl Runtime {
     }
 
     /// Tells the registry a stream's state, and subscribers what happened.
-    fn publish(&mut self, now: Instant, id: &StreamId, kind: &'static str, mut data: Value) {
+    pub(crate) fn publish(
+        &mut self,
+        now: Instant,
+        id: &StreamId,
+        kind: &'static str,
+        mut data: Value,
+    ) {
         let clock = WallClock::read();
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -503,12 +396,13 @@ impl Runtime {
             seq,
         };
         let (over, created_us) = beat(entry, now, &clock);
+        let live = !over && entry.presence != Presence::Standby;
         let record = state.record(id, &clock).map(|r| r.to_json());
         drop(state);
         self.registry.write(Write {
             stream_id: id.clone(),
             record,
-            live: !over,
+            live,
             created_us,
             ttl: if over {
                 self.config.registry.terminated_ttl
@@ -535,14 +429,8 @@ impl Runtime {
             state.expire(now, self.config.registry.terminated_ttl)
         };
         for stream_id in gone {
-            self.registry.write(Write {
-                stream_id,
-                record: None,
-                live: false,
-                created_us: 0,
-                ttl: Duration::ZERO,
-                event: None,
-            });
+            self.callers.stand_by(now, &self.state, &stream_id);
+            self.forget(stream_id);
         }
         self.abandon_claims(now);
         self.admitted.retain(|_, (_, until)| *until > now);
@@ -573,7 +461,11 @@ impl Runtime {
 
     fn heartbeat(&mut self, now: Instant) {
         let clock = WallClock::read();
-        let ids: Vec<StreamId> = lock(&self.state).live().map(|(id, _)| id.clone()).collect();
+        // A caller that stands by writes its record when something happens: a claim it has not.
+        let ids: Vec<StreamId> = lock(&self.state)
+            .present()
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             // One short lock each: the HTTP side gets its turn between.
             let mut state = lock(&self.state);
@@ -620,7 +512,7 @@ fn status_event(before: Status, after: Status) -> &'static str {
 }
 
 impl LogLimit {
-    fn admit(&mut self) -> bool {
+    pub(crate) fn admit(&mut self) -> bool {
         if self.left > 0 {
             self.left -= 1;
             return true;

@@ -2,17 +2,19 @@
 //! each shard's. The control thread writes it as events come; the HTTP side reads it. The lock
 //! is held for short looks only: snapshots are shared, not copied.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_stream::report::{
-    EndReason, PipelineState, PublishRequest, ShardSnapshot, Status, StreamSnapshot, StreamStats,
+    EndReason, Mode, PipelineState, Protocol, PublishRequest, ShardSnapshot, Status,
+    StreamSnapshot, StreamStats,
 };
 use serde_json::{Map, Value, json};
 
+use crate::caller::CallerView;
 use crate::config::value_show_version;
 use crate::record::{Context, Record};
 
@@ -34,12 +36,25 @@ pub(crate) enum Health {
     Unknown,
 }
 
+/// Where a stream is. Only a configured caller's is anywhere else than on a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// A shard has it.
+    Shard,
+    /// A shard was told to call for it.
+    Called,
+    /// It is known, and nothing is being done for it now: it holds no claim and no place.
+    Standby,
+}
+
 /// One stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) snapshot: Arc<StreamSnapshot>,
-    pub(crate) shard: ShardId,
+    /// The shard that has it, or was told to call for it.
+    pub(crate) shard: Option<ShardId>,
     pub(crate) core: Option<u32>,
+    pub(crate) presence: Presence,
     pub(crate) status: Status,
     pub(crate) updated_at: Instant,
     pub(crate) seen_at: Instant,
@@ -47,6 +62,8 @@ pub(crate) struct Entry {
     pub(crate) last_heartbeat: Option<Instant>,
     pub(crate) tags: Vec<String>,
     pub(crate) metadata: Map<String, Value>,
+    /// How the stream is configured, where it is.
+    pub(crate) config: Map<String, Value>,
     pub(crate) last_error: Option<String>,
     pub(crate) error_count: u64,
     pub(crate) end_reason: Option<EndReason>,
@@ -165,6 +182,8 @@ pub(crate) struct State {
     pub(crate) context: Context,
     pub(crate) draining: bool,
     pub(crate) refusals: Refusals,
+    /// The configured callers, as they are shown.
+    pub(crate) callers: BTreeMap<StreamId, CallerView>,
 }
 
 /// Refused publishers by reason.
@@ -174,6 +193,11 @@ pub(crate) struct Refusals {
     pub(crate) overload: u64,
     pub(crate) forbidden: u64,
     pub(crate) down: u64,
+    pub(crate) bad_secret: u64,
+    pub(crate) unsecure: u64,
+    pub(crate) crypto: u64,
+    pub(crate) malformed: u64,
+    pub(crate) internal: u64,
 }
 
 /// What a snapshot changed, for events.
@@ -204,12 +228,19 @@ impl State {
             context,
             draining: false,
             refusals: Refusals::default(),
+            callers: BTreeMap::new(),
         }
     }
 
     /// Streams that are not over.
     pub(crate) fn live(&self) -> impl Iterator<Item = (&StreamId, &Entry)> {
         self.streams.iter().filter(|(_, entry)| !entry.is_over())
+    }
+
+    /// Those of them that a shard has or was told to call for.
+    pub(crate) fn present(&self) -> impl Iterator<Item = (&StreamId, &Entry)> {
+        self.live()
+            .filter(|(_, entry)| entry.presence != Presence::Standby)
     }
 
     /// Whether the stream is known and not over.
@@ -219,15 +250,17 @@ impl State {
 
     /// Whether the stream lives on a shard other than `shard`, whose word on it is an old one.
     pub(crate) fn lives_elsewhere(&self, id: &StreamId, shard: ShardId) -> bool {
-        self.streams
-            .get(id)
-            .is_some_and(|entry| !entry.is_over() && entry.shard != shard)
+        self.streams.get(id).is_some_and(|entry| {
+            let there = entry.presence == Presence::Shard && !entry.is_over();
+            there && entry.shard != Some(shard)
+        })
     }
 
-    /// Live streams from `ip`, `except` left out.
+    /// Live streams that came from `ip`, `except` left out.
     pub(crate) fn live_from(&self, ip: IpAddr, except: &StreamId) -> usize {
         let ip = ip.to_canonical();
         self.live()
+            .filter(|(_, entry)| entry.snapshot.mode == Mode::Listener)
             .filter(|(id, entry)| *id != except && entry.snapshot.peer.ip().to_canonical() == ip)
             .count()
     }
@@ -252,11 +285,13 @@ impl State {
             Some(entry) if !entry.is_over() => {
                 let mut snapshot = (*entry.snapshot).clone();
                 snapshot.peer = request.peer;
+                snapshot.mode = request.mode;
                 snapshot.started_at = now;
                 snapshot.status = Status::Connecting;
                 entry.snapshot = Arc::new(snapshot);
-                entry.shard = shard;
+                entry.shard = Some(shard);
                 entry.core = core;
+                entry.presence = Presence::Shard;
                 entry.status = Status::Connecting;
                 entry.updated_at = now;
                 entry.seen_at = now;
@@ -350,7 +385,8 @@ impl State {
         let at = snapshot.at;
         for (id, entry) in &mut self.streams {
             // A session that began after the snapshot was taken cannot be in it.
-            if entry.shard != shard
+            if entry.shard != Some(shard)
+                || entry.presence != Presence::Shard
                 || entry.is_over()
                 || entry.seen_at == now
                 || entry.updated_at >= at
@@ -399,7 +435,7 @@ impl State {
         match self.streams.get_mut(&id) {
             Some(entry) if !entry.is_over() => {
                 // Snapshots and events share one channel: a stream of another shard is an old view.
-                if entry.shard != shard {
+                if entry.shard != Some(shard) || entry.presence != Presence::Shard {
                     return;
                 }
                 let old = entry.snapshot.clone();
@@ -463,6 +499,80 @@ impl State {
         }
     }
 
+    /// A configured caller's stream is known, and nothing is done for it. What is there already
+    /// stays.
+    pub(crate) fn stand_by(&mut self, now: Instant, stream_id: &StreamId, tags: Vec<String>) {
+        if self.streams.contains_key(stream_id) {
+            return;
+        }
+        let snapshot = Arc::new(StreamSnapshot {
+            status: Status::Pending,
+            state: PipelineState::Initializing,
+            ..first_snapshot(now, &caller_request(stream_id, NOWHERE))
+        });
+        let mut entry = Entry::new(now, snapshot, ShardId(0), None);
+        entry.shard = None;
+        entry.presence = Presence::Standby;
+        entry.tags = tags;
+        self.streams.insert(stream_id.clone(), entry);
+    }
+
+    /// A shard is told to call for a stream. Returns whether its record is a new one; that of a
+    /// stream in its grace period stays as it is.
+    pub(crate) fn called(
+        &mut self,
+        now: Instant,
+        stream_id: &StreamId,
+        shard: ShardId,
+        peer: SocketAddr,
+        tags: Vec<String>,
+    ) -> bool {
+        let core = self.core_of(shard);
+        let old = self.streams.get(stream_id).filter(|e| !e.is_over());
+        if old.is_some_and(|e| e.presence == Presence::Shard) {
+            return false;
+        }
+        let history = old.map(|e| (e.last_error.clone(), e.error_count, e.last_heartbeat));
+        let created_at = old.map(|e| e.snapshot.created_at);
+        let is_new = old.is_none();
+        self.retire(stream_id);
+        let mut snapshot = first_snapshot(now, &caller_request(stream_id, peer));
+        snapshot.created_at = created_at.unwrap_or(now);
+        let mut entry = Entry::new(now, Arc::new(snapshot), shard, core);
+        entry.presence = Presence::Called;
+        entry.tags = tags;
+        if let Some((last_error, error_count, last_heartbeat)) = history {
+            entry.last_error = last_error;
+            entry.error_count = error_count;
+            entry.last_heartbeat = last_heartbeat;
+        }
+        self.streams.insert(stream_id.clone(), entry);
+        is_new
+    }
+
+    /// A caller's attempt came to nothing. Returns whether its record has changed: one on a
+    /// shard (in its grace period) or one that is over does not.
+    pub(crate) fn not_called(
+        &mut self,
+        now: Instant,
+        stream_id: &StreamId,
+        status: Status,
+        error: &str,
+    ) -> bool {
+        let found = self.streams.get_mut(stream_id);
+        let Some(entry) = found.filter(|e| !e.is_over() && e.presence != Presence::Shard) else {
+            return false;
+        };
+        entry.presence = Presence::Standby;
+        entry.shard = None;
+        entry.core = None;
+        entry.status = status;
+        entry.updated_at = now;
+        entry.last_error = Some(error.to_owned());
+        entry.error_count += 1;
+        true
+    }
+
     fn core_of(&self, shard: ShardId) -> Option<u32> {
         self.shards.get(shard.index())?.as_ref()?.snapshot.core
     }
@@ -492,14 +602,16 @@ impl Entry {
         Entry {
             status: snapshot.status,
             snapshot,
-            shard,
+            shard: Some(shard),
             core,
+            presence: Presence::Shard,
             updated_at: now,
             seen_at: now,
             ended_at: None,
             last_heartbeat: None,
             tags: Vec::new(),
             metadata: Map::new(),
+            config: Map::new(),
             last_error: None,
             error_count: 0,
             end_reason: None,
@@ -539,6 +651,25 @@ fn metadata(request: &PublishRequest) -> Map<String, Value> {
         );
     }
     map
+}
+
+/// The address of a caller's peer before it is known.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+/// A caller's stream as if it asked to be let in.
+fn caller_request(stream_id: &StreamId, peer: SocketAddr) -> PublishRequest {
+    PublishRequest {
+        stream_id: stream_id.clone(),
+        protocol: Protocol::Srt,
+        mode: Mode::Caller,
+        peer,
+        srt_stream_id: String::new(),
+        user: None,
+        tags: Vec::new(),
+        peer_version: 0,
+        latency: Duration::ZERO,
+        key_material: None,
+    }
 }
 
 /// What is known of a stream before its first snapshot.

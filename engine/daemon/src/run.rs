@@ -221,13 +221,16 @@ impl Engine {
         if let (Some(log), Some(new_log)) = (before.get_mut("log"), after.get("log")) {
             log["level"] = new_log["level"].clone();
         }
-        let changed: Vec<&str> = before
+        let mut changed: Vec<&str> = before
             .as_object()
             .into_iter()
             .flatten()
             .filter(|(key, value)| after.get(key.as_str()) != Some(value))
             .map(|(key, _)| key.as_str())
             .collect();
+        if !self.config.same_secrets(&new) {
+            changed.push("secrets");
+        }
         tracing::info!(level = ?new.log.level, "configuration read again");
         if !changed.is_empty() {
             tracing::warn!(

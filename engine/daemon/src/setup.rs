@@ -152,8 +152,15 @@ fn srt(config: &Config) -> SrtConfig {
             latency: srt.latency,
             max_latency: srt.max_latency,
             flow_window: srt.flow_window,
+            payload_size: srt.payload_size,
             peer_idle_timeout: srt.peer_idle_timeout,
             min_version: srt.min_version,
+            max_bandwidth: srt.max_bandwidth_bytes(),
+            refresh_packets: srt.encryption.refresh_packets,
+            announce_packets: srt.encryption.announce_packets,
+            // Nothing is advertised where nobody is to encrypt (spec section 7.1).
+            advertised_key_length: config.any_passphrase().then_some(srt.encryption.key_length),
+            loss_max_ttl: srt.loss_max_ttl,
             ..mirror_srt::Config::default()
         },
         handshakes_per_second: srt.handshakes_per_second,

@@ -203,7 +203,9 @@ impl Filter {
                 .source
                 .is_none_or(|s| s.ip().to_canonical() == source.ip() && s.port() == source.port())
             && self.source_port.is_none_or(|port| port == source.port())
-            && self.shard.is_none_or(|shard| shard == entry.shard.0)
+            && self
+                .shard
+                .is_none_or(|shard| entry.shard.is_some_and(|s| s.0 == shard))
             && self.created_after.is_none_or(|at| created > at)
             && self.created_before.is_none_or(|at| created < at)
     }

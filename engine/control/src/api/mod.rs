@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use cage::{Cage, CageCounters, Door};
 use response::Response;
+pub(crate) use response::percent_decode;
 
 pub(crate) use latency::{
     STAGES as LATENCY_STAGES, ask_all as ask_latency, stage as latency_stage,

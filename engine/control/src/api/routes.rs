@@ -18,10 +18,11 @@ use crate::Mailboxes;
 use crate::clock::{self, WallClock, rfc3339_now};
 use crate::config::Config;
 use crate::directory::Directory;
+use crate::keys::KeyCounters;
 use crate::metrics;
 use crate::record;
 use crate::registry::Registry;
-use crate::state::{SHARD_STALE, ShardEntry, SharedState, lock};
+use crate::state::{Entry, SHARD_STALE, ShardEntry, SharedState, lock};
 
 /// Time that shards have to answer.
 pub(crate) const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ pub(crate) struct Service {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) started: Instant,
     pub(crate) counters: ApiCounters,
+    pub(crate) keys: Arc<KeyCounters>,
     pub(crate) asking: AtomicUsize,
     pub(crate) rendered: Mutex<Option<(Instant, String)>>,
 }
@@ -54,6 +56,7 @@ enum Route {
     Latency,
     Stats,
     Shards,
+    Callers,
     Config,
 }
 
@@ -66,7 +69,7 @@ impl Route {
     }
 }
 
-const ROUTES: [(&str, Route); 11] = [
+const ROUTES: [(&str, Route); 12] = [
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -77,6 +80,7 @@ const ROUTES: [(&str, Route); 11] = [
     ("/api/v1/latency", Route::Latency),
     ("/api/v1/stats", Route::Stats),
     ("/api/v1/shards", Route::Shards),
+    ("/api/v1/callers", Route::Callers),
     ("/api/v1/config", Route::Config),
 ];
 
@@ -184,6 +188,7 @@ impl Service {
             Route::Latency => self.latency(query),
             Route::Stats => self.stats(query),
             Route::Shards => self.shards(),
+            Route::Callers => self.callers(),
             Route::Config => Response::json(&self.config.to_json()),
         }
     }
@@ -229,7 +234,7 @@ impl Service {
             .streams
             .get(id)
             .filter(|e| !e.is_over())
-            .map(|e| e.shard);
+            .and_then(|e| e.shard);
         let Some(shard) = shard else {
             return not_found(id);
         };
@@ -319,7 +324,10 @@ impl Service {
             stream_id: id.clone(),
             reason: EndReason::Operator,
         };
-        if self.mailboxes.send(shard, command).is_err() {
+        // A caller between two calls is on no shard: control sees that its stream is blocked.
+        if let Some(shard) = shard
+            && self.mailboxes.send(shard, command).is_err()
+        {
             return Response::error(503, &format!("shard {shard} takes no commands"));
         }
         lock(&self.state).changed(now, id, Status::Terminating);
@@ -433,6 +441,18 @@ impl Service {
         }))
     }
 
+    fn callers(&self) -> Response {
+        let clock = WallClock::read();
+        let callers: Vec<Value> = lock(&self.state)
+            .callers
+            .iter()
+            .map(|(id, caller)| caller.to_json(id, &clock))
+            .collect();
+        Response::json(
+            &json!({ "callers": callers, "count": callers.len(), "time": rfc3339_now() }),
+        )
+    }
+
     fn shards(&self) -> Response {
         let now = clock::now();
         let state = lock(&self.state);
@@ -442,7 +462,8 @@ impl Service {
             .enumerate()
             .map(|(i, entry)| {
                 let mut brief = shard_brief(i, entry.as_ref(), now);
-                let live = state.live().filter(|(_, e)| e.shard.index() == i).count();
+                let here = |e: &Entry| e.shard.is_some_and(|s| s.index() == i);
+                let live = state.present().filter(|(_, e)| here(e)).count();
                 if let Some(map) = brief.as_object_mut() {
                     map.insert("streams".to_owned(), json!(live));
                     if let Some(entry) = entry {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::HIDDEN;
 use super::tree::Origin;
 
 /// One fault.
@@ -62,12 +63,42 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// Whether a key of this name (or one that was meant to be it) holds a secret.
+fn is_secret(key: &str) -> bool {
+    // All of it: a secret may have been written one level too deep.
+    let name = key.to_ascii_lowercase();
+    let secret = ["pass", "phrase", "secret", "token", "word"];
+    !name.ends_with("_file") && secret.iter().any(|part| name.contains(part))
+}
+
+/// What `--set` was given, up to where a secret may begin.
+pub(crate) fn without_secret(pair: &str) -> String {
+    if !is_secret(pair) {
+        return pair.to_owned();
+    }
+    let key = |c: &char| c.is_ascii_alphanumeric() || "._[]-".contains(*c);
+    let mut shown: String = pair.chars().take_while(key).collect();
+    if shown.len() < pair.len() {
+        shown.push_str(HIDDEN);
+    }
+    shown
+}
+
 /// Collects faults.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorList(Vec<ConfigError>);
 
 impl ErrorList {
-    pub(crate) fn push(&mut self, error: ConfigError) {
+    /// Notes a fault; secrets in its value are not kept.
+    pub(crate) fn push(&mut self, mut error: ConfigError) {
+        error.value = error.value.map(|value| {
+            let url = value.contains("passphrase=") || value.contains('@');
+            if is_secret(&error.key) || (url && value.contains("://")) {
+                HIDDEN.to_owned()
+            } else {
+                value
+            }
+        });
         self.0.push(error);
     }
 

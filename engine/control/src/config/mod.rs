@@ -4,9 +4,13 @@
 //! key, value and what is allowed. The daemon calls [`Config::load`] and hands the parts to the
 //! shards and to [`crate::Control`].
 
+mod caller_url;
 mod error;
 mod pinning;
 mod reader;
+mod srt;
+#[cfg(test)]
+mod srt_tests;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -23,16 +27,21 @@ use std::time::Duration;
 use mirror_base::StreamId;
 use serde::Serialize;
 
+pub use caller_url::{CallerUrl, Host};
 pub use error::{ConfigError, ConfigErrors};
 pub use pinning::{
     Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,
+};
+pub use srt::{
+    BackoffConfig, BreakerConfig, CallerConfig, DefaultMode, DefaultStream, EncryptionConfig,
+    SrtConfig,
 };
 pub(crate) use value::show_version as value_show_version;
 pub use value::{Cidr, IdPattern, show_duration, show_size};
 
 use error::ErrorList;
 use tree::{Origin, Table};
-use value::{ser_duration, ser_size, ser_version};
+use value::{ser_duration, ser_size};
 
 /// The documented defaults, as shipped in `configs/default.toml`.
 pub const DEFAULTS: &str = include_str!("../../../../configs/default.toml");
@@ -63,27 +72,56 @@ impl Sources {
     }
 }
 
-/// A text that must not be shown: a token or a password.
+/// A text that must not be shown: a passphrase, a token or a password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// It was read from a file or a URL, which is shown instead.
+    elsewhere: bool,
+}
 
 impl Secret {
     /// Wraps `text`.
     pub fn new(text: String) -> Self {
-        Secret(text)
+        Secret {
+            text,
+            elsewhere: false,
+        }
+    }
+
+    /// A secret that is no value of the configuration by itself: read from a file, or a URL's.
+    pub(crate) fn from_elsewhere(text: String) -> Self {
+        Secret {
+            text,
+            elsewhere: true,
+        }
     }
 
     /// The text, for its use.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Whether the printed configuration has no line for it.
+    fn is_unwritten(secret: &Option<Secret>) -> bool {
+        secret.as_ref().is_none_or(|s| s.elsewhere)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(HIDDEN)
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
+
+/// What is shown in the place of a secret.
+const HIDDEN: &str = "***";
 
 /// The effective configuration.
 #[derive(Clone, Debug, Serialize)]
@@ -121,73 +159,6 @@ pub struct Config {
     /// Things that are allowed but look like a mistake; for the log.
     #[serde(skip)]
     pub warnings: Vec<String>,
-}
-
-/// What an SRT stream ID without `m=` means.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DefaultMode {
-    /// The caller publishes.
-    Publish,
-    /// The caller wants to subscribe.
-    Request,
-}
-
-/// `[srt]`.
-#[derive(Clone, Debug, Serialize)]
-pub struct SrtConfig {
-    /// Whether SRT is served at all.
-    pub enabled: bool,
-    /// Where.
-    pub listen: SocketAddr,
-    /// Receive latency before negotiation.
-    #[serde(serialize_with = "ser_duration")]
-    pub latency: Duration,
-    /// Clamp on what a peer may demand.
-    #[serde(serialize_with = "ser_duration")]
-    pub max_latency: Duration,
-    /// Meaning of a stream ID without `m=`.
-    pub default_mode: DefaultMode,
-    /// Announced flow window, packets.
-    pub flow_window: u32,
-    /// Silence that breaks a connection.
-    #[serde(serialize_with = "ser_duration")]
-    pub peer_idle_timeout: Duration,
-    /// Connections of each shard at the same time.
-    pub max_connections: usize,
-    /// Least SRT version of a peer, 0x00MMmmpp.
-    #[serde(serialize_with = "ser_version")]
-    pub min_version: u32,
-    /// Handshakes admitted a second and shard.
-    pub handshakes_per_second: u32,
-    /// Streams for publishers without a stream ID.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub default_stream: Vec<DefaultStream>,
-}
-
-/// `[[srt.default_stream]]`.
-#[derive(Clone, Debug, Serialize)]
-pub struct DefaultStream {
-    /// From where; anywhere when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<Cidr>,
-    /// From which source port; any when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// The stream.
-    #[serde(serialize_with = "ser_id")]
-    pub id: StreamId,
-}
-
-impl DefaultStream {
-    /// Whether a publisher at this address gets the stream.
-    pub fn fits(&self, ip: IpAddr, port: u16) -> bool {
-        self.source.is_none_or(|s| s.contains(ip)) && self.port.is_none_or(|p| p == port)
-    }
-}
-
-fn ser_id<S: serde::Serializer>(id: &StreamId, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(id.as_str())
 }
 
 /// What an RTP payload type carries.
@@ -445,6 +416,12 @@ pub struct PublisherRule {
     pub id: IdPattern,
     /// From where; from anywhere when empty.
     pub sources: Vec<Cidr>,
+    /// What they encrypt with; `None`: that of `[srt.encryption]`, if any.
+    #[serde(skip_serializing_if = "Secret::is_unwritten")]
+    pub passphrase: Option<Secret>,
+    /// Where it was read from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
     /// Put on the stream's record.
     pub tags: Vec<String>,
 }
@@ -501,7 +478,7 @@ impl Config {
                 }
                 None => errors.push(ConfigError {
                     origin: Origin::CommandLine,
-                    key: pair.clone(),
+                    key: error::without_secret(pair),
                     value: None,
                     message: "must have the form key=value".to_owned(),
                 }),
@@ -509,6 +486,39 @@ impl Config {
         }
         let config = validate::config(root, warnings, &mut errors);
         errors.finish(config)
+    }
+
+    /// Whether all secrets are those of `other`: they are not to be seen in what is printed.
+    pub fn same_secrets(&self, other: &Config) -> bool {
+        let of = |config: &Config| -> Vec<Option<Secret>> {
+            let publishers = config.publishers.iter().map(|p| p.passphrase.clone());
+            let callers = config.srt.callers.iter().map(|c| c.passphrase.clone());
+            let single = [
+                config.srt.encryption.passphrase.clone(),
+                config.api.token.clone(),
+                config.registry.redis.password.clone(),
+                Some(Secret::new(config.registry.redis.url.clone())),
+            ];
+            single
+                .into_iter()
+                .chain(publishers)
+                .chain(callers)
+                .collect()
+        };
+        of(self) == of(other)
+    }
+
+    /// The SRT passphrase of a publisher: that of the rule that admits it, else the common one.
+    pub fn passphrase_of(&self, id: &StreamId, ip: IpAddr) -> Option<&Secret> {
+        let rule = self.publishers.iter().find(|rule| rule.admits(id, ip));
+        rule.and_then(|rule| rule.passphrase.as_ref())
+            .or(self.srt.encryption.passphrase.as_ref())
+    }
+
+    /// Whether any publisher has to encrypt.
+    pub fn any_passphrase(&self) -> bool {
+        self.srt.encryption.passphrase.is_some()
+            || self.publishers.iter().any(|p| p.passphrase.is_some())
     }
 
     /// The effective configuration as TOML, secrets left out.

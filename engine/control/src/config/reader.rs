@@ -191,6 +191,12 @@ impl<'e> Section<'e> {
         self.as_string(key, &node).map(|s| (s, node))
     }
 
+    /// A string that no default has, and where it is written.
+    pub(crate) fn required_string(&mut self, key: &'static str) -> Option<(String, Node)> {
+        let node = self.required(key)?;
+        self.as_string(key, &node).map(|s| (s, node))
+    }
+
     fn as_string(&mut self, key: &str, node: &Node) -> Option<String> {
         match &node.value {
             Value::String(s) | Value::Untyped(s) => Some(s.clone()),
@@ -202,17 +208,29 @@ impl<'e> Section<'e> {
     }
 
     pub(crate) fn boolean(&mut self, key: &'static str) -> bool {
-        let Some(node) = self.required(key) else {
-            return false;
-        };
+        match self.required(key) {
+            Some(node) => self.as_boolean(key, &node).unwrap_or(false),
+            None => false,
+        }
+    }
+
+    /// A switch that may be left out.
+    pub(crate) fn boolean_or(&mut self, key: &'static str, default: Option<bool>) -> Option<bool> {
+        match self.take(key) {
+            Some(node) => self.as_boolean(key, &node).or(default),
+            None => default,
+        }
+    }
+
+    fn as_boolean(&mut self, key: &str, node: &Node) -> Option<bool> {
         match &node.value {
-            Value::Boolean(b) => return *b,
-            Value::Untyped(s) if s == "true" || s == "1" => return true,
-            Value::Untyped(s) if s == "false" || s == "0" => return false,
+            Value::Boolean(b) => return Some(*b),
+            Value::Untyped(s) if s == "true" || s == "1" => return Some(true),
+            Value::Untyped(s) if s == "false" || s == "0" => return Some(false),
             _ => {}
         }
-        self.fault(key, &node, "must be true or false");
-        false
+        self.fault(key, node, "must be true or false");
+        None
     }
 
     pub(crate) fn integer(&mut self, key: &'static str, allowed: RangeInclusive<u64>) -> u64 {
@@ -259,31 +277,82 @@ impl<'e> Section<'e> {
         number
     }
 
+    /// A number that may be left out.
+    pub(crate) fn integer_or(
+        &mut self,
+        key: &'static str,
+        allowed: RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
+        self.optional_integer(key, allowed).unwrap_or(default)
+    }
+
     pub(crate) fn duration(
         &mut self,
         key: &'static str,
         allowed: RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(node) = self.required(key) else {
-            return *allowed.start();
-        };
+        let start = *allowed.start();
+        match self.required(key) {
+            Some(node) => self.as_duration(key, &node, allowed).unwrap_or(start),
+            None => start,
+        }
+    }
+
+    /// A duration that may be left out.
+    pub(crate) fn duration_or(
+        &mut self,
+        key: &'static str,
+        allowed: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        self.take(key)
+            .and_then(|node| self.as_duration(key, &node, allowed))
+            .unwrap_or(default)
+    }
+
+    fn as_duration(
+        &mut self,
+        key: &str,
+        node: &Node,
+        allowed: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let parsed = match &node.value {
             Value::String(s) | Value::Untyped(s) => parse_duration(s),
             _ => None,
         };
-        match parsed.filter(|d| allowed.contains(d)) {
-            Some(duration) => duration,
+        let parsed = parsed.filter(|d| allowed.contains(d));
+        if parsed.is_none() {
+            let (low, high) = (
+                show_duration(*allowed.start()),
+                show_duration(*allowed.end()),
+            );
+            self.fault(
+                key,
+                node,
+                format!("must be a duration such as \"120ms\" or \"5s\", from {low} to {high}"),
+            );
+        }
+        parsed
+    }
+
+    /// A number from 0 to 1 that may be left out.
+    pub(crate) fn fraction_or(&mut self, key: &'static str, default: f64) -> f64 {
+        let Some(node) = self.take(key) else {
+            return default;
+        };
+        let number = match &node.value {
+            Value::Float(x) => Some(*x),
+            Value::Integer(0) => Some(0.0),
+            Value::Integer(1) => Some(1.0),
+            Value::Untyped(s) => s.trim().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|x| (0.0..=1.0).contains(x)) {
+            Some(number) => number,
             None => {
-                let (low, high) = (
-                    show_duration(*allowed.start()),
-                    show_duration(*allowed.end()),
-                );
-                self.fault(
-                    key,
-                    &node,
-                    format!("must be a duration such as \"120ms\" or \"5s\", from {low} to {high}"),
-                );
-                *allowed.start()
+                self.fault(key, &node, "must be a number from 0 to 1");
+                default
             }
         }
     }
@@ -352,6 +421,20 @@ impl<'e> Section<'e> {
         self.parsed(key, &format!("must be one of {}", words.join(", ")), |s| {
             choices.iter().find(|(word, _)| *word == s).map(|&(_, t)| t)
         })
+    }
+
+    /// One of a few words, which may be left out.
+    pub(crate) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        default: Option<T>,
+    ) -> Option<T> {
+        if self.peek(key).is_none() {
+            self.known.push(key);
+            return default;
+        }
+        self.choice(key, choices)
     }
 
     /// A list whose elements have a form of their own. From the environment: commas between.

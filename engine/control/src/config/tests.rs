@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn file(name: &str, text: &str) -> PathBuf {
+pub(super) fn file(name: &str, text: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("mirror-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let path = dir.join(name);
@@ -12,7 +12,7 @@ fn file(name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn load(name: &str, text: &str) -> Result<Config, ConfigErrors> {
+pub(super) fn load(name: &str, text: &str) -> Result<Config, ConfigErrors> {
     Config::load(&Sources {
         file: Some(file(name, text)),
         ..Sources::default()

@@ -7,16 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mirror_base::StreamId;
-
 use super::error::ErrorList;
 use super::reader::{Section, text};
 use super::tree::{Origin, Table};
-use super::value::{Cidr, IdPattern, parse_version};
+use super::value::{Cidr, IdPattern};
 use super::{
-    ApiConfig, Backend, BufferConfig, Config, DefaultMode, DefaultStream, DiagnosticsConfig,
-    FrameConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule,
-    RedisConfig, RegistryConfig, RtpConfig, RtpPayload, Secret, SrtConfig, StreamConfig,
+    ApiConfig, Backend, BufferConfig, Config, DiagnosticsConfig, FrameConfig, LogConfig, LogFormat,
+    LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig, RtpConfig,
+    RtpPayload, Secret, StreamConfig, srt,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -39,7 +37,7 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         instance,
         shutdown_timeout: s.duration("shutdown_timeout", secs(0)..=secs(600)),
         max_streams: s.integer("max_streams", 1..=100_000) as usize,
-        srt: s.section("srt", srt),
+        srt: s.section("srt", srt::read),
         rtp: s.section("rtp", rtp),
         stream: s.section("stream", stream),
         buffer: s.section("buffer", buffer),
@@ -57,6 +55,13 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         config
             .warnings
             .push("neither srt nor rtp is enabled: there is nothing to receive".to_owned());
+    }
+    if config.srt.callers.len() > config.max_streams {
+        config.warnings.push(format!(
+            "{} callers are configured, max_streams is {}: not all can have their streams",
+            config.srt.callers.len(),
+            config.max_streams
+        ));
     }
     config
 }
@@ -101,70 +106,6 @@ fn host_name() -> String {
     } else {
         name
     }
-}
-
-fn srt(s: &mut Section<'_>) -> SrtConfig {
-    let max_latency_at = s.peek("max_latency");
-    let config = SrtConfig {
-        enabled: s.boolean("enabled"),
-        listen: s.address("listen"),
-        latency: s.duration("latency", ms(20)..=secs(8)),
-        max_latency: s.duration("max_latency", ms(20)..=secs(8)),
-        default_mode: s
-            .choice(
-                "default_mode",
-                &[
-                    ("publish", DefaultMode::Publish),
-                    ("request", DefaultMode::Request),
-                ],
-            )
-            .unwrap_or(DefaultMode::Publish),
-        flow_window: s.integer("flow_window", 32..=262_144) as u32,
-        peer_idle_timeout: s.duration("peer_idle_timeout", secs(1)..=secs(60)),
-        max_connections: s.integer("max_connections", 1..=100_000) as usize,
-        min_version: s
-            .parsed(
-                "min_version",
-                "must be a version such as \"1.3.0\"",
-                parse_version,
-            )
-            .unwrap_or_default(),
-        handshakes_per_second: s.integer("handshakes_per_second", 1..=100_000) as u32,
-        default_stream: s.tables("default_stream", default_stream),
-    };
-    if let Some(node) = max_latency_at.filter(|_| config.max_latency < config.latency) {
-        s.fault("max_latency", &node, "must not be less than srt.latency");
-    }
-    s.finish(&[
-        "max_bandwidth",
-        "input_bandwidth",
-        "payload_size",
-        "encryption",
-        "callers",
-    ]);
-    config
-}
-
-fn default_stream(s: &mut Section<'_>) -> Option<DefaultStream> {
-    let source = s.peek("source").and_then(|_| {
-        s.parsed(
-            "source",
-            "must be a range of addresses such as \"192.0.2.0/24\"",
-            Cidr::parse,
-        )
-    });
-    let port = s.optional_integer("port", 1..=65_535).map(|p| p as u16);
-    let id = s.parsed(
-        "id",
-        "must be a stream id: [A-Za-z0-9][A-Za-z0-9._/-]{0,127}",
-        |t| StreamId::new(t).ok(),
-    );
-    s.finish(&[]);
-    Some(DefaultStream {
-        source,
-        port,
-        id: id?,
-    })
 }
 
 fn rtp(s: &mut Section<'_>) -> RtpConfig {
@@ -370,7 +311,7 @@ fn secret_file(s: &mut Section<'_>, key: &'static str) -> (Option<PathBuf>, Opti
                 );
                 None
             } else {
-                Some(Secret::new(line))
+                Some(Secret::from_elsewhere(line))
             }
         }
         Err(error) => {
@@ -454,15 +395,14 @@ fn publisher(s: &mut Section<'_>) -> Option<PublisherRule> {
         "must be a range of addresses such as \"10.0.0.0/8\"",
         |v| Cidr::parse(text(v)?),
     );
-    let tags = s.list("tags", "must be a tag of 1 to 64 characters", |v| {
-        text(v)
-            .filter(|t| (1..=64).contains(&t.len()))
-            .map(str::to_owned)
-    });
-    s.finish(&["passphrase", "user", "token", "max_bitrate"]);
+    let (passphrase, passphrase_file) = srt::passphrase(s);
+    let tags = srt::tags(s);
+    s.finish(&["user", "token", "max_bitrate"]);
     Some(PublisherRule {
         id: id?,
         sources,
+        passphrase,
+        passphrase_file,
         tags,
     })
 }
