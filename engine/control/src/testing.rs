@@ -2,6 +2,7 @@
 //! events that speaks for the shards.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,9 @@ use hdrhistogram::Histogram;
 use mirror_base::{ShardId, StreamId};
 use mirror_media::{Codec, Track};
 use mirror_stream::report::{
-    Command, EndReason, Event, LatencySet, Mode, PipelineState, Protocol, PublishRequest,
-    ShardCounters, ShardSnapshot, SocketSnapshot, Status, StreamSnapshot, StreamStats,
+    CallFailure, CallRequest, Command, EndReason, Event, LatencySet, Mode, PipelineState, Protocol,
+    PublishRequest, ShardCounters, ShardSnapshot, SocketSnapshot, Status, StreamDirectory,
+    StreamSnapshot, StreamStats,
 };
 
 use crate::config::{Secret, Sources};
@@ -132,6 +134,73 @@ impl Engine {
         }
     }
 
+    /// Starts with a configuration file of this text.
+    pub(crate) fn with_config(text: &str, set: &[&str]) -> Engine {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!(
+            "mirror-control-{}-{number}.toml",
+            std::process::id()
+        ));
+        std::fs::write(&file, text).unwrap();
+        let engine = Engine::start(Options {
+            set: set.iter().map(|s| (*s).to_owned()).collect(),
+            file: Some(file.clone()),
+            ..Options::default()
+        });
+        let _ = std::fs::remove_file(file);
+        engine
+    }
+
+    /// The next call that a shard is told to make.
+    pub(crate) fn call(&self) -> Box<CallRequest> {
+        match self.command(|c| matches!(c, Command::Call(_))) {
+            Command::Call(call) => call,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Speaks for the shard that a call failed.
+    pub(crate) fn call_failed(&self, call: &CallRequest, failure: CallFailure) {
+        self.send(Event::CallFailed {
+            shard: ShardId(0),
+            ticket: call.ticket,
+            stream_id: call.stream_id.clone(),
+            failure,
+        });
+    }
+
+    /// Speaks for the shard that a call was answered.
+    pub(crate) fn call_answered(&self, call: &CallRequest, resumed: bool) {
+        let mut request = request(call.stream_id.as_str());
+        request.mode = Mode::Caller;
+        request.peer = call.peer;
+        request.tags = call.tags.clone();
+        self.directory.confirm(&call.stream_id, ShardId(0));
+        self.send(Event::Started {
+            shard: ShardId(0),
+            stream_id: call.stream_id.clone(),
+            request,
+            resumed,
+        });
+    }
+
+    /// Whether no command comes within `time`.
+    pub(crate) fn silent(&self, time: Duration) -> bool {
+        self.commands.recv_timeout(time).is_err()
+    }
+
+    /// A GET that is answered with 200, as JSON.
+    pub(crate) fn json(&self, path: &str) -> serde_json::Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> u16 {
+        self.request("DELETE", path).0
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.handle.as_ref().unwrap().api_address().unwrap()
     }
@@ -201,13 +270,17 @@ impl Engine {
 
     /// Status and body of a GET.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path)
+    }
+
+    fn request(&self, method: &str, path: &str) -> (u16, String) {
         use std::io::{Read, Write};
         let mut client = std::net::TcpStream::connect(self.address()).unwrap();
         client
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         client
-            .write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())
+            .write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())
             .unwrap();
         let mut answer = String::new();
         let _ = client.read_to_string(&mut answer);

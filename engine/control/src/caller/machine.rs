@@ -364,7 +364,7 @@ mod tests {
         m.begin(now);
         m.connected(now);
         assert_eq!(m.breaker(), Breaker::HalfOpen);
-        m.prove(now + STABLE_AFTER - Duration::from_millis(1));
+        m.prove(now + (STABLE_AFTER - Duration::from_millis(1)));
         assert_eq!(m.breaker(), Breaker::HalfOpen);
         assert_eq!(m.next(), Some(now + STABLE_AFTER));
         m.prove(now + STABLE_AFTER);

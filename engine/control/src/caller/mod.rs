@@ -6,6 +6,8 @@
 
 mod machine;
 mod resolver;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
