@@ -59,7 +59,7 @@ impl Proto {
     /// Name of its encryption.
     pub(crate) fn encryption(&self) -> &'static str {
         match self {
-            Proto::Srt(_) => "none",
+            Proto::Srt(connection) => connection.encryption(),
             Proto::Rtp(_) => "none",
         }
     }

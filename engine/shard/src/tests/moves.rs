@@ -51,7 +51,7 @@ fn socket_id(world: &World) -> u32 {
 
 #[test]
 fn a_peer_that_gets_another_address_is_followed_and_nothing_is_lost() {
-    for encrypted in [false] {
+    for encrypted in [false, true] {
         let mut world = World::new(config(3));
         let security = encrypted.then(|| {
             world.policy = keys;
@@ -117,7 +117,7 @@ fn forgeries(id: u32) -> Vec<Vec<u8>> {
 
 #[test]
 fn forged_packets_from_elsewhere_do_nothing_and_are_counted() {
-    for encrypted in [false] {
+    for encrypted in [false, true] {
         let mut world = World::new(config(2));
         let security = encrypted.then(|| {
             world.policy = keys;

@@ -278,6 +278,7 @@ pub(crate) struct World {
     pub(crate) snapshots: HashMap<ShardId, Box<ShardSnapshot>>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) callers: Vec<Caller>,
+    pub(crate) caller_config: mirror_srt::Config,
     pub(crate) remotes: Vec<Remote>,
     pub(crate) policy: Policy,
     to_peers_dropped: u64,
@@ -399,6 +400,7 @@ impl World {
             snapshots: HashMap::new(),
             directory,
             callers: Vec::new(),
+            caller_config: mirror_srt::Config::default(),
             remotes: Vec::new(),
             policy: |_| Some(Ok(Security::clear())),
             roles,
@@ -417,7 +419,18 @@ impl World {
 
     /// The same, with encryption.
     pub(crate) fn call_with(&mut self, stream_id: &str, security: Option<CallerSecurity>) -> usize {
-        let n = self.callers.len() as u32;
+        self.call_as(self.callers.len(), stream_id, security)
+    }
+
+    /// The same from the address, with the socket ID and the initial sequence number that caller
+    /// `n` has or had.
+    pub(crate) fn call_as(
+        &mut self,
+        n: usize,
+        stream_id: &str,
+        security: Option<CallerSecurity>,
+    ) -> usize {
+        let n = n as u32;
         let local = SocketAddr::from(([192, 0, 2, (n % 250) as u8], 20_000 + n as u16));
         let connection = Connection::connect(
             self.now(),
@@ -425,7 +438,7 @@ impl World {
             n + 1,
             PacketSequenceNumber::new(n.wrapping_mul(7_919)),
             stream_id,
-            &mirror_srt::Config::default(),
+            &self.caller_config,
             0,
             security,
         );
@@ -438,7 +451,7 @@ impl World {
             to_send: 0,
             dead: false,
         });
-        n as usize
+        self.callers.len() - 1
     }
 
     /// Calls, and lets time pass until the call is answered one way or the other.

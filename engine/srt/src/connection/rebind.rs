@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use mirror_base::Instant;
 
-use super::{Connection, Phase};
+use super::{Connection, Phase, Proof};
 use crate::packet::Header;
 
 /// The old address has been silent so long that one proof is enough.
@@ -52,13 +52,13 @@ impl Connection {
         if !matches!(self.phase, Phase::Established) || silence < SHORT_SILENCE {
             return false;
         }
-        let Some((header, payload)) = Header::parse(datagram) else {
+        let Some((header, _)) = Header::parse(datagram) else {
             return false;
         };
         if header.is_control()
             || header.destination != self.socket_id
-            || !self.proves_key(&header, payload)
             || !self.receiver.continues(arrival, &header)
+            || !self.proves_key(&header, datagram)
         {
             return false;
         }
@@ -95,9 +95,14 @@ impl Connection {
         proofs
     }
 
-    /// Whether the packet is encrypted as was agreed.
-    fn proves_key(&self, header: &Header, payload: &[u8]) -> bool {
-        let _ = payload;
-        header.word1 & crate::packet::KK_MASK == 0
+    /// Whether the packet is encrypted as was agreed: it decrypts to what the peer would send.
+    fn proves_key(&self, header: &Header, datagram: &[u8]) -> bool {
+        if self.receiver.keys().is_none() {
+            return header.word1 & crate::packet::KK_MASK == 0;
+        }
+        match self.proves_peer(datagram) {
+            Proof::Decrypts | Proof::Authentic => true,
+            Proof::None => false,
+        }
     }
 }
