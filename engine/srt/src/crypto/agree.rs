@@ -219,10 +219,12 @@ impl CallerSecurity {
         }
     }
 
-    /// The request's key length and content.
-    pub(crate) fn request(&self) -> Option<(KeyLength, &[u8])> {
-        let (length, message) = self.asked.as_ref()?;
-        Some((*length, message.as_bytes()))
+    /// The encryption field of the request, which libsrt leaves 0 unless the length was chosen
+    /// (spec section 5.4), and the KM message.
+    pub(crate) fn request(&self) -> Option<(u16, &[u8])> {
+        let (_, message) = self.asked.as_ref()?;
+        let field = self.key_length.map_or(0, KeyLength::to_field);
+        Some((field, message.as_bytes()))
     }
 
     /// Decides about the listener's answer (spec sections 8 and 16.5): the KM message itself, a

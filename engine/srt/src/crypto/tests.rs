@@ -370,14 +370,16 @@ fn the_callers_key_length_is_its_own_or_else_the_advertised_one() {
         let mut caller = CallerSecurity::new(&passphrase, own, CipherPolicy::Auto, true, SEED);
         assert!(caller.request().is_none());
         caller.ask(advertised).unwrap();
-        let (length, message) = caller.request().unwrap();
+        let (field, message) = caller.request().unwrap();
+        assert_eq!(KeyLength::from_field(field), own);
         let answer = Security::negotiate(
             Some(message),
             0x0001_0501,
             &policy(Some(&passphrase), true),
             SEED,
         );
-        assert_eq!(answer.unwrap().agreed(), Some((Cipher::Ctr, length)));
+        let (cipher, length) = answer.unwrap().agreed().unwrap();
+        assert_eq!(cipher, Cipher::Ctr);
         length
     };
     assert_eq!(length(None, 0), KeyLength::Aes128);

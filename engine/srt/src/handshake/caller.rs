@@ -139,9 +139,9 @@ impl Caller {
             request.extension |= EXT_CONFIG;
         }
         let keys = self.security.as_ref().and_then(CallerSecurity::request);
-        if let Some((length, _)) = keys {
+        if let Some((advertised, _)) = keys {
             request.extension |= EXT_KMREQ;
-            request.encryption = length.to_field();
+            request.encryption = advertised;
         }
         request.handshake_type = CONCLUSION;
         request.cookie = cookie;

@@ -357,20 +357,18 @@ impl ConnectRequest {
     ) -> usize {
         // Spec section 16.5: the message echoed, or why there are no keys.
         let status;
-        let (encryption, keys): (u16, &[u8]) = match terms {
-            Terms::Clear => (0, &[]),
+        let keys: &[u8] = match terms {
+            Terms::Clear => &[],
             Terms::Unsecured(state) => {
                 status = state.to_wire();
-                (0, &status)
+                &status
             }
-            Terms::Keys(agreement) => (
-                agreement.suite.length.to_field(),
-                agreement.message.as_bytes(),
-            ),
+            Terms::Keys(agreement) => agreement.message.as_bytes(),
         };
         let response = HandshakeCif {
             version: 5,
-            encryption,
+            // As libsrt has it: the key length stands in the KM message.
+            encryption: 0,
             extension: if keys.is_empty() {
                 EXT_HSREQ
             } else {
