@@ -4,6 +4,10 @@
 //!
 //! Packets are named by their slot's index in the ring; the index of a sequence number follows
 //! from its distance to the next expected one. What the ring refuses is not acknowledged.
+//!
+//! Live mode knows only messages of one packet. The position bits are not looked at: parts of a
+//! longer message are delivered as they come, in order, since the parts of a transport stream that
+//! arrived are worth more than none.
 
 mod delivery;
 mod feedback;
