@@ -268,6 +268,7 @@ const fn hex(digit: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::{StreamIdFields as F, printable};
 

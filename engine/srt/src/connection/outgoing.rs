@@ -70,6 +70,7 @@ impl Connection {
     ) -> Option<Batch> {
         let only_data = matches!(self.phase, Phase::Established)
             && !self.pending.any()
+            && !self.keys.has_to_transmit(now)
             && !self.receiver.has_to_transmit();
         if !only_data {
             let len = self.poll_transmit(now, out)?;

@@ -4,8 +4,8 @@
 //! another address than the peer's.
 //!
 //! What proves a peer is data that continues its stream: our socket ID, a sequence number that is
-//! missing or comes next within the window, a timestamp that is the peer's present time, and the
-//! encryption that was agreed. Whoever cannot see the stream would have to guess some 60 bits.
+//! missing or comes next within the window, a timestamp that is the peer's present time, and a
+//! payload that the session's keys decrypt to a transport stream, if it has any. Whoever cannot see the stream would have to guess some 60 bits.
 //! Whoever can see it is kept off while the peer still sends: one such packet counts only after
 //! a silence of the old address, several in a row, without one from the old address between them,
 //! after a shorter one. Control packets prove nothing, so a forged SHUTDOWN, ACK, NAK or handshake

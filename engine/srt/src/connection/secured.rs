@@ -565,6 +565,57 @@ fn a_datagram_from_elsewhere_proves_the_peer_by_what_it_decrypts_to() {
 }
 
 #[test]
+fn a_peer_that_moves_is_followed_by_what_its_keys_encrypted_and_nobody_else() {
+    for gcm in [false, true] {
+        let mut pair = secured(CLEAN, 77, Config::default(), KeyLength::Aes128, gcm);
+        let mut packet = [0x55; 1316];
+        packet.chunks_mut(188).for_each(|p| p[0] = 0x47);
+        pair.run(Duration::from_millis(300));
+        pair.caller.send(pair.now, &packet).unwrap();
+        let mut out = [0; 1500];
+        let len = pair.caller.poll_transmit(pair.now, &mut out).unwrap();
+        let genuine = out[..len].to_vec();
+        let (now, from) = (pair.now, "203.0.113.9:1".parse().unwrap());
+        let forged = [
+            pair.data(77, 0),
+            pair.data(77, 1 << 27),
+            [&genuine[..16], &[0x47; 1316][..]].concat(),
+        ];
+        let listener = pair.listener.as_mut().unwrap();
+        for datagram in forged {
+            assert!(!listener.try_rebind(now, now, from, &datagram));
+        }
+        assert!(listener.try_rebind(now, now, from, &genuine));
+        assert_eq!(pair.inject(&genuine), Ok(()));
+        // A copy of what has been received proves nothing.
+        pair.now += Duration::from_secs(1);
+        let now = pair.now;
+        let listener = pair.listener.as_mut().unwrap();
+        let elsewhere = "203.0.113.10:1".parse().unwrap();
+        assert!(!listener.try_rebind(now, now, elsewhere, &genuine));
+    }
+}
+
+#[test]
+fn a_key_that_is_to_be_announced_leaves_before_a_batch_of_data() {
+    let config = Config {
+        refresh_packets: 100,
+        announce_packets: 40,
+        ..Config::default()
+    };
+    let mut pair = secured(CLEAN, 77, config, KeyLength::Aes128, false);
+    let mut out = vec![0; 65_000];
+    let mut announced = 0;
+    for _ in 0..90 {
+        pair.caller.send(pair.now, &[0x47; 188]).unwrap();
+        let run = pair.caller.poll_transmit_batch(pair.now, &mut out, 64);
+        let (header, _) = Header::parse(&out[..run.unwrap().len]).unwrap();
+        announced += u32::from(header.is_control());
+    }
+    assert_eq!(announced, 1);
+}
+
+#[test]
 fn a_connection_shows_no_key_in_debug() {
     let pair = secured(CLEAN, 77, Config::default(), KeyLength::Aes256, true);
     let shown = format!("{:?} {:?}", pair.caller, pair.listener);

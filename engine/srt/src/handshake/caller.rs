@@ -12,7 +12,7 @@ use super::cif::{
 };
 use super::extensions::{Extensions, HsWords, write_key_request, write_stream_id};
 use super::flags;
-use crate::config::{Config, OUR_VERSION, latency_ms};
+use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
 use crate::crypto::{CallerSecurity, Terms};
 use crate::packet::Header;
 use crate::reject::RejectionCode;
@@ -46,8 +46,8 @@ pub(crate) enum Outcome {
     Connected(Agreed),
     /// It will not be.
     Rejected(RejectionCode),
-    /// The listener has made it, but without the encryption that we insist on (spec section 8):
-    /// its socket is to be told by SHUTDOWN.
+    /// The listener has made it, but without the encryption that we insist on (spec section 8),
+    /// or otherwise than we can: its socket is to be told by SHUTDOWN.
     Declined(RejectionCode, u32),
 }
 
@@ -222,8 +222,8 @@ impl Caller {
         let Some(hs) = blocks.hs_response else {
             return Err(Discard::MalformedHandshake);
         };
-        if hs.version < config.min_version {
-            return Ok(Outcome::Rejected(RejectionCode::VERSION));
+        if let Some(code) = refusal(response, &blocks, &hs, config) {
+            return Ok(Outcome::Declined(code, response.socket_id));
         }
         let limit = config.latency_limit();
         let ours = if hs.flags & flags::TSBPDSND == 0 {
@@ -252,5 +252,35 @@ impl Caller {
             peer_latency: peers,
             timestamp: header.timestamp,
         }))
+    }
+}
+
+/// What a listener agreed to that this caller cannot: it is the listener's check of a request
+/// (spec section 5.5, step 6) the other way round. Blocks that we never ask for mean that it
+/// would send what we cannot read.
+fn refusal(
+    response: &HandshakeCif,
+    blocks: &Extensions,
+    hs: &HsWords,
+    config: &Config,
+) -> Option<RejectionCode> {
+    let is_set = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if hs.version < config.min_version {
+        Some(RejectionCode::VERSION)
+    } else if hs.version < HSV5_MIN_VERSION
+        || hs.flags & flags::REXMITFLG == 0
+        || !response.has_room()
+    {
+        Some(RejectionCode::ROGUE)
+    } else if is_set(&blocks.congestion) && blocks.congestion.as_deref() != Some(b"live") {
+        Some(RejectionCode::CONGESTION)
+    } else if hs.flags & flags::STREAM != 0 {
+        Some(RejectionCode::MESSAGEAPI)
+    } else if is_set(&blocks.filter) {
+        Some(RejectionCode::FILTER)
+    } else if blocks.group.is_some() {
+        Some(RejectionCode::GROUP)
+    } else {
+        None
     }
 }

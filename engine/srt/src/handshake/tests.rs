@@ -655,3 +655,85 @@ fn only_handshakes_may_go_to_socket_id_0() {
         Some(Discard::MalformedHandshake)
     );
 }
+
+/// What our caller does with a listener's conclusion response of these blocks.
+fn answered(mss: u32, blocks: &[u8]) -> (Option<crate::Event>, Option<Vec<u8>>) {
+    let initial = PacketSequenceNumber::new(1000);
+    let config = Config::default();
+    let mut caller = Connection::connect(NOW, peer(), 77, initial, "a", &config, 0, None);
+    let mut ring = mirror_base::SlotRing::new();
+    let mut out = [0; 1500];
+    let mut answer = HandshakeCif {
+        version: 5,
+        encryption: 0,
+        extension: MAGIC,
+        initial_sequence: 1000,
+        mss: 1500,
+        flow_window: 8192,
+        handshake_type: INDUCTION,
+        socket_id: 77,
+        cookie: 4711,
+        peer_ip: [0; 16],
+    };
+    caller.poll_transmit(NOW, &mut out).unwrap();
+    let len = answer.begin(&mut out, 5, 77).finish();
+    let induction = out[..len].to_vec();
+    caller
+        .handle_datagram(NOW, NOW, &induction, &mut ring)
+        .unwrap();
+    caller.poll_transmit(NOW, &mut out).unwrap();
+    answer.extension = 1;
+    answer.handshake_type = CONCLUSION;
+    answer.socket_id = 99;
+    answer.mss = mss;
+    let mut writer = answer.begin(&mut out, 9, 77);
+    writer.bytes(blocks);
+    let len = writer.finish();
+    let conclusion = out[..len].to_vec();
+    let _ = caller.handle_datagram(NOW, NOW, &conclusion, &mut ring);
+    let event = caller.poll_event();
+    let next = (event != Some(crate::Event::Connected))
+        .then(|| caller.poll_transmit(NOW, &mut out))
+        .flatten();
+    (event, next.map(|len| out[..len].to_vec()))
+}
+
+#[test]
+fn a_caller_declines_what_it_cannot_do_and_tells_the_listeners_socket() {
+    let mut rsp = hs(0x0001_0501, 0xBF, 120, 120);
+    rsp[1] = 2;
+    let changed = |version: u32, flags: u32| {
+        let mut block = hs(version, flags, 120, 120);
+        block[1] = 2;
+        block
+    };
+    assert_eq!(answered(1500, &rsp).0, Some(crate::Event::Connected));
+    let with = |block: Vec<u8>| [rsp.clone(), block].concat();
+    for (mss, blocks, code) in [
+        (75, rsp.clone(), RejectionCode::ROGUE),
+        (1500, changed(0x0001_0200, 0xBF), RejectionCode::ROGUE),
+        (1500, changed(0x0000_0900, 0xBF), RejectionCode::VERSION),
+        (1500, changed(0x0001_0501, 0x9F), RejectionCode::ROGUE),
+        (1500, changed(0x0001_0501, 0xFF), RejectionCode::MESSAGEAPI),
+        (1500, with(text_block(6, "file")), RejectionCode::CONGESTION),
+        (
+            1500,
+            with(text_block(7, "fec,cols:10")),
+            RejectionCode::FILTER,
+        ),
+        (
+            1500,
+            with(block(8, &[1 << 30, 1 << 24])),
+            RejectionCode::GROUP,
+        ),
+    ] {
+        let (event, sent) = answered(mss, &blocks);
+        let reason = crate::CloseReason::Rejected(code);
+        assert_eq!(event, Some(crate::Event::Closed(reason)));
+        let sent = sent.unwrap();
+        assert_eq!(sent[..4], [0x80, 5, 0, 0], "SHUTDOWN");
+        assert_eq!(sent[12..16], [0, 0, 0, 99]);
+    }
+    // A response without HSRSP is none: the request is repeated.
+    assert_eq!(answered(1500, &[]), (None, None));
+}

@@ -281,7 +281,7 @@ impl Sender {
             self.busy_since = now;
         }
         self.next += 1;
-        self.held_bytes += payload.len() as u64;
+        self.held_bytes += len as u64;
         self.pacer.submitted(now, payload.len());
         true
     }
