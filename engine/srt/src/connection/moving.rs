@@ -1,7 +1,7 @@
 //! The peer's address changes, and others claim that it did.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{LISTENER, Pair, connected};
+use super::pair::{LISTENER, Pair, Path, connected};
 use super::*;
 use crate::packet::Control;
 use mirror_base::Discard;
@@ -124,4 +124,49 @@ fn data_that_does_not_continue_the_stream_proves_nothing() {
     refused(&mut pair, &next, "closed");
     assert_eq!(pair.inject(&next), Err(Discard::Closed));
     assert_eq!(pair.received().peer_moves, 0);
+}
+
+#[test]
+fn a_nat_that_changes_its_mapping_costs_no_packet() {
+    for seed in 1..=10 {
+        let path = Path {
+            delay_us: 10_000,
+            jitter_us: 3_000,
+            loss_per_mille: 20,
+            duplicates_per_mille: 10,
+        };
+        let config = Config {
+            latency: Duration::from_millis(400),
+            ..Config::default()
+        };
+        let mut pair = Pair::new(seed, path, 1000, config);
+        pair.connect();
+        let mut sent = Vec::new();
+        for port in 1..=4 {
+            sent.extend(pair.send(600));
+            pair.caller_address = elsewhere(port);
+        }
+        sent.extend(pair.send(600));
+        pair.path.loss_per_mille = 0;
+        pair.run(Duration::from_secs(1));
+        assert!(pair.got == sent, "seed {seed}");
+        let stats = pair.received();
+        assert_eq!((stats.peer_moves, stats.pkt_rcv_drop), (4, 0));
+        assert_eq!(pair.listener.as_ref().unwrap().peer(), elsewhere(4));
+        pair.add_up();
+    }
+}
+
+#[test]
+fn a_peer_that_sends_little_is_followed_too() {
+    let mut pair = connected(Config::default());
+    for i in 0..20 {
+        if i == 10 {
+            pair.caller_address = elsewhere(1);
+        }
+        pair.send(1);
+        pair.run(Duration::from_millis(300));
+    }
+    assert_eq!(pair.got.len(), 20);
+    assert_eq!(pair.received().peer_moves, 1);
 }

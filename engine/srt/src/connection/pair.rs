@@ -51,6 +51,8 @@ pub(super) struct Pair {
     pub(super) lost: u64,
     pub(super) events: Vec<Event>,
     pub(super) slots: u64,
+    /// Where the caller's datagrams come from, behind a NAT that may change its mind.
+    pub(super) caller_address: SocketAddr,
     /// What the listener demands.
     pub(super) policy: Policy,
     /// How it rejected the caller.
@@ -128,6 +130,7 @@ impl Pair {
             lost: 0,
             events: Vec::new(),
             slots: 0,
+            caller_address: address(),
             policy,
             rejected: None,
         }
@@ -162,7 +165,10 @@ impl Pair {
             .as_mut()
             .and_then(|l| l.poll_transmit(self.now, &mut out))
         {
-            self.put(false, &out[..len]);
+            let to = self.listener.as_ref().map(Connection::peer);
+            if to == Some(self.caller_address) {
+                self.put(false, &out[..len]);
+            }
         }
         while let Some(event) = self.caller.poll_event() {
             self.events.push(event);
@@ -192,7 +198,10 @@ impl Pair {
         } else if crate::destination_socket_id(datagram) == Some(0) {
             self.handshake(datagram);
         } else if let Some(listener) = &mut self.listener {
-            let _ = listener.handle_datagram(self.now, at, datagram, &mut self.ring);
+            let from = self.caller_address;
+            if listener.peer() == from || listener.try_rebind(self.now, at, from, datagram) {
+                let _ = listener.handle_datagram(self.now, at, datagram, &mut self.ring);
+            }
         }
     }
 
