@@ -149,8 +149,9 @@ pub struct CallerSecurity {
     cipher: Cipher,
     require: bool,
     random: SecretRandom,
-    /// The request, once the key length is known.
+    /// The request, once the key length is known; whether that was chosen on either side.
     asked: Option<(KeyLength, Message)>,
+    is_chosen: bool,
 }
 
 impl fmt::Debug for CallerSecurity {
@@ -187,6 +188,7 @@ impl CallerSecurity {
             require,
             random,
             asked: None,
+            is_chosen: key_length.is_some(),
         }
     }
 
@@ -195,10 +197,9 @@ impl CallerSecurity {
     /// # Errors
     /// CRYPTO in a build without ciphers.
     pub(crate) fn ask(&mut self, advertised: u16) -> Result<(), RejectionCode> {
-        let length = self
-            .key_length
-            .or(KeyLength::from_field(advertised))
-            .unwrap_or_default();
+        let chosen = self.key_length.or(KeyLength::from_field(advertised));
+        self.is_chosen = chosen.is_some();
+        let length = chosen.unwrap_or_default();
         let keys = KeyPair {
             even: Some(self.key.clone()),
             odd: None,
@@ -219,11 +220,11 @@ impl CallerSecurity {
         }
     }
 
-    /// The encryption field of the request, which libsrt leaves 0 unless the length was chosen
-    /// (spec section 5.4), and the KM message.
+    /// The encryption field of the request, which libsrt leaves 0 unless the caller chose the
+    /// length or the listener advertised it (spec section 5.4), and the KM message.
     pub(crate) fn request(&self) -> Option<(u16, &[u8])> {
-        let (_, message) = self.asked.as_ref()?;
-        let field = self.key_length.map_or(0, KeyLength::to_field);
+        let (length, message) = self.asked.as_ref()?;
+        let field = if self.is_chosen { length.to_field() } else { 0 };
         Some((field, message.as_bytes()))
     }
 

@@ -371,7 +371,8 @@ fn the_callers_key_length_is_its_own_or_else_the_advertised_one() {
         assert!(caller.request().is_none());
         caller.ask(advertised).unwrap();
         let (field, message) = caller.request().unwrap();
-        assert_eq!(KeyLength::from_field(field), own);
+        let chosen = own.or(KeyLength::from_field(advertised));
+        assert_eq!(KeyLength::from_field(field), chosen);
         let answer = Security::negotiate(
             Some(message),
             0x0001_0501,

@@ -367,8 +367,8 @@ impl ConnectRequest {
         };
         let response = HandshakeCif {
             version: 5,
-            // As libsrt has it: the key length stands in the KM message.
-            encryption: 0,
+            // As libsrt has it: what was advertised; the key length stands in the KM message.
+            encryption: config.advertised_key_length.map_or(0, KeyLength::to_field),
             extension: if keys.is_empty() {
                 EXT_HSREQ
             } else {
