@@ -3,8 +3,9 @@
 use core::fmt::Debug;
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use mirror_base::Discard;
 use mirror_srt::{CloseReason, Event, Statistics};
 use mirror_tests::capture::facts::distance;
 use mirror_tests::capture::session::{self, Session};
@@ -54,7 +55,14 @@ impl Flow<'_> {
         self.facts[key].as_str().expect("a text")
     }
 
-    fn missing(&self) -> u64 {
+    /// Whether the payload was encrypted on the wire.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        let keys = self.facts["kk"].as_object().expect("a tally");
+        keys.keys().any(|key| key != "0")
+    }
+
+    /// Packets that the capture has not.
+    pub(crate) fn missing(&self) -> u64 {
         let missing = self.facts["missing_seq_offsets_from_first"].as_array();
         missing.map_or(0, Vec::len) as u64
     }
@@ -65,8 +73,20 @@ impl Flow<'_> {
     }
 }
 
+/// How many there are of each value.
+fn tally(values: impl IntoIterator<Item = u8>) -> BTreeMap<u8, usize> {
+    let mut counts = BTreeMap::new();
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
+    counts
+}
+
 fn controls<'a, T>(side: &'a Side, of: impl Fn(&'a Kind) -> Option<T> + 'a) -> Vec<T> {
-    side.sent.iter().filter_map(|s| of(&s.kind)).collect()
+    side.sent
+        .iter()
+        .filter_map(|s| of(&s.packet.kind))
+        .collect()
 }
 
 /// Numbers as places behind the first one: what differs is then readable.
@@ -120,11 +140,15 @@ pub(crate) fn received(report: &mut Report, session: &Session, flow: &Flow<'_>, 
         return report.compare("connection", "one", "none");
     };
     let stats = connection.statistics();
+    if flow.is_encrypted() && is_refused_keys(session) {
+        return undecryptable(report, session, flow, side, &stats);
+    }
     report.compare("distinct", flow.number("distinct"), stats.pkt_recv_unique);
     let repeated = flow.number("data_packets") - flow.number("distinct");
-    let discarded = side.discards.len() as u64 - other_discards(side).len() as u64;
     let doubles = stats.pkt_rcv_duplicate + stats.pkt_rcv_belated;
-    report.compare("duplicates", repeated, doubles + early(side));
+    let early = discards(side, Discard::HandshakePending);
+    report.compare("duplicates", repeated, doubles + early);
+    let discarded = discards(side, Discard::Duplicate) + discards(side, Discard::Belated);
     report.compare("duplicates, discarded", doubles, discarded);
     let early_retransmissions = session
         .data(flow.from_caller)
@@ -144,38 +168,68 @@ pub(crate) fn received(report: &mut Report, session: &Session, flow: &Flow<'_>, 
     let gaps = gaps(session, flow.from_caller);
     report.compare("lost", gaps.len() as u64, stats.pkt_rcv_loss);
     report.compare("undecryptable", 0, stats.pkt_rcv_undecrypt);
-    payload(report, flow, &side.delivered);
     loss_reports(report, session, flow, side, &gaps);
-    let last_ack = |words: &Vec<u32>| distance(session.initial, words[0]);
-    report.compare(
-        "last acknowledged",
-        flow.last_full_ack().as_ref().map(last_ack),
-        controls(side, full_ack).last().copied().map(last_ack),
-    );
+    last_acknowledged(report, session, flow, side);
     report.compare("released late by", 0, side.late_us);
     report.compare("other discards", Vec::new(), other_discards(side));
     invariants(report, &stats);
     report.compare("drained", true, connection.is_drained());
 }
 
+/// Whether the listener accepted the connection but not the caller's keys.
+pub(crate) fn is_refused_keys(session: &Session) -> bool {
+    let response = session.answer().and_then(|h| h.block(block::KMRSP));
+    response.is_some_and(|content| content.len() == 4)
+}
+
+/// Data without keys for it: acknowledged, counted and dropped (spec section 16.7), while the
+/// recorded end still delivered the bytes as they came.
+fn undecryptable(
+    report: &mut Report,
+    session: &Session,
+    flow: &Flow<'_>,
+    side: &Side,
+    stats: &Statistics,
+) {
+    let all = flow.number("data_packets");
+    report.compare("undecryptable", all, stats.pkt_rcv_undecrypt);
+    let discarded = discards(side, Discard::Undecryptable);
+    report.compare("undecryptable, discarded", all, discarded);
+    report.compare("dropped", flow.number("distinct"), stats.pkt_rcv_drop);
+    report.compare("payload bytes", 0, side.delivered.len());
+    last_acknowledged(report, session, flow, side);
+    report.compare("other discards", Vec::new(), other_discards(side));
+    invariants(report, stats);
+}
+
+fn last_acknowledged(report: &mut Report, session: &Session, flow: &Flow<'_>, side: &Side) {
+    let last_ack = |words: &Vec<u32>| distance(session.initial, words[0]);
+    report.compare(
+        "last acknowledged",
+        flow.last_full_ack().as_ref().map(last_ack),
+        controls(side, full_ack).last().copied().map(last_ack),
+    );
+}
+
 /// Data that overtook the handshake is discarded; the recorded caller did the same.
 fn is_early(side: &Side, frame: usize) -> bool {
-    use mirror_base::Discard::HandshakePending;
-    side.discards.contains(&(frame, HandshakePending))
+    side.discards.contains(&(frame, Discard::HandshakePending))
 }
 
-fn early(side: &Side) -> u64 {
-    use mirror_base::Discard::HandshakePending;
-    let early = side.discards.iter().filter(|(_, r)| *r == HandshakePending);
-    early.count() as u64
+fn discards(side: &Side, reason: Discard) -> u64 {
+    side.discards.iter().filter(|(_, r)| *r == reason).count() as u64
 }
 
-fn other_discards(side: &Side) -> Vec<(usize, mirror_base::Discard)> {
-    use mirror_base::Discard::{Belated, Closed, Duplicate, HandshakePending};
-    let expected = [Duplicate, Belated, HandshakePending];
+fn other_discards(side: &Side) -> Vec<(usize, Discard)> {
+    let counted = [
+        Discard::Duplicate,
+        Discard::Belated,
+        Discard::HandshakePending,
+        Discard::Undecryptable,
+    ];
     let ended = side.events.iter().any(|e| matches!(e.1, Event::Closed(_)));
     let is_other =
-        |d: &&(usize, mirror_base::Discard)| !(expected.contains(&d.1) || ended && d.1 == Closed);
+        |d: &&(usize, Discard)| !(counted.contains(&d.1) || ended && d.1 == Discard::Closed);
     side.discards.iter().filter(is_other).copied().collect()
 }
 
@@ -186,7 +240,8 @@ fn full_ack(kind: &Kind) -> Option<&Vec<u32>> {
     }
 }
 
-fn payload(report: &mut Report, flow: &Flow<'_>, payload: &[u8]) {
+/// The payload of one direction, all of it.
+pub(crate) fn payload(report: &mut Report, flow: &Flow<'_>, payload: &[u8]) {
     let len = payload.len() as u64;
     report.compare("payload bytes", flow.number("payload_bytes"), len);
     let hash = sha256(payload);
@@ -264,9 +319,16 @@ pub(crate) fn sent(report: &mut Report, session: &Session, flow: &Flow<'_>, play
         first.map(|d| d.message),
     );
     report.compare("solo", true, originals.iter().all(|d| d.position == 3));
-    if originals.iter().all(|d| d.key == 0) && flow.missing() == 0 {
+    if !flow.is_encrypted() && flow.missing() == 0 {
         let bytes: Vec<u8> = originals.iter().flat_map(|d| d.payload.clone()).collect();
         payload(report, flow, &bytes);
+    }
+    let of_session = session.data(flow.from_caller).map(|(_, d)| d);
+    let recorded = of_session.filter(|d| !d.retransmitted).map(|d| d.key);
+    let recorded: Vec<u8> = recorded.collect();
+    if recorded.len() == originals.len() {
+        let ours = originals.iter().map(|d| d.key);
+        report.compare("packets of each key", tally(recorded), tally(ours));
     }
     retransmissions(report, session, flow, &stats, &again);
     acknowledgements(report, session, flow, side, &stats);
@@ -323,8 +385,8 @@ fn acknowledgements(
     let naks = of_peer().filter(|e| matches!(e.packet.kind, Kind::Nak(_)));
     report.compare("naks", naks.count() as u64, stats.pkt_recv_nak);
     let numbered: Vec<u32> = acks.iter().map(|a| a.0).filter(|n| *n != 0).collect();
-    let ackacks = side.sent.iter().filter(|s| s.kind == Kind::AckAck);
-    let ackacks: Vec<u32> = ackacks.map(|s| s.info).collect();
+    let ackacks = side.sent.iter().filter(|s| s.packet.kind == Kind::AckAck);
+    let ackacks: Vec<u32> = ackacks.map(|s| s.packet.info).collect();
     report.compare("ackacks", numbered, ackacks);
     if let Some(words) = flow.last_full_ack() {
         report.compare(

@@ -10,9 +10,16 @@ use serde_json::Value;
 
 use crate::check::{self, Flow, Report};
 use crate::files::{names, read};
-use crate::replay::{Blocks, Played, as_caller, as_listener};
+use crate::replay::{Blocks, Played, as_caller, as_listener, session_of, turned, with_version};
 use crate::setup::{Role, Setup};
 use crate::table::{CAPTURES, Course, DIFFERENCES, Row};
+
+/// Cipher field of a KM message: AES-GCM.
+const GCM: u8 = 4;
+/// SRT versions: from the first on peers use the current form of AES-GCM, up to the second the
+/// old one (spec section 16.4).
+const CURRENT_GCM: u32 = 0x0001_0504;
+const OLD_GCM: u32 = 0x0001_0503;
 
 #[test]
 fn every_capture_is_listed() {
@@ -58,7 +65,7 @@ fn replay(report: &mut Report, row: &Row, facts: &Value, session: &Session, role
         Role::Caller => row.caller,
     };
     match (role, course) {
-        (_, Course::Later(_)) => {}
+        (_, Course::Elsewhere(_)) => {}
         (Role::Listener, Course::Recorded) => {
             let played = listen(facts, session, Blocks::All);
             listener_recorded(report, row, facts, session, &played);
@@ -104,7 +111,8 @@ fn replay(report: &mut Report, row: &Row, facts: &Value, session: &Session, role
 
 fn listen(facts: &Value, session: &Session, blocks: Blocks) -> Played {
     let setup = Setup::of(facts, Role::Listener);
-    as_listener(session, &setup, blocks, payloads(facts, session, false))
+    let session = spoken_to_us(session, session);
+    as_listener(&session, &setup, blocks, payloads(facts, &session, false))
 }
 
 fn events(played: &Played) -> Vec<Event> {
@@ -185,11 +193,46 @@ fn flows(
             at_receiver: !row.name.ends_with("_sndleg"),
             at_sender: !row.name.ends_with("_rcvleg"),
         };
-        if from_caller == is_caller {
+        let as_payload = if from_caller == is_caller {
             check::sent(report, session, &flow, played);
+            // What our caller encrypted is read by our listener.
+            let is_readable = flow.is_encrypted() && flow.missing() == 0 && is_caller;
+            is_readable.then(|| heard(facts, session, &session_of(session, played)))
         } else {
             check::received(report, session, &flow, played);
+            if flow.is_encrypted() && is_caller {
+                // With the recorded caller's keys, which ours does not know.
+                Some(heard(facts, session, &turned(session)))
+            } else {
+                Some(played.side.delivered.clone())
+            }
+        };
+        if let Some(payload) = as_payload
+            && !(flow.is_encrypted() && check::is_refused_keys(session))
+        {
+            check::payload(report, &flow, &payload);
         }
+    }
+}
+
+/// What our listener makes of the data that the caller of `session` sent.
+fn heard(facts: &Value, recorded: &Session, session: &Session) -> Vec<u8> {
+    let setup = Setup::of(facts, Role::Listener);
+    let spoken = spoken_to_us(recorded, session);
+    let played = as_listener(&spoken, &setup, Blocks::Plain, Vec::new());
+    played.side.delivered
+}
+
+/// Callers choose the form of AES-GCM by the listener's version. What was said to a listener of
+/// another form than ours is played as if the caller were of that form itself, so that ours
+/// follows.
+fn spoken_to_us(recorded: &Session, session: &Session) -> Session {
+    let answer = recorded.answer().and_then(|h| h.hs(block::HSRSP));
+    let is_old = answer.is_some_and(|(version, ..)| version < CURRENT_GCM);
+    if is_old && session.key_material().is_some_and(|km| km[8] == GCM) {
+        with_version(session, OLD_GCM)
+    } else {
+        session.clone()
     }
 }
 

@@ -7,11 +7,12 @@ use core::net::SocketAddr;
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber};
 use mirror_srt::{ConnectRequest, Connection, HandshakeAction, Handshaker, RejectionCode};
+use mirror_tests::capture::pcap::Frame;
 use mirror_tests::capture::session::{self, Session};
 use mirror_tests::capture::wire::{self, Handshake, Kind, block, handshake_type};
 
 use crate::setup::Setup;
-use crate::side::{FIRST_INDEX, Side, moment};
+use crate::side::{FIRST_INDEX, Sent, Side, moment};
 
 /// Our socket ID where the recorded listener had none.
 const OWN_ID: u32 = 0x0102_0304;
@@ -195,9 +196,8 @@ pub(crate) fn as_caller(
         played.side.advance(now);
         if event.from_caller {
             played.side.act(event, session.initial);
-        } else if !is_left_out(&event.packet.kind, blocks)
-            && let Some(datagram) = translate(session, event, &played.side, blocks)
-        {
+        } else if !is_left_out(&event.packet.kind, blocks) {
+            let datagram = translate(session, event, &played.side, blocks);
             played.side.feed(event, &datagram);
         }
     }
@@ -208,35 +208,21 @@ pub(crate) fn as_caller(
 }
 
 /// What the recorded listener would have sent to us instead of the recorded caller: our wrapped
-/// keys where it echoes the caller's. `None` where it answers a request that we did not make.
-fn translate(
-    session: &Session,
-    event: &session::Event,
-    side: &Side,
-    blocks: Blocks,
-) -> Option<Vec<u8>> {
+/// keys where it echoes the caller's.
+fn translate(session: &Session, event: &session::Event, side: &Side, blocks: Blocks) -> Vec<u8> {
     let datagram = match &event.packet.kind {
         Kind::Handshake(h) if blocks == Blocks::Plain => plain(&event.frame.datagram, h),
-        Kind::Extension(block::KMRSP, _) => {
-            let ours = side.sent.iter().rev().find_map(|s| match &s.kind {
-                Kind::Extension(block::KMREQ, content) => Some(content),
-                _ => None,
-            })?;
-            let mut response = event.frame.datagram[..16].to_vec();
-            response.extend(ours);
-            response
-        }
         _ => event.frame.datagram.clone(),
     };
-    let ours = side.sent.iter().rev().find_map(|s| match &s.kind {
+    let ours = side.sent.iter().rev().find_map(|s| match &s.packet.kind {
         Kind::Handshake(h) => h.block(block::KMREQ),
         _ => None,
     });
     match (session.key_material(), ours) {
         (Some(theirs), Some(ours)) if theirs.len() == ours.len() => {
-            Some(replaced(&datagram, theirs, ours))
+            replaced(&datagram, theirs, ours)
         }
-        _ => Some(datagram),
+        _ => datagram,
     }
 }
 
@@ -246,4 +232,51 @@ fn replaced(datagram: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
         out[at..at + from.len()].copy_from_slice(to);
     }
     out
+}
+
+/// The session that our caller made, as a capture at the listener would have shown it.
+pub(crate) fn session_of(session: &Session, played: &Played) -> Session {
+    let event = |(index, sent): (usize, &Sent)| session::Event {
+        frame: Frame {
+            number: index + 1,
+            at_us: sent.at_us,
+            from: session.caller,
+            to: session.listener,
+            datagram: sent.datagram.clone(),
+        },
+        packet: sent.packet.clone(),
+        from_caller: true,
+    };
+    let events = played.side.sent.iter().enumerate().map(event).collect();
+    Session {
+        events,
+        ..session.clone()
+    }
+}
+
+/// The session with another SRT version in the caller's conclusions.
+pub(crate) fn with_version(session: &Session, version: u32) -> Session {
+    let mut session = session.clone();
+    for event in &mut session.events {
+        if let Kind::Handshake(h) = &event.packet.kind
+            && let Some(hs) = h.block(block::HSREQ)
+        {
+            let mut changed = hs.to_vec();
+            changed[..4].copy_from_slice(&version.to_be_bytes());
+            let datagram = replaced(&event.frame.datagram, hs, &changed);
+            event.packet = wire::parse(&datagram).expect("still a handshake");
+            event.frame.datagram = datagram;
+        }
+    }
+    session
+}
+
+/// The session with all data going the other way: what its listener sent, our listener receives.
+/// Both directions use the caller's keys.
+pub(crate) fn turned(session: &Session) -> Session {
+    let mut session = session.clone();
+    for event in &mut session.events {
+        event.from_caller ^= !matches!(event.packet.kind, Kind::Handshake(_));
+    }
+    session
 }

@@ -2,8 +2,9 @@
 //! datagrams at their times, sending what the recorded end sent when it sent it, its timers run
 //! in between.
 //!
-//! Its ACKs are not numbered as the recorded ones were, nor sent at the same moments, so the
-//! recorded ACKACKs are left out and made anew, one recorded round trip behind each ACK.
+//! Its ACKs are not numbered as the recorded ones were, nor sent at the same moments, and its keys
+//! are other ones: so the recorded ACKACKs and KMRSPs are left out and made anew, one recorded
+//! round trip behind each ACK and KMREQ.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 use mirror_base::{Discard, Instant, SlotRing};
 use mirror_srt::{Connection, Event, SendError};
 use mirror_tests::capture::session::{self, Session};
-use mirror_tests::capture::wire::{self, Kind, Packet};
+use mirror_tests::capture::wire::{self, Kind, Packet, block};
 
 /// When the capture's first frame was, on our clock.
 const START_US: u64 = 100_000_000;
@@ -27,13 +28,20 @@ pub(crate) fn moment(at_us: u64) -> Instant {
     Instant::from_micros(START_US + at_us)
 }
 
+/// What our end put on the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at_us: u64,
+    pub(crate) packet: Packet,
+    pub(crate) datagram: Vec<u8>,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) connection: Option<Connection>,
     pub(crate) ring: SlotRing,
-    /// What our end put on the wire.
-    pub(crate) sent: Vec<Packet>,
+    pub(crate) sent: Vec<Sent>,
     pub(crate) delivered: Vec<u8>,
     pub(crate) lost_before: u64,
     pub(crate) late_us: u64,
@@ -43,7 +51,7 @@ pub(crate) struct Side {
     pub(crate) refused_sends: Vec<SendError>,
     payloads: VecDeque<Vec<u8>>,
     submitted: usize,
-    ackacks: VecDeque<(Instant, Vec<u8>)>,
+    answers: VecDeque<(Instant, Vec<u8>)>,
     own_id: u32,
     round_trip: Duration,
     /// The peer's clock at its last datagram, and when that came.
@@ -76,7 +84,7 @@ impl Side {
             refused_sends: Vec::new(),
             payloads: payloads.into(),
             submitted: 0,
-            ackacks: VecDeque::new(),
+            answers: VecDeque::new(),
             own_id,
             round_trip: round_trip(session, is_caller),
             peer_clock: (0, 0),
@@ -85,20 +93,24 @@ impl Side {
         }
     }
 
-    fn answer_ack(&mut self, now: Instant, packet: &Packet) {
+    /// What the peer answers at once to `packet`, which our end sends.
+    fn expect_answer(&mut self, now: Instant, packet: &Packet) {
         let at = now + self.round_trip;
         let (clock, seen_us) = self.peer_clock;
         let at_us = at.as_micros() - START_US;
-        let Kind::Ack(words) = &packet.kind else {
-            return;
+        let (word0, content): (u32, &[u8]) = match &packet.kind {
+            Kind::Ack(words) if words.len() > 1 => (0x8006_0000, &[0; 4]),
+            Kind::Extension(block::KMREQ, content) => (0xFFFF_0004, content),
+            _ => return,
         };
-        if words.len() == 1 || at_us > self.peer_until_us {
+        if at_us > self.peer_until_us {
             return;
         }
         let timestamp = clock.wrapping_add((at_us - seen_us) as u32);
-        let ackack = [0x8006_0000, packet.info, timestamp, self.own_id, 0];
-        let datagram = ackack.iter().flat_map(|w: &u32| w.to_be_bytes()).collect();
-        self.ackacks.push_back((at, datagram));
+        let header = [word0, packet.info, timestamp, self.own_id];
+        let mut datagram: Vec<u8> = header.iter().flat_map(|w| w.to_be_bytes()).collect();
+        datagram.extend(content);
+        self.answers.push_back((at, datagram));
     }
 
     /// Takes out of the connection what is due.
@@ -110,8 +122,12 @@ impl Side {
             .and_then(|c| c.poll_transmit(now, &mut out))
         {
             let packet = wire::parse(&out[..len]).expect("we send well-formed packets");
-            self.answer_ack(now, &packet);
-            self.sent.push(packet);
+            self.expect_answer(now, &packet);
+            self.sent.push(Sent {
+                at_us: now.as_micros() - START_US,
+                packet,
+                datagram: out[..len].to_vec(),
+            });
         }
         let Some(connection) = &mut self.connection else {
             return;
@@ -128,7 +144,7 @@ impl Side {
         }
     }
 
-    /// Runs timers and ACKACKs until `until`.
+    /// Runs timers and the peer's answers until `until`.
     pub(crate) fn advance(&mut self, until: Instant) {
         for _ in 0..1_000_000 {
             let Some(connection) = &mut self.connection else {
@@ -136,11 +152,11 @@ impl Side {
             };
             let due = connection.poll_timeout().filter(|due| *due <= until);
             let due = due.map(|due| due.max(self.now));
-            let ackack = self.ackacks.front().map(|a| a.0).filter(|at| *at <= until);
-            self.now = ackack.into_iter().chain(due).min().unwrap_or(until);
-            match (ackack, due) {
+            let answer = self.answers.front().map(|a| a.0).filter(|at| *at <= until);
+            self.now = answer.into_iter().chain(due).min().unwrap_or(until);
+            match (answer, due) {
                 (Some(at), due) if due.is_none_or(|due| at <= due) => {
-                    let (at, datagram) = self.ackacks.pop_front().expect("it has a front");
+                    let (at, datagram) = self.answers.pop_front().expect("it has a front");
                     let _ = connection.handle_datagram(at, at, &datagram, &mut self.ring);
                     self.drain(at);
                 }
@@ -158,7 +174,10 @@ impl Side {
     pub(crate) fn feed(&mut self, event: &session::Event, datagram: &[u8]) {
         let now = moment(event.frame.at_us);
         self.peer_clock = (event.packet.timestamp, event.frame.at_us);
-        if event.packet.kind == Kind::AckAck {
+        if matches!(
+            event.packet.kind,
+            Kind::AckAck | Kind::Extension(block::KMRSP, _)
+        ) {
             return;
         }
         if let Some(connection) = &mut self.connection

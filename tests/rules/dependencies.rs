@@ -35,10 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("fuzz", &["base", "srt"]),
-    (
-        "tests",
-        &["base", "srt", "rtp", "media", "stream", "netem"],
-    ),
+    ("tests", &["base", "srt", "rtp", "media", "stream", "netem"]),
 ];
 
 /// Rooms that know no socket, clock, thread or OS randomness.
