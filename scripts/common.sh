@@ -7,6 +7,12 @@ cd "$root"
 # What a build needs beside the Rust toolchain: glommio compiles a small liburing with the C
 # compiler (its build script also calls git), mimalloc is C.
 build_packages=(gcc libc6-dev git ca-certificates)
+# What the tests start.
+test_packages=(
+    redis-server ffmpeg srt-tools util-linux
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
+    gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+)
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 

@@ -90,7 +90,21 @@ impl Engine {
     /// # Panics
     /// If it is not ready within 20 seconds.
     pub fn start_with(test: &Alone, settings: &[&str], arguments: &[&str]) -> Self {
-        let mut engine = Self::launch(test, "engine", settings, arguments);
+        Self::start_on(test, "engine", Ports::free(), settings, arguments)
+    }
+
+    /// The same on given ports, under a name of its own.
+    ///
+    /// # Panics
+    /// If it is not ready within 20 seconds.
+    pub fn start_on(
+        test: &Alone,
+        name: &str,
+        ports: Ports,
+        settings: &[&str],
+        arguments: &[&str],
+    ) -> Self {
+        let mut engine = Self::launch_on(test, name, ports, settings, arguments);
         let ready = poll(seconds(20), || {
             let ended = engine.process.ended();
             assert!(
@@ -110,7 +124,16 @@ impl Engine {
 
     /// Starts one on free ports and does not wait.
     pub fn launch(test: &Alone, name: &str, settings: &[&str], arguments: &[&str]) -> Self {
-        let ports = Ports::free();
+        Self::launch_on(test, name, Ports::free(), settings, arguments)
+    }
+
+    fn launch_on(
+        test: &Alone,
+        name: &str,
+        ports: Ports,
+        settings: &[&str],
+        arguments: &[&str],
+    ) -> Self {
         let mut command = Command::new(Self::binary());
         command.arg("run").args(ports.arguments());
         for setting in settings {

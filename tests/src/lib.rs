@@ -5,6 +5,7 @@
 pub mod capture;
 pub mod engine;
 pub mod http;
+pub mod matrix;
 pub mod media;
 pub mod process;
 pub mod redis;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -63,6 +63,16 @@ impl Process {
             child,
             log,
         }
+    }
+
+    /// The same with a pipe to its standard input, whose writing end is returned.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_writable(folder: &Path, name: &str, command: Command) -> (Self, ChildStdin) {
+        let mut process = Self::start_fed(folder, name, command, Stdio::piped());
+        let pipe = process.child.stdin.take().expect("it was asked for");
+        (process, pipe)
     }
 
     /// Starts a command whose standard output is for another one's input.
