@@ -266,6 +266,27 @@ fn new_gaps_do_not_put_off_the_repetition_of_old_ones() {
 }
 
 #[test]
+fn a_repair_lost_before_the_round_trip_time_is_known_is_asked_for_again_in_time() {
+    let mut pair = connected(Config {
+        latency: Duration::from_millis(120),
+        ..Config::default()
+    });
+    let mut to_lose = 2;
+    for _ in 0..20 {
+        pair.caller.send(pair.now, &[7; 1316]).unwrap();
+        pair.tick();
+        pair.tick();
+        pair.wire.retain(|_, (to_listener, datagram)| {
+            let lost = *to_listener && to_lose > 0 && datagram[..4] == 1001u32.to_be_bytes();
+            to_lose -= u32::from(lost);
+            !lost
+        });
+    }
+    pair.run(Duration::from_millis(300));
+    assert_eq!((pair.got.len(), pair.lost, to_lose), (20, 0, 0));
+}
+
+#[test]
 fn a_gap_that_closed_before_its_nak_left_is_not_reported() {
     let mut pair = connected(Config::default());
     for sequence in [1000, 1002, 1001] {

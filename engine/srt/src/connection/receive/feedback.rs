@@ -113,6 +113,15 @@ impl Receiver {
         self.fresh.clear();
     }
 
+    /// The round-trip time is known better: no repetition waits longer than the interval that
+    /// follows from it. Before the first sample that is 150 ms (spec sections 10.4, 11.3), longer
+    /// than the usual latency: a repair lost in the first moments would never come.
+    fn hasten_nak(&mut self, now: Instant, rtt: &Rtt) {
+        if self.nak_due != Instant::FAR_FUTURE {
+            self.nak_due = self.nak_due.min(now + rtt.nak_interval());
+        }
+    }
+
     /// The ranges to report. Gaps that were repaired since they were found are left out.
     pub(crate) fn nak_ranges(
         &self,
@@ -145,6 +154,7 @@ impl Receiver {
                 self.confirmed = self.confirmed.max(position);
                 self.reopened_at = self.reopened_at.filter(|&at| at > sent);
                 let sample = i64::from(rtt.sample(arrival.micros_since(sent)));
+                self.hasten_nak(arrival, rtt);
                 let excess = (sample - i64::from(rtt.first_us.unwrap_or(0))) / 2;
                 if self.time.sample_drift(arrival, header.timestamp, excess) {
                     self.refresh_head(ring);
