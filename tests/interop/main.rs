@@ -6,6 +6,7 @@ mod drain;
 mod encoders;
 mod hostile;
 mod lifecycle;
+mod matrix;
 mod observe;
 mod placement;
 mod refusals;
