@@ -22,6 +22,8 @@ pub const CHUNK_BYTES: usize = SLOT_BYTES * CHUNK_SLOTS;
 
 const CHUNK_SHIFT: u32 = CHUNK_SLOTS.trailing_zeros();
 const MIN_TABLE: usize = 4;
+/// A ring that has fewer slots to fill is low.
+const LOW_SLOTS: usize = 32;
 const NO_CHUNK: u64 = u64::MAX;
 const EMPTY_CHUNK: [SlotMeta; CHUNK_SLOTS] = [SlotMeta::new(Instant::ZERO, 0, 0); CHUNK_SLOTS];
 
@@ -163,6 +165,8 @@ pub struct SlotRing {
     first: u64,
     floor: u64,
     end: u64,
+    /// With its end beyond this it has less than [`LOW_SLOTS`] to fill.
+    low_at: u64,
     promised: usize,
 }
 
@@ -200,6 +204,7 @@ impl SlotRing {
             first: 0,
             floor: 0,
             end: 0,
+            low_at: 0,
             promised: 0,
         }
     }
@@ -223,6 +228,7 @@ impl SlotRing {
             "a chunk has {CHUNK_BYTES} bytes"
         );
         self.owned += 1;
+        self.set_low();
         self.spare.push(chunk);
         // Twice the memory's span, so that a window with holes still has places.
         if self.owned * 2 > self.chunks.len() {
@@ -237,6 +243,7 @@ impl SlotRing {
         }
         let chunk = self.spare.pop()?;
         self.owned -= 1;
+        self.set_low();
         Some(chunk)
     }
 
@@ -260,6 +267,18 @@ impl SlotRing {
         let limit = self.floor + self.capacity_slots() as u64;
         usize::try_from(limit.saturating_sub(self.end.max(self.floor) + CHUNK_SLOTS as u64))
             .unwrap_or(usize::MAX)
+    }
+
+    const fn set_low(&mut self) {
+        let limit = self.floor + self.capacity_slots() as u64;
+        // One chunk may be split by the floor.
+        self.low_at = limit.saturating_sub((LOW_SLOTS + CHUNK_SLOTS) as u64);
+    }
+
+    /// Whether it is about to run full: fewer than 32 slots are available.
+    #[inline]
+    pub const fn is_low(&self) -> bool {
+        self.end > self.low_at || self.low_at == 0
     }
 
     /// The owner can add memory for `slots` more, and will before the ring is full.
@@ -300,6 +319,7 @@ impl SlotRing {
     /// Releases everything below `index`: it stays readable until its memory is needed.
     pub fn release_before(&mut self, index: u64) {
         self.floor = self.floor.max(index);
+        self.set_low();
     }
 
     /// Continues at `index`, which must not be below [`SlotRing::end`]; what lies before stays

@@ -125,7 +125,7 @@ impl<C: Clock> Core<C> {
             proto: Proto::Srt(Box::new(connection)),
             stream: Key::NONE,
             socket_id,
-            peer,
+            peer: peer.into(),
             socket,
             // The kernel chooses by its routes, until the answer shows which.
             local: None,
@@ -226,7 +226,7 @@ impl<C: Clock> Core<C> {
             return;
         };
         session.last_heard = now;
-        session.local = datagram.local;
+        session.local = datagram.local.ip();
         let ring = &mut self.calls.ring;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             connection.begin_at(begin);
@@ -336,7 +336,7 @@ impl<C: Clock> Core<C> {
             stream_id: call.stream_id.clone(),
             protocol: Protocol::Srt,
             mode: Mode::Caller,
-            peer: session.peer,
+            peer: session.peer.addr(),
             srt_stream_id: printable(call.srt_stream_id.as_bytes()),
             user: None,
             tags: call.tags.clone(),
@@ -385,7 +385,7 @@ impl<C: Clock> Core<C> {
             return self.end_session(key);
         };
         let stream_id = call.stream_id.clone();
-        let (socket, peer, local) = (session.socket, session.peer, session.local);
+        let (socket, peer, local) = (session.socket, session.peer.addr(), session.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if connection.poll_timeout().is_some_and(|at| at <= now) {
                 connection.handle_timeout(now, &mut calls.ring);

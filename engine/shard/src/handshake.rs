@@ -165,7 +165,7 @@ impl<C: Clock> Core<C> {
         }
         let action = handshaker.handle_datagram(
             datagram.arrival,
-            datagram.peer,
+            datagram.peer.addr(),
             datagram.payload,
             &mut self.scratch,
         );
@@ -179,8 +179,8 @@ impl<C: Clock> Core<C> {
                 let len = len.min(self.scratch.len());
                 self.outbox.push(
                     datagram.socket,
-                    datagram.peer,
-                    datagram.local,
+                    datagram.peer.addr(),
+                    datagram.local.ip(),
                     &self.scratch[..len],
                 );
                 let handshaker = self.handshaker.as_mut();
@@ -196,7 +196,7 @@ impl<C: Clock> Core<C> {
             }
             Ok(HandshakeAction::Conclude(request)) => {
                 if self.conclusions.take(now) {
-                    self.conclude(request, datagram.socket, datagram.local);
+                    self.conclude(request, datagram.socket, datagram.local.ip());
                 } else {
                     self.discard(Discard::HandshakeLimit);
                 }
@@ -475,7 +475,7 @@ impl<C: Clock> Core<C> {
             proto: Proto::Srt(Box::new(connection)),
             stream,
             socket_id,
-            peer: request.peer,
+            peer: request.peer.into(),
             socket: conclusion.socket,
             local: conclusion.local,
             last_heard: now,

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mirror_base::Discard;
 use mirror_rtp::Header;
-use mirror_uring::Datagram;
+use mirror_uring::{Datagram, Peer};
 
 use crate::arena::Key;
 use crate::driver::{Clock, Driver};
@@ -13,8 +13,6 @@ use crate::shard::{Core, Role};
 use crate::streams::StreamEntry;
 use mirror_uring::ChunkPool;
 
-/// Below so many free slots a ring gets memory before the next packet, not after the turn.
-const LOW_SLOTS: usize = 32;
 
 impl<C: Clock> Core<C> {
     /// Runs `work` that sets a session up or orders it about: a broken invariant there ends
@@ -265,7 +263,7 @@ impl<C: Clock> Core<C> {
                 latency,
                 scratch,
                 &mut |bytes| {
-                    driver.send(socket, peer, local, bytes);
+                    driver.send(socket, peer.addr(), local, bytes);
                 },
             )
         }));
@@ -296,10 +294,10 @@ impl<C: Clock> Core<C> {
     }
 }
 
-/// Gives a ring that is about to run full memory at once.
-#[inline]
+/// Gives a ring that is about to run full memory before the next packet, not after the turn.
+#[inline(always)]
 fn ensure_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
-    if entry.stream.ring().available_slots() < LOW_SLOTS {
+    if entry.stream.ring().is_low() {
         make_room(entry, pool);
     }
 }
@@ -313,7 +311,7 @@ fn make_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
 impl Session {
     /// Whether packets of this SSRC from another address are the same source: its host sends
     /// from a new port after it had fallen silent (an encoder that was restarted).
-    fn may_move_to(&self, peer: core::net::SocketAddr, now: mirror_base::Instant) -> bool {
+    fn may_move_to(&self, peer: Peer, now: mirror_base::Instant) -> bool {
         self.peer.ip() == peer.ip() && self.silence(now) >= crate::handshake::SUPERSEDE_AFTER
     }
 }

@@ -33,9 +33,10 @@ impl<C: Clock> Core<C> {
         if self.ids.is_steered_elsewhere(header.ssrc) && self.config.sockets.steering {
             return self.foreign();
         }
-        let first =
-            self.candidates
-                .offer(datagram.arrival, datagram.peer, header, datagram.payload);
+        let peer = datagram.peer.addr();
+        let first = self
+            .candidates
+            .offer(datagram.arrival, peer, header, datagram.payload);
         let Some(first) = first else {
             return self.discard(Discard::RtpProbation);
         };
@@ -45,11 +46,11 @@ impl<C: Clock> Core<C> {
         let key = match self.open_source(header, datagram) {
             Ok(key) => key,
             Err(reason) => {
-                self.refuse_source(header.ssrc, datagram.peer);
+                self.refuse_source(header.ssrc, peer);
                 return self.discard(reason);
             }
         };
-        self.candidates.forget(header.ssrc, datagram.peer);
+        self.candidates.forget(header.ssrc, peer);
         if let Ok(first_header) = Header::parse(&first.datagram) {
             let earlier = Datagram {
                 socket: datagram.socket,
@@ -80,7 +81,7 @@ impl<C: Clock> Core<C> {
             stream_id: stream_id.clone(),
             protocol: Protocol::Rtp,
             mode: Mode::Listener,
-            peer: datagram.peer,
+            peer: datagram.peer.addr(),
             srt_stream_id: String::new(),
             user: None,
             tags: Vec::new(),
@@ -139,7 +140,7 @@ impl<C: Clock> Core<C> {
             socket_id: 0,
             peer: datagram.peer,
             socket: datagram.socket,
-            local: datagram.local,
+            local: datagram.local.ip(),
             last_heard: self.now,
             touched: false,
             call: None,
@@ -196,7 +197,7 @@ impl<C: Clock> Core<C> {
         self.discard(reason);
         self.end_session(key);
         if let Some(ssrc) = ssrc {
-            self.refuse_source(ssrc, peer);
+            self.refuse_source(ssrc, peer.addr());
         }
     }
 

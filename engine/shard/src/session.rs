@@ -8,6 +8,7 @@ use mirror_base::{Instant, PacketSequenceNumber};
 use mirror_stream::latency::ShardLatency;
 use mirror_stream::report::EndReason;
 use mirror_stream::{SessionStatistics, Stream};
+use mirror_uring::Peer;
 
 use crate::arena::Key;
 use crate::call::Call;
@@ -82,7 +83,7 @@ pub(crate) struct Session {
     /// SRT socket ID; 0 for RTP.
     pub(crate) socket_id: u32,
     /// The peer.
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// The socket it lives on.
     pub(crate) socket: usize,
     /// Our address that the peer uses.

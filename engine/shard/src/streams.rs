@@ -296,7 +296,7 @@ impl<C: Clock> Core<C> {
         };
         let exit = Exit {
             socket: session.socket,
-            peer: session.peer,
+            peer: session.peer.addr(),
             local: session.local,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -1,10 +1,10 @@
 //! What goes into a reactor and comes out of it: options, datagrams, figures.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mirror_base::Instant;
 
+use crate::address::{Local, Peer};
 use crate::message::HEADER_BYTES;
 use crate::probe::SetupError;
 
@@ -22,11 +22,10 @@ const _: () = assert!(HEADER_BYTES < MIN_BUFFER_BYTES);
 pub struct Datagram<'a> {
     /// Index of the socket in the reactor.
     pub socket: usize,
-    /// Sender; `::ffff:` unmapped.
-    pub peer: SocketAddr,
-    /// Our address that it was sent to (pktinfo), where known; unmapped. A multicast group, if
-    /// it was sent to one.
-    pub local: Option<IpAddr>,
+    /// Sender.
+    pub peer: Peer,
+    /// Our address that it was sent to (pktinfo). A multicast group, if it was sent to one.
+    pub local: Local,
     /// Kernel receive timestamp on the monotonic clock; time of reaping where there is none.
     pub arrival: Instant,
     /// The UDP payload (one segment of a GRO super-packet).

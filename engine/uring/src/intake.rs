@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::address::Local;
 use crate::clock::Clock;
 use crate::config::{Datagram, SocketCounters};
 use crate::message::{self, Message};
@@ -14,7 +15,7 @@ struct SocketState {
     counters: SocketCounters,
     last_drops: u32,
     /// Where packet info is not needed to know it.
-    own_address: Option<IpAddr>,
+    own_address: Local,
 }
 
 /// Takes buffers apart and keeps the sockets' counts.
@@ -28,8 +29,8 @@ impl Intake {
     /// For one socket per entry, each with its own address where packet info is not needed to
     /// know it.
     pub fn new(own_addresses: impl IntoIterator<Item = Option<IpAddr>>) -> Self {
-        let state = |own_address| SocketState {
-            own_address,
+        let state = |own_address: Option<IpAddr>| SocketState {
+            own_address: own_address.into(),
             ..SocketState::default()
         };
         Intake {
@@ -41,7 +42,7 @@ impl Intake {
     /// One more socket.
     pub(crate) fn add_socket(&mut self, own_address: Option<IpAddr>) {
         self.states.push(SocketState {
-            own_address,
+            own_address: own_address.into(),
             ..SocketState::default()
         });
     }
@@ -64,10 +65,23 @@ impl Intake {
         let Some(state) = self.states.get_mut(socket) else {
             return 0;
         };
-        let Some(message) = message::parse(buffer) else {
+        let Some((header, payload)) = buffer.split_first_chunk() else {
             return 0;
         };
-        deliver(socket, state, &message, &self.clock, handle)
+        let Some(usual) = message::parse_usual(header) else {
+            return take_other(socket, state, buffer, &self.clock, handle);
+        };
+        state.counters.datagrams += 1;
+        state.counters.bytes += payload.len() as u64;
+        handle(Datagram {
+            socket,
+            peer: usual.peer,
+            local: usual.local,
+            arrival: self.clock.arrival(usual.timestamp_ns),
+            payload,
+            truncated: false,
+        });
+        1
     }
 
     /// Figures of socket `index`; zeros for an index that is none.
@@ -79,8 +93,19 @@ impl Intake {
     }
 }
 
+/// A datagram that brings more or less than the usual.
+#[inline(never)]
+fn take_other(
+    socket: usize,
+    state: &mut SocketState,
+    buffer: &[u8],
+    clock: &Clock,
+    handle: &mut impl FnMut(Datagram<'_>),
+) -> usize {
+    message::parse(buffer).map_or(0, |message| deliver(socket, state, &message, clock, handle))
+}
+
 /// Counts a message and hands it over, segment by segment.
-#[inline]
 fn deliver(
     socket: usize,
     state: &mut SocketState,
@@ -122,6 +147,7 @@ fn deliver(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Peer;
 
     #[test]
     fn segments_are_handed_out_one_by_one_and_drop_counts_may_wrap() {
@@ -131,8 +157,8 @@ mod tests {
         };
         let payload: Vec<u8> = (0..10).collect();
         let message = Message {
-            peer: "10.0.0.1:1".parse().unwrap(),
-            local: None,
+            peer: Peer::v4([10, 0, 0, 1], 1),
+            local: Local::UNKNOWN,
             timestamp_ns: 0,
             drops: Some(3),
             segment: 4,

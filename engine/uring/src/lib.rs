@@ -12,6 +12,7 @@
 
 // DOOR: signatures other rooms are written against.
 
+mod address;
 mod buffers;
 mod clock;
 mod config;
@@ -29,6 +30,7 @@ mod sys;
 mod wait;
 mod waker;
 
+pub use address::{Local, Peer};
 pub use config::{
     Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
 };

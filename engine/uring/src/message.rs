@@ -3,8 +3,7 @@
 //! each datagram (hundreds of thousands a second), on memory that a peer partly controls: every
 //! read is bounded, nothing allocates. Called by the reactor.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-
+use crate::address::{Local, Peer};
 use crate::sys::UDP_GRO;
 
 /// Room for the sender's address: a `sockaddr_in6`.
@@ -48,13 +47,22 @@ const _: () = assert!(
     "timestamps of 64-bit Linux"
 );
 
+/// What nearly every datagram brings, found without a search.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usual {
+    pub(crate) peer: Peer,
+    pub(crate) local: Local,
+    /// `CLOCK_REALTIME`, nanoseconds.
+    pub(crate) timestamp_ns: u64,
+}
+
 /// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
-    /// Sender, unmapped.
-    pub(crate) peer: SocketAddr,
-    /// Our address, unmapped. A multicast group, if it was sent to one.
-    pub(crate) local: Option<IpAddr>,
+    /// Sender.
+    pub(crate) peer: Peer,
+    /// Our address. A multicast group, if it was sent to one.
+    pub(crate) local: Local,
     /// `CLOCK_REALTIME`, nanoseconds; 0: none.
     pub(crate) timestamp_ns: u64,
     /// The socket's drop count, which the kernel attaches once it is not zero.
@@ -67,41 +75,60 @@ pub(crate) struct Message<'a> {
     pub(crate) truncated: bool,
 }
 
+/// Addresses and timestamp of a whole datagram with the usual control messages, which lie where
+/// they always lie. `None`: anything else, for [`parse`].
+#[inline]
+pub(crate) fn parse_usual(header: &[u8; HEADER_BYTES]) -> Option<Usual> {
+    if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
+        || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
+    {
+        return None;
+    }
+    let info = bytes::<CMSG_BYTES>(header, INFO_AT);
+    let local = match native_u32(header, 4) {
+        USUAL_V6 if info == INFO_V6_HEAD => info_v6(header, INFO_AT + CMSG_BYTES),
+        USUAL_V4 if info == INFO_V4_HEAD => info_v4(header, INFO_AT + CMSG_BYTES),
+        _ => return None,
+    };
+    Some(Usual {
+        peer: parse_name(header)?,
+        local,
+        timestamp_ns: timestamp(header, CONTROL_START + CMSG_BYTES),
+    })
+}
+
 /// Takes a buffer apart. `None`: shorter than its own header, or from no internet address; the
 /// kernel gives neither.
-#[inline]
 pub(crate) fn parse(buffer: &[u8]) -> Option<Message<'_>> {
     let header = buffer.first_chunk::<HEADER_BYTES>()?;
     let peer = parse_name(header)?;
     let flags = native_u32(header, 12);
     let mut message = Message {
         peer,
-        local: None,
+        local: Local::UNKNOWN,
         timestamp_ns: 0,
         drops: None,
         segment: 0,
         payload: &buffer[HEADER_BYTES..],
         truncated: flags & libc::MSG_TRUNC as u32 != 0,
     };
-    parse_usual_control(header, &mut message);
+    parse_control(header, &mut message);
     Some(message)
 }
 
-/// The usual control messages, which lie where they always lie; anything else is searched.
 #[inline]
-fn parse_usual_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
-    let used = native_u32(header, 4);
-    let info = bytes::<CMSG_BYTES>(header, INFO_AT);
-    let local = match used {
-        USUAL_V6 if info == INFO_V6_HEAD => info_v6(header, INFO_AT + CMSG_BYTES),
-        USUAL_V4 if info == INFO_V4_HEAD => info_v4(header, INFO_AT + CMSG_BYTES),
-        _ => return parse_control(header, message),
-    };
-    if bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD {
-        return parse_control(header, message);
+fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<Peer> {
+    let family = i32::from(u16::from_ne_bytes(bytes(header, OUT_BYTES)));
+    let port = u16::from_be_bytes(bytes(header, OUT_BYTES + 2));
+    match family {
+        libc::AF_INET6 => {
+            // The kernel gives a scope to link-local addresses only.
+            let scope = native_u32(header, OUT_BYTES + 24);
+            Some(Peer::v6(bytes(header, OUT_BYTES + 8), port, scope))
+        }
+        libc::AF_INET => Some(Peer::v4(bytes(header, OUT_BYTES + 4), port)),
+        _ => None,
     }
-    message.timestamp_ns = timestamp(header, CONTROL_START + CMSG_BYTES);
-    message.local = Some(local);
 }
 
 /// `struct timespec`.
@@ -114,46 +141,22 @@ fn timestamp(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
 
 /// `struct in_pktinfo`: interface, the address to answer from, the address in the header.
 #[inline]
-fn info_v4(header: &[u8; HEADER_BYTES], at: usize) -> IpAddr {
-    let addressed = Ipv4Addr::from(bytes::<4>(header, at + 8));
-    let answer = Ipv4Addr::from(bytes::<4>(header, at + 4));
-    IpAddr::V4(if addressed.is_multicast() {
+fn info_v4(header: &[u8; HEADER_BYTES], at: usize) -> Local {
+    let addressed = bytes::<4>(header, at + 8);
+    let multicast = addressed[0] & 0xF0 == 0xE0;
+    Local::v4(if multicast {
         addressed
     } else {
-        answer
+        bytes(header, at + 4)
     })
 }
 
 /// `struct in6_pktinfo`: the address, the interface.
 #[inline]
-fn info_v6(header: &[u8; HEADER_BYTES], at: usize) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::from(bytes::<16>(header, at))).to_canonical()
+fn info_v6(header: &[u8; HEADER_BYTES], at: usize) -> Local {
+    Local::v6(bytes(header, at))
 }
 
-#[inline]
-fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<SocketAddr> {
-    let family = i32::from(u16::from_ne_bytes(bytes(header, OUT_BYTES)));
-    let port = u16::from_be_bytes(bytes(header, OUT_BYTES + 2));
-    match family {
-        libc::AF_INET => {
-            let address = Ipv4Addr::from(bytes::<4>(header, OUT_BYTES + 4));
-            Some(SocketAddr::V4(SocketAddrV4::new(address, port)))
-        }
-        libc::AF_INET6 => {
-            let address = Ipv6Addr::from(bytes::<16>(header, OUT_BYTES + 8));
-            Some(match address.to_ipv4_mapped() {
-                Some(address) => SocketAddr::V4(SocketAddrV4::new(address, port)),
-                None => {
-                    let scope = native_u32(header, OUT_BYTES + 24);
-                    SocketAddr::V6(SocketAddrV6::new(address, port, 0, scope))
-                }
-            })
-        }
-        _ => None,
-    }
-}
-
-#[inline(never)]
 fn parse_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
     let used = (native_u32(header, 4) as usize).min(CONTROL_BYTES);
     let end = CONTROL_START + used;
@@ -175,10 +178,10 @@ fn parse_control(header: &[u8; HEADER_BYTES], message: &mut Message<'_>) {
                 message.drops = Some(native_u32(header, data));
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if room >= 12 => {
-                message.local = Some(info_v4(header, data));
+                message.local = info_v4(header, data);
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if room >= 20 => {
-                message.local = Some(info_v6(header, data));
+                message.local = info_v6(header, data);
             }
             (libc::SOL_UDP, UDP_GRO) if room >= 4 => {
                 message.segment = native_u32(header, data) as usize;
@@ -206,6 +209,8 @@ fn native_u32(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use core::net::Ipv6Addr;
+
     use super::*;
 
     fn name_v4(address: [u8; 4], port: u16) -> Vec<u8> {
@@ -270,8 +275,8 @@ pub(crate) mod tests {
         .concat();
         let buffer = buffer(&name_v4([10, 0, 0, 1], 4242), &controls, 0, b"payload");
         let message = parse(&buffer).unwrap();
-        assert_eq!(message.peer, "10.0.0.1:4242".parse().unwrap());
-        assert_eq!(message.local, Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(message.peer.addr(), "10.0.0.1:4242".parse().unwrap());
+        assert_eq!(message.local.ip(), Some("127.0.0.2".parse().unwrap()));
         assert_eq!(message.timestamp_ns, 3_000_000_005);
         assert_eq!((message.drops, message.segment), (Some(9), 1332));
         assert_eq!(
@@ -288,12 +293,12 @@ pub(crate) mod tests {
         let controls = control(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
         let bytes = buffer(&name_v6(mapped, 9000, 0), &controls, 0, b"");
         let message = parse(&bytes).unwrap();
-        assert_eq!(message.peer, "192.0.2.7:9000".parse().unwrap());
-        assert_eq!(message.local, Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(message.peer.addr(), "192.0.2.7:9000".parse().unwrap());
+        assert_eq!(message.local.ip(), Some("192.0.2.7".parse().unwrap()));
 
         let bytes = buffer(&name_v6("fe80::1".parse().unwrap(), 9, 3), &[], 0, b"");
         assert_eq!(
-            parse(&bytes).unwrap().peer,
+            parse(&bytes).unwrap().peer.addr(),
             "[fe80::1%3]:9".parse().unwrap()
         );
     }
@@ -304,7 +309,39 @@ pub(crate) mod tests {
             let info = [&[1, 0, 0, 0, 10, 0, 0, 9][..], &addressed].concat();
             let controls = control(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
             let bytes = buffer(&name_v4([10, 0, 0, 1], 1), &controls, 0, b"");
-            assert_eq!(parse(&bytes).unwrap().local, Some(local.parse().unwrap()));
+            assert_eq!(parse(&bytes).unwrap().local.ip(), Some(local.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_is_found_without_a_search_is_what_a_search_finds() {
+        let time = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &timestamp(3, 5));
+        let info_v4 = |addressed: [u8; 4]| {
+            let info = [&[1, 0, 0, 0, 10, 0, 0, 9][..], &addressed].concat();
+            control(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
+        };
+        let mut info = [0xFE; 16].to_vec();
+        info.extend(2u32.to_ne_bytes());
+        let info_v6 = control(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        let names = [
+            name_v4([10, 0, 0, 1], 4242),
+            name_v6(Ipv6Addr::LOCALHOST, 9, 3),
+            name_v6("::ffff:192.0.2.7".parse().unwrap(), 9, 0),
+        ];
+        let infos = [info_v4([10, 0, 0, 9]), info_v4([239, 1, 1, 1]), info_v6];
+        for name in &names {
+            for info in &infos {
+                let bytes = buffer(name, &[&time[..], info].concat(), 0, b"x");
+                let usual = parse_usual(bytes.first_chunk().unwrap()).unwrap();
+                let found = parse(&bytes).unwrap();
+                assert_eq!((usual.peer, usual.local), (found.peer, found.local));
+                assert_eq!(usual.timestamp_ns, found.timestamp_ns);
+                assert_eq!((found.drops, found.segment), (None, 0));
+                let other_order = buffer(name, &[info, &time[..]].concat(), 0, b"x");
+                assert!(parse_usual(other_order.first_chunk().unwrap()).is_none());
+                let cut = buffer(name, &[&time[..], info].concat(), libc::MSG_TRUNC as u32, b"");
+                assert!(parse_usual(cut.first_chunk().unwrap()).is_none());
+            }
         }
     }
 
@@ -345,7 +382,7 @@ pub(crate) mod tests {
             let bytes = buffer(&name_v4([1, 2, 3, 4], 5), &controls, 0, b"x");
             let message = parse(&bytes).unwrap();
             assert_eq!(
-                (message.local, message.drops, message.segment),
+                (message.local.ip(), message.drops, message.segment),
                 (None, None, 0)
             );
         }

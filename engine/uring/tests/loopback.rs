@@ -50,8 +50,8 @@ fn collect_until(reactor: &mut Reactor, mut done: impl FnMut(&[Kept]) -> bool) -
         reactor.reap(&mut |d| {
             kept.push(Kept {
                 socket: d.socket,
-                peer: d.peer,
-                local: d.local,
+                peer: d.peer.addr(),
+                local: d.local.ip(),
                 arrival: d.arrival,
                 payload: d.payload.to_vec(),
                 truncated: d.truncated,

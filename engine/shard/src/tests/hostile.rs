@@ -102,7 +102,7 @@ fn a_peer_that_goes_mad_ends_at_worst_itself() {
             .core
             .sessions
             .iter()
-            .map(|(_, s)| s.peer)
+            .map(|(_, s)| s.peer.addr())
             .collect();
         world.callers[good].to_send = 200;
         world.callers[mad].to_send = 200;

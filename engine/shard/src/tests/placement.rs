@@ -147,8 +147,8 @@ fn an_id_of_another_shard_is_counted_and_harms_nobody() {
     // As a GRO super-packet would bring it: steered by another datagram's header.
     world.shards[0].core.handle(&mirror_uring::Datagram {
         socket: 0,
-        peer: addr("192.0.2.1:1"),
-        local: None,
+        peer: addr("192.0.2.1:1").into(),
+        local: None.into(),
         arrival,
         payload: &datagram,
         truncated: false,

@@ -102,8 +102,8 @@ impl Driver for VirtualDriver {
             self.facts[socket].bytes += packet.bytes.len() as u64;
             handle(Datagram {
                 socket,
-                peer: packet.from,
-                local: Some(packet.to.ip()),
+                peer: packet.from.into(),
+                local: Some(packet.to.ip()).into(),
                 arrival: packet.at,
                 payload: &packet.bytes,
                 truncated: false,

@@ -302,7 +302,8 @@ impl Connection {
         self.phase = Phase::Established;
     }
 
-    /// `poll_timeout` has come.
+    /// `poll_timeout` has come. Before that it does nothing.
+    #[inline]
     pub fn handle_timeout(&mut self, now: Instant, ring: &mut SlotRing) {
         match &self.phase {
             Phase::Closed => {}
@@ -322,6 +323,7 @@ impl Connection {
     }
 
     /// Keepalive and idle timeout (spec section 14).
+    #[inline(never)]
     fn keep_house(&mut self, now: Instant) {
         let idle_at = self.last_heard + self.config.peer_idle_timeout;
         if now >= idle_at {

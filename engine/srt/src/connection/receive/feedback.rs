@@ -16,6 +16,7 @@ impl Receiver {
     }
 
     /// Timers: decides whether an ACK and a NAK are due.
+    #[inline]
     pub(crate) fn handle_timeout(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
         if now >= self.ack_due {
             self.ack_tick(now, rtt, ring);
@@ -26,6 +27,7 @@ impl Receiver {
     }
 
     /// Spec section 10.2.
+    #[inline(never)]
     pub(super) fn ack_tick(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
         let progress = self.received > self.received_at_tick;
         self.received_at_tick = self.received;

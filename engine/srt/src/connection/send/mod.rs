@@ -420,10 +420,14 @@ impl Sender {
     }
 
     /// Timers: too-late drop, and blind retransmission towards peers without periodic NAKs.
+    #[inline]
     pub(crate) fn handle_timeout(&mut self, now: Instant, rtt: &Rtt, stats: &mut Statistics) {
-        if self.first == self.next {
-            return;
+        if self.first != self.next {
+            self.handle_held(now, rtt, stats);
         }
+    }
+
+    fn handle_held(&mut self, now: Instant, rtt: &Rtt, stats: &mut Statistics) {
         self.drop_too_late(now, stats);
         if now >= self.blind_repeat_due(rtt) && self.first < self.sent {
             stats.pkt_snd_loss += self.loss.insert(self.first, self.sent - 1);
@@ -442,10 +446,17 @@ impl Sender {
     }
 
     /// When `handle_timeout` or a paced transmission is due.
+    #[inline]
     pub(crate) fn deadline(&self, rtt: &Rtt) -> Instant {
         if self.first == self.next && self.drop_requests.is_empty() {
-            return Instant::FAR_FUTURE;
+            Instant::FAR_FUTURE
+        } else {
+            self.deadline_of_held(rtt)
         }
+    }
+
+    #[inline(never)]
+    fn deadline_of_held(&self, rtt: &Rtt) -> Instant {
         let oldest = self.held.get(self.first as usize & (self.capacity - 1));
         let drop = match (self.drop_after, oldest) {
             (Some(after), Some(held)) if self.first < self.next => held.submitted + after,
