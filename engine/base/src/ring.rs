@@ -335,7 +335,7 @@ impl SlotRing {
     /// # Errors
     /// [`Discard::TooLong`], [`Discard::Duplicate`], [`Discard::Belated`] (released already),
     /// [`Discard::BeyondWindow`] or [`Discard::NoBuffer`].
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, index: u64, bytes: &[u8], mut meta: SlotMeta) -> Result<(), Discard> {
         let len = bytes.len();
         if len > SLOT_BYTES

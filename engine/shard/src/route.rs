@@ -13,7 +13,6 @@ use crate::shard::{Core, Role};
 use crate::streams::StreamEntry;
 use mirror_uring::ChunkPool;
 
-
 impl<C: Clock> Core<C> {
     /// Runs `work` that sets a session up or orders it about: a broken invariant there ends
     /// this one errand, not the shard. A stream that is left without a session goes with the
@@ -145,7 +144,7 @@ impl<C: Clock> Core<C> {
         self.discard(Discard::ForeignShard);
     }
 
-    #[inline]
+    #[inline(never)]
     fn handle_rtp(&mut self, datagram: &Datagram<'_>) {
         if mirror_rtp::is_rtcp(datagram.payload) {
             return self.handle_rtcp(datagram);

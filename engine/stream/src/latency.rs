@@ -37,14 +37,14 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
     #[inline]
     pub fn record(&mut self, micros: u64) {
         let value = cut(micros);
-        self.count_value(value, significant_bits(value));
+        self.count_value(value, top_bit(value));
     }
 
-    /// Counts `value`, which has so many significant bits.
+    /// Counts `value`, whose highest bit is `top`.
     #[inline]
-    fn count_value(&mut self, value: u32, bits: u32) {
+    fn count_value(&mut self, value: u32, top: u32) {
         // The octave above the linear range; 0 inside it.
-        let octave = bits.saturating_sub(SUB_BITS);
+        let octave = top.saturating_sub(SUB_BITS - 1);
         let index = octave as usize * Self::HALF + (value >> octave) as usize;
         if let Some(count) = self.counts.get_mut(index) {
             *count = count.saturating_add(1);
@@ -99,8 +99,8 @@ const fn cut(micros: u64) -> u32 {
 }
 
 #[inline]
-const fn significant_bits(value: u32) -> u32 {
-    u32::BITS - (value | 1).leading_zeros()
+const fn top_bit(value: u32) -> u32 {
+    (value | 1).ilog2()
 }
 
 /// Records `micros` in both recorders, for the price of little more than one.
@@ -111,9 +111,9 @@ pub(crate) fn record<const A: u32, const B: u32>(
     micros: u64,
 ) {
     let value = cut(micros);
-    let bits = significant_bits(value);
-    a.count_value(value, bits);
-    b.count_value(value, bits);
+    let top = top_bit(value);
+    a.count_value(value, top);
+    b.count_value(value, top);
 }
 
 #[cold]

@@ -216,7 +216,7 @@ impl Stream {
     /// Takes one packet that the session released at `now`. Returns how many access units it
     /// completed: when that is not 0, the caller reads its clock and calls
     /// [`Stream::units_completed`].
-    #[inline]
+    #[inline(always)]
     pub fn deliver(
         &mut self,
         now: Instant,
@@ -234,9 +234,18 @@ impl Stream {
         record(&mut self.latency.receive, &mut shard.receive, receive_us);
         record(&mut self.latency.hold, &mut shard.hold, hold_us);
         self.last_packet_at = Some(now);
-        if let Some(digest) = self.payload.as_mut()
-            && let Some(slot) = self.ring.get(delivery.slot)
-        {
+        if self.pipeline.is_none() && self.payload.is_none() && !self.paused {
+            return 0;
+        }
+        self.deliver_payload(now, *delivery, handled)
+    }
+
+    #[inline(never)]
+    fn deliver_payload(&mut self, now: Instant, delivery: Delivery, handled: Instant) -> usize {
+        let Some(slot) = self.ring.get(delivery.slot) else {
+            return 0;
+        };
+        if let Some(digest) = self.payload.as_mut() {
             digest.update(slot.payload, delivery.lost_before);
         }
         if self.paused {
@@ -244,9 +253,6 @@ impl Stream {
             return 0;
         }
         let Some(pipeline) = self.pipeline.as_mut() else {
-            return 0;
-        };
-        let Some(slot) = self.ring.get(delivery.slot) else {
             return 0;
         };
         let meta = *slot.meta;
@@ -270,7 +276,7 @@ impl Stream {
         self.drain_units(
             now,
             PendingUnit {
-                receive_us,
+                receive_us: u64::from(delivery.handled_after_us),
                 late_us: now.micros_since(ready),
             },
         )

@@ -309,7 +309,10 @@ pub(crate) mod tests {
             let info = [&[1, 0, 0, 0, 10, 0, 0, 9][..], &addressed].concat();
             let controls = control(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
             let bytes = buffer(&name_v4([10, 0, 0, 1], 1), &controls, 0, b"");
-            assert_eq!(parse(&bytes).unwrap().local.ip(), Some(local.parse().unwrap()));
+            assert_eq!(
+                parse(&bytes).unwrap().local.ip(),
+                Some(local.parse().unwrap())
+            );
         }
     }
 
@@ -339,7 +342,12 @@ pub(crate) mod tests {
                 assert_eq!((found.drops, found.segment), (None, 0));
                 let other_order = buffer(name, &[info, &time[..]].concat(), 0, b"x");
                 assert!(parse_usual(other_order.first_chunk().unwrap()).is_none());
-                let cut = buffer(name, &[&time[..], info].concat(), libc::MSG_TRUNC as u32, b"");
+                let cut = buffer(
+                    name,
+                    &[&time[..], info].concat(),
+                    libc::MSG_TRUNC as u32,
+                    b"",
+                );
                 assert!(parse_usual(cut.first_chunk().unwrap()).is_none());
             }
         }

@@ -13,7 +13,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why it was not used.
-    #[inline]
+    #[inline(always)]
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -29,25 +29,26 @@ impl Connection {
                 .receiver
                 .data(arrival, &header, rest, ring, &mut self.stats);
         }
-        self.handle_other(now, arrival, &header, rest, ring)
+        self.handle_other(now, arrival, header, rest, ring)
     }
 
     #[cold]
+    #[inline(never)]
     fn handle_other(
         &mut self,
         now: Instant,
         arrival: Instant,
-        header: &Header,
+        header: Header,
         rest: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
         self.receiver.moved = true;
         match self.phase {
             Phase::Closed => Err(Discard::Closed),
-            Phase::Calling(_) => self.handle_while_calling(now, arrival, header, rest),
+            Phase::Calling(_) => self.handle_while_calling(now, arrival, &header, rest),
             Phase::Established => {
                 self.last_heard = now;
-                self.handle_control(now, arrival, header, rest, ring)
+                self.handle_control(now, arrival, &header, rest, ring)
             }
         }
     }

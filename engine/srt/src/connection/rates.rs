@@ -14,41 +14,57 @@ const PROBES: usize = 64;
 const PROBES_UNTIL_NEWS: usize = 16;
 const NANOS: u64 = 1_000_000_000;
 
-/// The last 16 intervals between original packets.
+/// The arrivals of the last 17 original packets, which bound 16 intervals.
 #[derive(Debug)]
 pub(crate) struct ArrivalRate {
-    last: Instant,
     at: usize,
-    /// Interval in ns (at most 4.29 s) and bytes, headers included, of the packet that ended it.
-    intervals: [(u32, u32); ARRIVALS],
+    /// Arrival in ns, and bytes with headers: a power of two of them.
+    arrivals: [(u64, u32); 2 * ARRIVALS],
 }
 
 impl ArrivalRate {
+    /// As if a packet without content had come each second before `start`.
     pub(crate) const fn new(start: Instant) -> Self {
-        ArrivalRate {
-            last: start,
-            at: 0,
-            intervals: [(NANOS as u32, 0); ARRIVALS],
+        let mut arrivals = [(0, 0); 2 * ARRIVALS];
+        let mut ago = 0;
+        // The one that comes first is at 0, the one before it at the end.
+        while ago < arrivals.len() as u64 {
+            let at = arrivals.len() - 1 - ago as usize;
+            arrivals[at] = (start.as_nanos().wrapping_sub(ago * NANOS), 0);
+            ago += 1;
         }
+        ArrivalRate { at: 0, arrivals }
     }
 
     /// An original packet has arrived.
     #[inline]
-    pub(crate) fn feed(&mut self, arrival: Instant, bytes: u32) {
-        let nanos = arrival.as_nanos().saturating_sub(self.last.as_nanos());
-        self.last = arrival;
-        self.intervals[self.at % ARRIVALS] = (nanos.min(u64::from(u32::MAX)) as u32, bytes);
-        self.at = (self.at + 1) % ARRIVALS;
+    pub(crate) const fn feed(&mut self, arrival: Instant, bytes: u32) {
+        self.arrivals[self.at % (2 * ARRIVALS)] = (arrival.as_nanos(), bytes);
+        self.at = self.at.wrapping_add(1);
+    }
+
+    /// The last 16 intervals in ns (at most 4.29 s), and the bytes of the packet that ended each.
+    fn intervals(&self) -> [(u32, u32); ARRIVALS] {
+        let at = |ago: usize| self.arrivals[self.at.wrapping_sub(ago + 1) % (2 * ARRIVALS)];
+        core::array::from_fn(|ago| {
+            let (end, bytes) = at(ago);
+            // Wrapping: the packets from before the start may lie before the clock's.
+            let nanos = end.wrapping_sub(at(ago + 1).0);
+            // Reordered packets are no interval apart.
+            let nanos = if nanos > u64::MAX / 2 { 0 } else { nanos };
+            (nanos.min(u64::from(u32::MAX)) as u32, bytes)
+        })
     }
 
     /// Packets and bytes a second: the mean of the intervals within ⅛ and 8 times the median,
     /// if more than 8 are.
     pub(crate) fn rates(&self) -> (u32, u32) {
-        let mut sorted = self.intervals.map(|(nanos, _)| nanos);
+        let intervals = self.intervals();
+        let mut sorted = intervals.map(|(nanos, _)| nanos);
         sorted.sort_unstable();
         let median = u64::from(sorted[ARRIVALS / 2]);
         let (mut count, mut time, mut bytes) = (0, 0, 0);
-        for &(nanos, size) in &self.intervals {
+        for &(nanos, size) in &intervals {
             let nanos = u64::from(nanos);
             // Packets that the kernel stamped together (receive offload) have no interval: then
             // the plain mean is all there is.

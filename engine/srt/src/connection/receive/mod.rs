@@ -177,7 +177,7 @@ impl Receiver {
     ///
     /// # Errors
     /// Why it was not taken.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn data(
         &mut self,
         arrival: Instant,
@@ -187,10 +187,10 @@ impl Receiver {
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
         let seq = PacketSequenceNumber::new(header.word0);
-        let offset = self.expected_seq.distance_to(seq);
         let kk = header.word1 & KK_MASK;
-        if offset != 0 || kk != self.usual_kk || header.word1 & MESSAGE_MASK == 0 {
-            return self.irregular(arrival, header, offset, payload, ring, stats);
+        if seq != self.expected_seq || kk != self.usual_kk || header.word1 & MESSAGE_MASK == 0 {
+            let offset = self.expected_seq.distance_to(seq);
+            return self.irregular(arrival, *header, offset, payload, ring, stats);
         }
         let index = self.expected;
         let stored = if kk == 0 {
@@ -201,7 +201,7 @@ impl Receiver {
         };
         let len = match stored {
             Ok(len) => len,
-            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
+            Err(reason) => return Err(self.refused(index, reason, *header, payload.len(), stats)),
         };
         self.expected = index + 1;
         self.expected_seq = seq.next();
@@ -216,7 +216,7 @@ impl Receiver {
     }
 
     /// What every packet that found its place leaves behind.
-    #[inline]
+    #[inline(always)]
     fn accepted(
         &mut self,
         index: u64,
@@ -285,7 +285,7 @@ impl Receiver {
     fn irregular(
         &mut self,
         arrival: Instant,
-        header: &Header,
+        header: Header,
         offset: i32,
         payload: &[u8],
         ring: &mut SlotRing,
@@ -300,9 +300,23 @@ impl Receiver {
             return Err(Discard::MalformedData);
         }
         if offset >= 0 {
-            self.ahead(arrival, header, offset.unsigned_abs(), payload, ring, stats)
+            self.ahead(
+                arrival,
+                &header,
+                offset.unsigned_abs(),
+                payload,
+                ring,
+                stats,
+            )
         } else {
-            self.behind(arrival, header, offset.unsigned_abs(), payload, ring, stats)
+            self.behind(
+                arrival,
+                &header,
+                offset.unsigned_abs(),
+                payload,
+                ring,
+                stats,
+            )
         }
     }
 
@@ -334,7 +348,7 @@ impl Receiver {
         }
         let stored = match placed {
             Ok(stored) => stored,
-            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
+            Err(reason) => return Err(self.refused(index, reason, *header, payload.len(), stats)),
         };
         self.jump = None;
         if index > self.expected {
@@ -375,7 +389,7 @@ impl Receiver {
         };
         let stored = match self.place(index, arrival, header, payload, ring) {
             Ok(stored) => stored,
-            Err(reason) => return Err(self.refused(index, reason, header, payload.len(), stats)),
+            Err(reason) => return Err(self.refused(index, reason, *header, payload.len(), stats)),
         };
         let original = header.word1 & RETRANSMITTED == 0;
         // Counted as the next packet, as it will be.
@@ -434,7 +448,7 @@ impl Receiver {
             self.accepted(index, arrival, header, len, stats);
             return Ok(());
         }
-        self.note_retransmission(header, stats);
+        self.note_retransmission(&header, stats);
         stats.pkt_rcv_undecrypt += 1;
         stats.byte_rcv_undecrypt += len as u64;
         self.time.observe(header.timestamp, arrival);
@@ -466,12 +480,12 @@ impl Receiver {
         &mut self,
         index: u64,
         reason: Discard,
-        header: &Header,
+        header: Header,
         len: usize,
         stats: &mut Statistics,
     ) -> Discard {
         let bytes = len as u64 + HEADERS_LEN;
-        self.note_retransmission(header, stats);
+        self.note_retransmission(&header, stats);
         let (packets, sum) = match reason {
             Discard::Duplicate => (&mut stats.pkt_rcv_duplicate, &mut stats.byte_rcv_duplicate),
             Discard::Belated => (&mut stats.pkt_rcv_belated, &mut stats.byte_rcv_belated),
