@@ -188,8 +188,8 @@ impl<C: Clock> Core<C> {
                 {
                     self.outbox.push(
                         datagram.socket,
-                        datagram.peer,
-                        datagram.local,
+                        datagram.peer.addr(),
+                        datagram.local.ip(),
                         &self.scratch[..len],
                     );
                 }

@@ -106,6 +106,7 @@ impl<C: Clock> Core<C> {
     /// (steering off) a moved peer's packets reach another shard, which passes no packet on and
     /// counts them as foreign: such a peer is lost after the idle timeout.
     #[cold]
+    #[inline(never)]
     fn from_elsewhere(&mut self, key: Key, datagram: &Datagram<'_>) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else {
@@ -118,7 +119,7 @@ impl<C: Clock> Core<C> {
         let Proto::Srt(connection) = &mut session.proto else {
             return;
         };
-        let (from, socket) = (datagram.peer, datagram.socket);
+        let (from, socket) = (datagram.peer.addr(), datagram.socket);
         self.handling = Some(key);
         let proven = socket == session.socket
             && connection.try_rebind(now, datagram.arrival, from, datagram.payload);
@@ -126,8 +127,8 @@ impl<C: Clock> Core<C> {
         if !proven {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
-        session.peer = from;
-        session.local = datagram.local;
+        session.peer = datagram.peer;
+        session.local = datagram.local.ip();
         entry.request.peer = from;
         entry.stream.move_peer(from);
         let announced = entry.announced;
