@@ -14,7 +14,7 @@ use mirror_shard::{
 };
 use mirror_stream::StreamConfig;
 use mirror_stream::report::{
-    Command, EndReason, Event, Reservation, ShardSnapshot, StreamDirectory,
+    CallRequest, Command, EndReason, Event, Mode, Reservation, ShardSnapshot, StreamDirectory,
 };
 use mirror_uring::{ReactorConfig, SocketOptions};
 
@@ -461,4 +461,171 @@ fn what_cannot_be_had_is_said_and_nothing_stays_behind() {
         launch(options, directory, events),
         Err(LaunchError::NoShards)
     ));
+}
+
+/// A foreign listener that accepts whoever calls and sends at once, on a socket of its own.
+struct Listener {
+    socket: UdpSocket,
+    handshaker: mirror_srt::Handshaker,
+    connection: Option<(mirror_srt::Connection, SocketAddr)>,
+    ring: SlotRing,
+    to_send: u32,
+    closed: bool,
+}
+
+impl Listener {
+    fn bind(address: &str) -> std::io::Result<Self> {
+        let socket = UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Listener {
+            socket,
+            handshaker: mirror_srt::Handshaker::new(mirror_srt::Config::default(), [1; 16]),
+            connection: None,
+            ring: SlotRing::with_owned_chunks(2),
+            to_send: 300,
+            closed: false,
+        })
+    }
+
+    fn step(&mut self, now: Instant) {
+        let (mut bytes, mut out) = ([0; 2048], [0; 2048]);
+        while let Ok((len, from)) = self.socket.recv_from(&mut bytes) {
+            let datagram = &bytes[..len];
+            if mirror_srt::destination_socket_id(datagram) != Some(0) {
+                if let Some((connection, _)) = &mut self.connection {
+                    let _ = connection.handle_datagram(now, now, datagram, &mut self.ring);
+                }
+                continue;
+            }
+            let action = self
+                .handshaker
+                .handle_datagram(now, from, datagram, &mut out);
+            match action {
+                Ok(mirror_srt::HandshakeAction::Reply(len)) => {
+                    self.socket.send_to(&out[..len], from).unwrap();
+                }
+                Ok(mirror_srt::HandshakeAction::Conclude(request)) => {
+                    let config = mirror_srt::Config::default();
+                    let keys = mirror_srt::Security::clear();
+                    let accepted =
+                        mirror_srt::Connection::accept(now, &request, 77, &config, 0, keys);
+                    self.connection
+                        .get_or_insert_with(|| (accepted.unwrap(), from));
+                }
+                Err(reason) => panic!("{reason:?}"),
+            }
+        }
+        let Some((connection, peer)) = &mut self.connection else {
+            return;
+        };
+        connection.handle_timeout(now, &mut self.ring);
+        while let Some(event) = connection.poll_event() {
+            self.closed |= matches!(event, mirror_srt::Event::Closed(_));
+        }
+        if self.to_send > 0 && connection.send(now, &[0x47; 1316]).is_ok() {
+            self.to_send -= 1;
+        }
+        while let Some(len) = connection.poll_transmit(now, &mut out) {
+            self.socket.send_to(&out[..len], *peer).unwrap();
+        }
+    }
+}
+
+#[test]
+fn listeners_are_called_over_both_families_from_one_socket_a_shard() {
+    let mut listeners = vec![Listener::bind("127.0.0.1:0").unwrap()];
+    // A host without IPv6 calls over IPv4 alone.
+    listeners.extend(Listener::bind("[::1]:0").ok());
+    let (events, received) = crossbeam_channel::unbounded();
+    let directory = Arc::new(Directory::default());
+    let shards = launch(config(true), directory.clone(), events).unwrap();
+    for (number, listener) in listeners.iter().enumerate() {
+        let stream_id = StreamId::new(&format!("live/{number}")).unwrap();
+        let now = MonotonicClock.now();
+        // As control does: the first stream goes to shard 0, the second to shard 1.
+        let Reservation::Owner(shard) = directory.reserve(now, &stream_id, ShardId(0)) else {
+            panic!("no place for {stream_id}");
+        };
+        let call = CallRequest {
+            ticket: number as u64,
+            stream_id,
+            peer: listener.socket.local_addr().unwrap(),
+            srt_stream_id: "studio".to_owned(),
+            latency: None,
+            security: None,
+            tags: Vec::new(),
+        };
+        shards.send(shard, Command::Call(Box::new(call))).unwrap();
+    }
+    let started = WallClock::now();
+    let mut modes = Vec::new();
+    let count = listeners.len();
+    let whole = |snapshots: &[ShardSnapshot]| {
+        let mut streams = snapshots.iter().flat_map(|s| &s.streams);
+        streams.clone().count() == count && streams.all(|s| s.stats.packets_unique == 300)
+    };
+    let mut last = snapshots(&shards);
+    while !whole(&last) {
+        assert!(
+            started.elapsed() < Duration::from_secs(8),
+            "{modes:?} {last:?}"
+        );
+        let until = WallClock::now() + Duration::from_millis(100);
+        while WallClock::now() < until {
+            listeners
+                .iter_mut()
+                .for_each(|l| l.step(MonotonicClock.now()));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        while let Ok(event) = received.try_recv() {
+            if let Event::Started { request, .. } = event {
+                modes.push(request.mode);
+            }
+        }
+        last = snapshots(&shards);
+    }
+    assert_eq!(modes, vec![Mode::Caller; listeners.len()]);
+    for snapshot in last.iter().take(listeners.len()) {
+        let socket = snapshot.sockets.last().unwrap();
+        assert_eq!(socket.role, "srt_call");
+        assert!(socket.datagrams >= 300);
+    }
+    assert_eq!(drain(shards, &received).len(), listeners.len());
+    for listener in &mut listeners {
+        listener.step(MonotonicClock.now());
+        assert!(listener.closed, "the listener was told");
+    }
+}
+
+#[test]
+fn a_publisher_whose_nat_gives_it_another_port_goes_on() {
+    let config = config(true);
+    let to = config.srt.as_ref().unwrap().listen;
+    let (events, received) = crossbeam_channel::unbounded();
+    let shards = launch(config, Arc::new(Directory::default()), events).unwrap();
+    let mut seen = Vec::new();
+    let mut publishers = [Publisher::call(0, "live/0", to, MonotonicClock.now())];
+    for _ in 0..4 {
+        publishers[0].to_send = 100;
+        let half = |p: &[Publisher]| p[0].to_send == 0;
+        run(&mut publishers, &shards, &received, &mut seen, half);
+        publishers[0].socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        publishers[0].socket.set_nonblocking(true).unwrap();
+    }
+    publishers[0].to_send = 100;
+    let all = |p: &[Publisher]| p[0].to_send == 0 && p[0].connection.is_sent();
+    run(&mut publishers, &shards, &received, &mut seen, all);
+    let snapshots = snapshots(&shards);
+    let stream = snapshots.iter().flat_map(|s| &s.streams).next().unwrap();
+    assert_eq!(stream.stats.packets_unique, 500);
+    assert_eq!(
+        (stream.stats.peer_moves, stream.stats.packets_dropped),
+        (4, 0)
+    );
+    assert_eq!(
+        stream.peer,
+        publishers[0].socket.local_addr().unwrap(),
+        "shown where it is now"
+    );
+    assert_eq!(drain(shards, &received).len(), 1);
 }
