@@ -112,8 +112,8 @@ impl Rtt {
     }
 
     /// Spec section 11.3: the time between two NAKs of the whole list.
-    pub(crate) fn nak_interval(&self) -> Duration {
-        (self.timeout() / 2).max(Duration::from_millis(20))
+    pub(crate) fn nak_interval(&self, least: Duration) -> Duration {
+        (self.timeout() / 2).max(least)
     }
 
     /// Spec section 11.5: a packet (re)sent less than SRTT − 4·RTTVar ago may still be on its way.

@@ -55,6 +55,11 @@ impl TimeBase {
         time
     }
 
+    /// The latency.
+    pub(crate) const fn delay(&self) -> Duration {
+        Duration::from_micros(self.delay_us.unsigned_abs())
+    }
+
     /// Base, delay or drift has changed.
     const fn set_anchor(&mut self) {
         self.anchor_ns = self

@@ -31,6 +31,12 @@ use reorder::Reorder;
 
 /// Spec section 10.2: SYN interval.
 const ACK_INTERVAL: Duration = Duration::from_millis(10);
+/// Spec section 11.3: periodic NAKs come at intervals of at least 20 ms. Where the latency is so
+/// short that few of them would fit into it they may come closer: on a short path there is time
+/// for more repairs, and the sender itself keeps from answering twice within a round trip.
+const NAK_FLOOR: Duration = Duration::from_millis(20);
+const NAK_FLOOR_LEAST: Duration = Duration::from_millis(2);
+const NAKS_IN_LATENCY: u32 = 5;
 /// Spec section 10.2: packets per light ACK.
 const LIGHT_ACK_EACH: u64 = 64;
 /// Gaps whose first NAK is not written yet; more than these wait for the periodic NAK.
@@ -106,6 +112,8 @@ pub(crate) struct Receiver {
     fresh: Vec<Range>,
     reorder: Reorder,
     pub(crate) nak_due: Instant,
+    /// The shortest interval of periodic NAKs.
+    nak_floor: Duration,
     pub(crate) nak: Nak,
     nak_starts: bool,
 
@@ -130,6 +138,7 @@ impl Receiver {
         loss_max_ttl: u32,
     ) -> Self {
         let reorder = Reorder::new(loss_max_ttl.min(flow_window));
+        let nak_floor = (time.delay() / NAKS_IN_LATENCY).clamp(NAK_FLOOR_LEAST, NAK_FLOOR);
         Receiver {
             now,
             expected_seq: initial,
@@ -164,6 +173,7 @@ impl Receiver {
             fresh: Vec::with_capacity(MAX_FRESH),
             reorder,
             nak_due: Instant::FAR_FUTURE,
+            nak_floor,
             nak: Nak::None,
             nak_starts: false,
             flow_window,
@@ -556,7 +566,7 @@ impl Receiver {
     fn start_nak_timer(&mut self, now: Instant) {
         if self.nak_due == Instant::FAR_FUTURE {
             // Set to the interval of section 11.3 when the first NAK leaves.
-            self.nak_due = now + Duration::from_millis(20);
+            self.nak_due = now + NAK_FLOOR;
             self.nak_starts = true;
         }
     }
