@@ -186,3 +186,63 @@ fn a_nak_that_crosses_its_retransmission_is_answered_once() {
     }
     assert_eq!(resent, 1);
 }
+
+#[test]
+fn the_last_packet_of_all_is_sent_again_when_no_ack_comes() {
+    let mut pair = connected(Config::default());
+    let sent = pair.send(200);
+    pair.run(Duration::from_millis(200));
+    pair.path.loss_per_mille = 1000;
+    pair.send(1);
+    pair.run(Duration::from_millis(10));
+    pair.path.loss_per_mille = 0;
+    pair.run(Duration::from_millis(300));
+    assert_eq!(pair.got.len(), sent.len() + 1);
+    let stats = pair.caller.statistics();
+    assert_eq!((stats.pkt_retrans, stats.pkt_snd_loss), (1, 1));
+}
+
+#[test]
+fn a_path_without_loss_is_never_sent_anything_twice() {
+    for (delay_us, jitter_us) in [(500, 0), (20_000, 0), (10_000, 9_000)] {
+        let mut pair = connected(Config {
+            latency: Duration::from_millis(400),
+            ..Config::default()
+        });
+        pair.send(200);
+        pair.path.delay_us = delay_us;
+        pair.path.jitter_us = jitter_us;
+        for i in 0..100 {
+            pair.send(1);
+            pair.run(Duration::from_millis(i));
+        }
+        // What overtook another was asked for.
+        let reordered = pair.received().pkt_rcv_reordered;
+        let repeated = pair.caller.statistics().pkt_retrans;
+        assert!(repeated <= reordered, "{delay_us} {jitter_us}: {repeated}");
+        assert!(jitter_us > 0 || reordered == 0);
+    }
+}
+
+#[test]
+fn losses_are_repaired_although_not_a_single_nak_arrives() {
+    let mut pair = connected(Config {
+        latency: Duration::from_millis(900),
+        ..Config::default()
+    });
+    let mut sent = Vec::new();
+    for i in 0..1500 {
+        pair.path.loss_per_mille = if i % 100 == 7 { 1000 } else { 0 };
+        sent.extend(pair.send(1));
+        pair.wire
+            .retain(|_, (_, datagram)| datagram[..2] != [0x80, 3]);
+    }
+    pair.path.loss_per_mille = 0;
+    for _ in 0..2500 {
+        pair.tick();
+        pair.wire
+            .retain(|_, (_, datagram)| datagram[..2] != [0x80, 3]);
+    }
+    assert!(pair.got == sent);
+    assert!(pair.received().pkt_rcv_loss >= 15);
+}

@@ -28,6 +28,11 @@ use pacing::Pacer;
 /// Spec section 13: max(peer latency, 1 s) + 20 ms.
 const DROP_FLOOR: Duration = Duration::from_secs(1);
 const DROP_MARGIN: Duration = Duration::from_millis(20);
+/// An ACK comes a round trip and 10 to 30 ms after its packet (spec section 10.2). When the oldest
+/// packet has not been acknowledged for so long beyond SRTT + 4·RTTVar, it was lost, and so was
+/// its NAK or its retransmission; or it was the last one, which nothing behind it can show to be
+/// missing.
+const OVERDUE: Duration = Duration::from_millis(40);
 /// Drop requests waiting to be written; a peer that asks for more asks again.
 const MAX_DROP_REQUESTS: usize = 32;
 
@@ -434,6 +439,22 @@ impl Sender {
             self.blind_repeats += 1;
             self.last_progress = now;
         }
+        if now >= self.overdue(rtt) {
+            stats.pkt_snd_loss += self.loss.insert(self.first, self.first);
+        }
+    }
+
+    /// When the oldest packet is sent again unasked; one packet each time, so that this neither
+    /// floods a path that is down nor a peer whose window is closed. libsrt waits for the NAK.
+    fn overdue(&self, rtt: &Rtt) -> Instant {
+        let waits = self.peer_repeats_naks && self.first < self.sent;
+        if !waits || self.loss.first() == Some(self.first) {
+            return Instant::FAR_FUTURE;
+        }
+        let oldest = self.held.get(self.first as usize & (self.capacity - 1));
+        oldest.map_or(Instant::FAR_FUTURE, |held| {
+            held.sent + rtt.timeout() + OVERDUE
+        })
     }
 
     /// Spec section 11.5, fast retransmit: RTO = count·(SRTT + 4·RTTVar + 20 ms) + 10 ms.
@@ -467,7 +488,9 @@ impl Sender {
         } else {
             Instant::FAR_FUTURE
         };
-        drop.min(paced).min(self.blind_repeat_due(rtt))
+        drop.min(paced)
+            .min(self.blind_repeat_due(rtt))
+            .min(self.overdue(rtt))
     }
 
     fn in_flight(&self) -> u64 {
