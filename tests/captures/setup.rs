@@ -71,6 +71,8 @@ impl Setup {
             // libsrt's, which its receive buffer bounds.
             flow_window: 8192,
             payload_size: 1456,
+            // Which libsrt does not do.
+            repeat_overdue: false,
             ..Config::default()
         };
         config.mss = number("mss").map_or(config.mss, |n| n as u16);

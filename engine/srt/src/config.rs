@@ -38,6 +38,9 @@ pub struct Config {
     /// Sender: packets older than the peer's latency and this, at least a second, are dropped
     /// (SNDDROPDELAY); `None`: never.
     pub send_drop_delay: Option<Duration>,
+    /// Sender: the oldest packet is sent again unasked when its ACK is long overdue. libsrt does
+    /// not.
+    pub repeat_overdue: bool,
     /// Packets encrypted with one key (KMREFRESHRATE).
     pub refresh_packets: u32,
     /// The next key is announced so many packets before it is used (KMPREANNOUNCE).
@@ -65,6 +68,7 @@ impl Default for Config {
             input_bandwidth: InputBandwidth::Unlimited,
             overhead_percent: 25,
             send_drop_delay: Some(Duration::ZERO),
+            repeat_overdue: true,
             refresh_packets: 1 << 24,
             announce_packets: 1 << 16,
             advertised_key_length: None,

@@ -1,7 +1,7 @@
 //! What leaves a sender: runs of equal datagrams, pacing, drops.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{Pair, connected};
+use super::pair::{CLEAN, Pair, Path, connected};
 use super::*;
 use crate::config::InputBandwidth;
 use crate::packet::{Control, Header};
@@ -205,13 +205,18 @@ fn the_last_packet_of_all_is_sent_again_when_no_ack_comes() {
 #[test]
 fn a_path_without_loss_is_never_sent_anything_twice() {
     for (delay_us, jitter_us) in [(500, 0), (20_000, 0), (10_000, 9_000)] {
-        let mut pair = connected(Config {
+        let path = Path {
+            delay_us,
+            jitter_us,
+            ..CLEAN
+        };
+        let config = Config {
             latency: Duration::from_millis(400),
             ..Config::default()
-        });
+        };
+        let mut pair = Pair::new(1, path, 1000, config);
+        pair.connect();
         pair.send(200);
-        pair.path.delay_us = delay_us;
-        pair.path.jitter_us = jitter_us;
         for i in 0..100 {
             pair.send(1);
             pair.run(Duration::from_millis(i));

@@ -120,6 +120,7 @@ pub(crate) struct Sender {
     held_bytes: u64,
     busy_since: Instant,
     busy: Duration,
+    repeat_overdue: bool,
     /// SNDDROPDELAY; `None`: nothing is ever dropped.
     drop_delay: Option<Duration>,
     /// Too-late drop: both sides agreed.
@@ -169,6 +170,7 @@ impl Sender {
             held_bytes: 0,
             busy_since: Instant::ZERO,
             busy: Duration::ZERO,
+            repeat_overdue: config.repeat_overdue,
             drop_delay: config.send_drop_delay,
             drop_after: None,
             peer_repeats_naks: true,
@@ -447,7 +449,7 @@ impl Sender {
     /// When the oldest packet is sent again unasked; one packet each time, so that this neither
     /// floods a path that is down nor a peer whose window is closed. libsrt waits for the NAK.
     fn overdue(&self, rtt: &Rtt) -> Instant {
-        let waits = self.peer_repeats_naks && self.first < self.sent;
+        let waits = self.repeat_overdue && self.peer_repeats_naks && self.first < self.sent;
         if !waits || self.loss.first() == Some(self.first) {
             return Instant::FAR_FUTURE;
         }
