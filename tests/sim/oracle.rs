@@ -31,6 +31,12 @@ pub(crate) fn check(outcome: &Outcome) {
         assert!(outcome.connected, "seed {seed}: {:?}", outcome.events);
         assert_eq!(outcome.held_up, [0, 0], "seed {seed}: there was room");
         assert!(outcome.all_sent, "seed {seed}: everything was sent in time");
+        // Two moves may be one to the listener.
+        assert_eq!(
+            outcome.statistics[LISTENER].peer_moves > 0,
+            !outcome.scenario.moves.is_empty(),
+            "seed {seed}: the listener followed"
+        );
     }
 }
 

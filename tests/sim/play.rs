@@ -125,6 +125,7 @@ fn perform(world: &mut World, scenario: &Scenario, applications: &mut [Applicati
         .outages
         .iter()
         .flat_map(|o| [begun + o.from, begun + o.from + o.length])
+        .chain(scenario.moves.iter().map(|&at| begun + at))
         .collect();
     changes.sort_unstable();
     changes.reverse();
@@ -135,6 +136,8 @@ fn perform(world: &mut World, scenario: &Scenario, applications: &mut [Applicati
             changes.pop();
             world.run_until(change);
             set_links(world, scenario, begun);
+            let moves = scenario.moves.iter().filter(|&&at| begun + at <= world.now);
+            world.moves = moves.count() as u8;
             continue;
         }
         world.run_until(next);

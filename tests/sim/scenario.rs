@@ -170,6 +170,10 @@ pub(crate) struct Scenario {
     /// How long the listener's application thinks about a caller.
     pub(crate) authorisation: Duration,
     pub(crate) outages: Vec<Outage>,
+    /// When the caller's address changes, after the connection came about.
+    pub(crate) moves: Vec<Duration>,
+    /// Datagrams that leave in one system call.
+    pub(crate) batches: [usize; 2],
     pub(crate) end: End,
 }
 
@@ -183,6 +187,8 @@ impl Scenario {
         };
         let fair = weather == Weather::Fair;
         let mut paths = [path(&mut random, weather), path(&mut random, weather)];
+        // What came later has a course of its own: kept seeds stay the worlds they were.
+        let mut later = Random(seed ^ 0x5EED_0000_0000);
         let encryption = encryption(&mut random);
         let mut configs = configs(&mut random, fair, &paths);
         let largest = largest_payload(&configs, encryption.as_ref());
@@ -210,6 +216,8 @@ impl Scenario {
             } else {
                 outages(&mut random)
             },
+            moves: moves(&mut later, streams[CALLER]),
+            batches: [later.within(1, 8) as usize, later.within(1, 8) as usize],
             end: match random.below(4) {
                 0 => End::Cut,
                 1 => End::Close(LISTENER),
@@ -414,6 +422,23 @@ fn chunks(random: &mut Random, fair: bool, configs: &[Config; 2], peer: Option<S
     } else {
         enough
     }
+}
+
+/// The listener follows a caller that sends, and goes on sending: only data proves who it is.
+fn moves(random: &mut Random, stream: Option<Stream>) -> Vec<Duration> {
+    let Some(stream) = stream.filter(|s| s.interval < Duration::from_millis(50)) else {
+        return Vec::new();
+    };
+    let lasts = stream.interval * (stream.packets / stream.burst) as u32;
+    let within = lasts.as_millis().saturating_sub(700) as u64;
+    let times = if within > 0 {
+        random.below(9).saturating_sub(6)
+    } else {
+        0
+    };
+    (0..times)
+        .map(|_| Duration::from_millis(random.below(within)))
+        .collect()
 }
 
 fn outages(random: &mut Random) -> Vec<Outage> {

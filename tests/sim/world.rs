@@ -3,7 +3,7 @@
 //! shard does: datagrams when they arrive, timers on a tick of one millisecond, service when a
 //! connection asks for it, and after each mutation everything is drained.
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeSet;
 
@@ -26,7 +26,6 @@ pub(crate) const CALLER: usize = 0;
 /// Index of the side that is called.
 pub(crate) const LISTENER: usize = 1;
 
-const LISTENER_ADDRESS: &str = "192.0.2.2:30000";
 const IDS: [u32; 2] = [0x77, 0x1234];
 /// More steps than any scenario needs: a world that spins is found out.
 const MAX_STEPS: u64 = 20_000_000;
@@ -62,6 +61,8 @@ pub(crate) struct Host {
     pub(crate) events: Vec<Event>,
     disguise: Disguise,
     send_buffer: u32,
+    /// Datagrams that leave in one system call.
+    batch: usize,
 }
 
 impl Host {
@@ -74,6 +75,7 @@ impl Host {
             events: Vec::new(),
             disguise: scenario.disguises[side],
             send_buffer: scenario.configs[side].send_buffer_packets,
+            batch: scenario.batches[side],
         }
     }
 
@@ -137,15 +139,26 @@ pub(crate) struct World {
     random: Random,
     handshaker: Handshaker,
     scenario: Scenario,
-    caller_address: SocketAddr,
+    /// How often the caller's address has changed: it is part of it.
+    pub(crate) moves: u8,
     /// Waits for its authorisation until then.
     waiting: Option<(Instant, Box<ConnectRequest>)>,
     known: Option<Box<ConnectRequest>>,
     steps: u64,
 }
 
-fn address(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
+/// The caller's address after so many moves.
+fn caller_address(moves: u8) -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, 1), 40_000 + u16::from(moves)).into()
+}
+
+/// How often the caller had moved when it had this address.
+fn moves_of(address: SocketAddr) -> u8 {
+    (address.port() - 40_000) as u8
+}
+
+fn listener_address() -> SocketAddr {
+    (Ipv4Addr::new(192, 0, 2, 2), 30_000).into()
 }
 
 impl World {
@@ -164,7 +177,7 @@ impl World {
         let config = &scenario.configs[CALLER];
         hosts[CALLER].connection = Some(Connection::connect(
             hosts[CALLER].clock.show(now),
-            address(LISTENER_ADDRESS),
+            listener_address(),
             IDS[CALLER],
             scenario.initial,
             "live/sim",
@@ -183,7 +196,7 @@ impl World {
             random: Random(!scenario.seed),
             handshaker: Handshaker::new(scenario.configs[LISTENER].clone(), [7; 16]),
             scenario: scenario.clone(),
-            caller_address: address("192.0.2.1:40000"),
+            moves: 0,
             waiting: None,
             known: None,
             steps: 0,
@@ -251,9 +264,15 @@ impl World {
     fn deliver_datagrams(&mut self) {
         for from in [CALLER, LISTENER] {
             while let Some(mut datagram) = self.links[from].poll(self.now) {
+                let moves = datagram.pop().expect("what put() added");
                 self.flip_a_bit(&mut datagram);
                 self.trace.fold(self.now, &datagram);
-                self.arrive(1 - from, &datagram);
+                match from {
+                    CALLER => self.arrive_at_listener(moves, &datagram),
+                    // The NAT has forgotten the old address.
+                    _ if moves == self.moves => self.take(CALLER, &datagram),
+                    _ => {}
+                }
             }
         }
     }
@@ -274,31 +293,46 @@ impl World {
             .insert(datagram[16.min(datagram.len())..].to_vec());
     }
 
-    /// A shard's routing: socket ID 0 is for handshakes, else it must be the connection's.
-    fn arrive(&mut self, at: usize, datagram: &[u8]) {
-        match destination_socket_id(datagram) {
-            Some(0) if at == LISTENER => self.handshake(datagram),
-            Some(id) if id == IDS[at] => {
-                let host = &mut self.hosts[at];
-                let now = host.clock.show(self.now);
-                if let Some(connection) = &mut host.connection {
-                    // What is discarded is counted by the connection.
-                    let _ = connection.handle_datagram(now, now, datagram, &mut host.ring);
-                }
-            }
-            _ => {}
+    /// A shard's routing: socket ID 0 is for handshakes, else it must be the connection's, and
+    /// come from its peer or from where the peer has moved.
+    fn arrive_at_listener(&mut self, moves: u8, datagram: &[u8]) {
+        let from = caller_address(moves);
+        if destination_socket_id(datagram) == Some(0) {
+            self.handshake(from, datagram);
+            return self.serve_host(LISTENER);
+        }
+        let host = &mut self.hosts[LISTENER];
+        let now = host.clock.show(self.now);
+        let is_peer = destination_socket_id(datagram) == Some(IDS[LISTENER])
+            && host
+                .connection
+                .as_mut()
+                .is_some_and(|c| c.peer() == from || c.try_rebind(now, now, from, datagram));
+        if is_peer {
+            self.take(LISTENER, datagram);
+        }
+    }
+
+    fn take(&mut self, at: usize, datagram: &[u8]) {
+        let host = &mut self.hosts[at];
+        let now = host.clock.show(self.now);
+        if let Some(connection) = &mut host.connection
+            && destination_socket_id(datagram) == Some(IDS[at])
+        {
+            // What is discarded is counted by the connection.
+            let _ = connection.handle_datagram(now, now, datagram, &mut host.ring);
         }
         self.serve_host(at);
     }
 
-    fn handshake(&mut self, datagram: &[u8]) {
+    fn handshake(&mut self, from: SocketAddr, datagram: &[u8]) {
         let mut out = [0; 1500];
         let now = self.hosts[LISTENER].clock.show(self.now);
-        match self
+        let answer = self
             .handshaker
-            .handle_datagram(now, self.caller_address, datagram, &mut out)
-        {
-            Ok(HandshakeAction::Reply(len)) => self.put(LISTENER, &mut out[..len]),
+            .handle_datagram(now, from, datagram, &mut out);
+        match answer {
+            Ok(HandshakeAction::Reply(len)) => self.put(LISTENER, moves_of(from), &out[..len]),
             Ok(HandshakeAction::Conclude(request)) => self.conclude(request),
             Err(_) => {}
         }
@@ -348,7 +382,7 @@ impl World {
             Err(code) => {
                 let mut out = [0; 1500];
                 let len = request.reject(shown, code, &mut out);
-                self.put(LISTENER, &mut out[..len]);
+                self.put(LISTENER, moves_of(request.peer), &out[..len]);
                 // A repeated conclusion is judged anew.
                 self.known = None;
             }
@@ -399,22 +433,36 @@ impl World {
         while let Some(event) = connection.poll_event() {
             host.events.push(event);
         }
-        let mut out = [0; 1500];
+        self.transmit(side, now);
+    }
+
+    fn transmit(&mut self, side: usize, now: Instant) {
+        let mut out = [0; 1500 * 8];
         loop {
             let host = &mut self.hosts[side];
             let Some(connection) = &mut host.connection else {
                 return;
             };
-            let Some(len) = connection.poll_transmit(now, &mut out) else {
+            let moves = if side == CALLER {
+                self.moves
+            } else {
+                moves_of(connection.peer())
+            };
+            let disguise = host.disguise;
+            let Some(batch) = connection.poll_transmit_batch(now, &mut out, host.batch) else {
                 return;
             };
-            assert!((16..=1472).contains(&len), "a datagram of {len} bytes");
-            host.disguise.put_on(&mut out[..len]);
-            self.put(side, &mut out[..len]);
+            for datagram in out[..batch.len].chunks_mut(batch.segment_size) {
+                let len = datagram.len();
+                assert!((16..=1472).contains(&len), "a datagram of {len} bytes");
+                disguise.put_on(datagram);
+                self.put(side, moves, datagram);
+            }
         }
     }
 
-    fn put(&mut self, from: usize, datagram: &mut [u8]) {
-        self.links[from].push(self.now, datagram.to_vec());
+    /// Into the link, with the caller's address as its last byte.
+    fn put(&mut self, from: usize, moves: u8, datagram: &[u8]) {
+        self.links[from].push(self.now, [datagram, &[moves]].concat());
     }
 }
