@@ -111,6 +111,18 @@ fn arq_repairs_thousands_of_packets_in_fair_weather_and_many_in_foul() {
 }
 
 #[test]
+fn keys_are_refreshed_many_times_in_both_modes() {
+    for gcm in [false, true] {
+        let refreshes: u64 = outcomes(Weather::Foul)
+            .filter(|o| o.scenario.encryption.is_some_and(|e| e.gcm == gcm))
+            .flat_map(|o| o.statistics)
+            .map(|s| s.km_refreshes)
+            .sum();
+        assert!(refreshes > 50, "GCM {gcm}: {refreshes}");
+    }
+}
+
+#[test]
 fn both_ends_learn_why_it_ended() {
     let mut reasons = BTreeMap::new();
     for outcome in outcomes(Weather::Fair) {

@@ -10,7 +10,7 @@
 
 use core::time::Duration;
 
-use mirror_srt::{CloseReason, Event};
+use mirror_srt::{CloseReason, Event, RejectionCode};
 
 use crate::play::Outcome;
 use crate::scenario::{End, Weather};
@@ -27,6 +27,7 @@ pub(crate) fn check(outcome: &Outcome) {
             Weather::Fair | Weather::Foul => check_payloads(outcome, to),
         }
     }
+    assert!(!(outcome.connected && outcome.is_refused()), "seed {seed}: let in");
     if outcome.scenario.weather == Weather::Fair {
         assert!(outcome.connected, "seed {seed}: {:?}", outcome.events);
         assert_eq!(outcome.held_up, [0, 0], "seed {seed}: there was room");
@@ -239,6 +240,10 @@ fn check_end(outcome: &Outcome) {
         let fits = match (outcome.scenario.weather, outcome.scenario.end) {
             (Weather::Corrupting, _) => true,
             // Only the listener's side came to be, or not even that.
+            _ if outcome.is_refused() && side == CALLER => matches!(
+                reason,
+                CloseReason::Rejected(RejectionCode::BADSECRET) | CloseReason::ConnectTimeout
+            ),
             _ if !outcome.connected => true,
             (_, End::Cut) => *reason == CloseReason::IdleTimeout,
             (_, End::Close(closer)) if closer == side => *reason == CloseReason::Local,

@@ -30,6 +30,13 @@ pub(crate) struct Outcome {
     pub(crate) trace: Trace,
 }
 
+impl Outcome {
+    /// Whether the listener has to refuse the caller.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.scenario.encryption.is_some_and(|e| e.wrong)
+    }
+}
+
 /// What one application has done and will do.
 struct Application {
     stream: Option<Stream>,

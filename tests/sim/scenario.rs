@@ -126,14 +126,31 @@ pub(crate) struct Outage {
     pub(crate) links: [bool; 2],
 }
 
-/// How the stream is encrypted.
-#[derive(Clone, Debug)]
+/// How the streams are encrypted.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Encryption {
     pub(crate) length: KeyLength,
     pub(crate) gcm: bool,
+    /// The caller does not know the passphrase.
+    pub(crate) wrong: bool,
+    /// Packets under one key, and how long before its end the next one is announced.
+    pub(crate) refresh: (u32, u32),
 }
 
 impl Encryption {
+    fn of(random: &mut Random, weather: Weather) -> Option<Self> {
+        let is_encrypted = random.once_in(2);
+        let lengths = [KeyLength::Aes128, KeyLength::Aes192, KeyLength::Aes256];
+        let period = random.within(100, 2_000);
+        let encryption = Encryption {
+            length: lengths[random.below(3) as usize],
+            gcm: random.once_in(2),
+            wrong: random.once_in(16) && weather == Weather::Foul,
+            refresh: (period as u32, random.within(1, period / 2) as u32),
+        };
+        is_encrypted.then_some(encryption)
+    }
+
     pub(crate) fn policy(&self) -> CipherPolicy {
         if self.gcm {
             CipherPolicy::Gcm
@@ -143,11 +160,12 @@ impl Encryption {
     }
 
     pub(crate) fn caller_passphrase(&self) -> Passphrase {
-        Passphrase::new("as good as any").expect("a passphrase")
+        let text = if self.wrong { "not as good" } else { "as good as any" };
+        Passphrase::new(text).expect("a passphrase")
     }
 
     pub(crate) fn listener_passphrase(&self) -> Passphrase {
-        self.caller_passphrase()
+        Passphrase::new("as good as any").expect("a passphrase")
     }
 }
 
@@ -189,10 +207,15 @@ impl Scenario {
         let mut paths = [path(&mut random, weather), path(&mut random, weather)];
         // What came later has a course of its own: kept seeds stay the worlds they were.
         let mut later = Random(seed ^ 0x5EED_0000_0000);
-        let encryption = encryption(&mut random);
+        let encryption = Encryption::of(&mut later, weather);
         let mut configs = configs(&mut random, fair, &paths);
         let largest = largest_payload(&configs, encryption.as_ref());
         let streams = streams(&mut random, largest);
+        for config in &mut configs {
+            if let Some(encryption) = encryption {
+                (config.refresh_packets, config.announce_packets) = encryption.refresh;
+            }
+        }
         narrow(&mut random, fair, &streams, &mut paths, &mut configs);
         let disguises = disguises(&mut random, encryption.as_ref());
         Scenario {
@@ -315,11 +338,6 @@ fn time_to_repair(path: &Path) -> Duration {
     let once = (path.delay + path.jitter + path.reorder_delay) * 4 + Duration::from_millis(30);
     // The handshake agrees on whole milliseconds.
     Duration::from_millis(200 + (once * rounds).as_millis() as u64)
-}
-
-fn encryption(random: &mut Random) -> Option<Encryption> {
-    let _ = random.below(12);
-    None
 }
 
 fn streams(random: &mut Random, largest: u64) -> [Option<Stream>; 2] {
