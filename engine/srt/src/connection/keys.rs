@@ -206,9 +206,12 @@ impl Connection {
     /// After a packet was encrypted: the next key may have to be announced or used.
     #[inline]
     pub(super) fn step_keys(&mut self, now: Instant) {
-        if let Some(keys) = self.sender.keys_mut()
-            && keys.step_due()
-        {
+        // The next key takes the place of the last but one. With AES-CTR what was encrypted under
+        // that and comes again would decrypt to nonsense, so nothing of it may still be held.
+        if !self.sender.keys().is_some_and(SendKeys::step_due) || self.sender.holds_former_key() {
+            return;
+        }
+        if let Some(keys) = self.sender.keys_mut() {
             keys.step(now);
             self.keys.due = keys.due();
         }

@@ -300,6 +300,25 @@ fn a_new_key_is_not_used_before_the_peer_has_it() {
 }
 
 #[test]
+fn a_key_is_not_replaced_while_packets_under_it_may_come_again() {
+    let mut pair = secured(CLEAN, 5, refreshing(40, 10), KeyLength::Aes128, false);
+    let mut sent = pair.send(35);
+    // The 37th packet under the first key gets lost again and again.
+    for _ in 0..150 {
+        sent.extend(pair.send(1));
+        pair.wire
+            .retain(|_, (_, datagram)| datagram[..4] != (5 + 36_u32).to_be_bytes());
+    }
+    assert_eq!(pair.caller.statistics().km_refreshes, 1);
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.got, sent, "decrypted under the right key at last");
+    sent.extend(pair.send(100));
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.got, sent);
+    assert!(pair.caller.statistics().km_refreshes >= 3);
+}
+
+#[test]
 fn packets_that_overtake_their_keys_announcement_come_again() {
     let mut pair = secured(CLEAN, 5, refreshing(100, 20), KeyLength::Aes256, false);
     let mut sent = pair.send(40);

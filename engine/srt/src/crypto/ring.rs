@@ -251,6 +251,11 @@ impl SendKeys {
         Some((len, kk))
     }
 
+    /// The KK bits of packets under the present key.
+    pub(crate) const fn kk(&self) -> u32 {
+        self.parity.bits()
+    }
+
     /// Whether [`SendKeys::step`] has something to do.
     #[inline]
     pub(crate) const fn step_due(&self) -> bool {

@@ -20,7 +20,8 @@ use crate::crypto::SendKeys;
 use crate::packet::ack::AckCif;
 use crate::packet::loss::LossRanges;
 use crate::packet::{
-    CONTROL_BIT, Control, HEADER_LEN, Header, MESSAGE_MASK, POSITION_SOLO, RETRANSMITTED, Writer,
+    CONTROL_BIT, Control, HEADER_LEN, Header, KK_MASK, MESSAGE_MASK, POSITION_SOLO, RETRANSMITTED,
+    Writer,
 };
 use crate::statistics::Statistics;
 use pacing::Pacer;
@@ -216,6 +217,16 @@ impl Sender {
 
     pub(crate) fn keys_mut(&mut self) -> Option<&mut SendKeys> {
         self.keys.as_deref_mut()
+    }
+
+    /// Whether a packet is held that was encrypted under the key before the present one, while no
+    /// next one is announced.
+    pub(crate) fn holds_former_key(&self) -> bool {
+        let Some(keys) = self.keys.as_deref().filter(|k| k.announcement.is_none()) else {
+            return false;
+        };
+        let oldest = self.held.get(self.first as usize & (self.capacity - 1));
+        self.first < self.next && oldest.is_some_and(|held| held.message & KK_MASK != keys.kk())
     }
 
     /// Largest payload that `push` takes.
