@@ -27,7 +27,10 @@ pub(crate) fn check(outcome: &Outcome) {
             Weather::Fair | Weather::Foul => check_payloads(outcome, to),
         }
     }
-    assert!(!(outcome.connected && outcome.is_refused()), "seed {seed}: let in");
+    assert!(
+        !(outcome.connected && outcome.is_refused()),
+        "seed {seed}: let in"
+    );
     if outcome.scenario.weather == Weather::Fair {
         assert!(outcome.connected, "seed {seed}: {:?}", outcome.events);
         assert_eq!(outcome.held_up, [0, 0], "seed {seed}: there was room");
@@ -115,8 +118,7 @@ fn check_payloads(outcome: &Outcome, to: usize) {
     };
     let (mut expected, mut gaps) = (0, 0);
     for received in &outcome.received[to] {
-        let number = received.payload.first_chunk().copied();
-        let number = u64::from_be_bytes(number.expect("payloads begin with a number"));
+        let number = stream.number(&received.payload).expect("a number");
         assert!(number < sent, "seed {seed}: {number} was never sent");
         assert_eq!(
             received.payload,
@@ -193,11 +195,7 @@ fn check_tainted(outcome: &Outcome, to: usize) {
     }
     let mut last = None;
     for received in &outcome.received[to] {
-        let number = received
-            .payload
-            .first_chunk()
-            .copied()
-            .map(u64::from_be_bytes);
+        let number = stream.number(&received.payload);
         let is_sent = number.is_some_and(|n| received.payload == stream.payload(1 - to, n));
         let is_tainted = gcm.is_none() && outcome.tainted.contains(&received.payload);
         assert!(
