@@ -9,6 +9,8 @@
 //! 4. at the end [`ControlHandle::drain`], then [`ControlHandle::shutdown`].
 
 mod api;
+#[cfg(test)]
+mod auth_tests;
 mod authorise;
 mod caller;
 mod clock;
@@ -22,6 +24,7 @@ mod registry;
 mod runtime;
 #[cfg(test)]
 mod runtime_tests;
+mod srt_stats;
 mod state;
 #[cfg(test)]
 mod testing;

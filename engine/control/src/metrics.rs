@@ -14,6 +14,7 @@ use crate::api::{Service, ask_latency};
 use crate::caller::{Breaker, Phase};
 use crate::clock;
 use crate::registry;
+use crate::srt_stats;
 use crate::state::{Entry, ShardEntry, State, lock};
 
 /// A rendering is given out again for so long: scrapers cannot make work.
@@ -64,6 +65,9 @@ fn render_now(service: &Service) -> String {
         for entry in shown.iter().take(MAX_STREAM_SERIES) {
             publish_stream(entry);
         }
+        for entry in shown.iter().take(srt_stats::MAX_SERIES) {
+            srt_stats::publish(entry);
+        }
         publish_registry(&service.registry.health());
         publish_api(service);
         publish_keys(service);
@@ -105,6 +109,7 @@ fn describe() {
         "ingest_info",
         "1; names the instance and version in its labels"
     );
+    srt_stats::describe();
     for (name, text) in COUNTERS {
         describe_counter!(*name, *text);
     }
@@ -133,44 +138,6 @@ const COUNTERS: &[(&str, &str)] = &[
     (
         "buffer_drops_total",
         "Frames dropped by policy or limits, in frames",
-    ),
-    (
-        "srt_pkt_recv_total",
-        "SRT data packets received, in packets",
-    ),
-    (
-        "srt_pkt_recv_unique_total",
-        "SRT data packets received, first copies, in packets",
-    ),
-    (
-        "srt_byte_recv_unique_total",
-        "SRT data received, first copies, with 44 bytes of headers each, in bytes",
-    ),
-    (
-        "srt_pkt_rcv_loss_total",
-        "SRT losses seen before repair, in packets",
-    ),
-    (
-        "srt_pkt_rcv_retrans_total",
-        "SRT packets that came by retransmission, in packets",
-    ),
-    (
-        "srt_pkt_rcv_drop_total",
-        "SRT packets never repaired and skipped as too late, in packets",
-    ),
-    (
-        "srt_pkt_rcv_belated_total",
-        "SRT packets that came after their place was passed, in packets",
-    ),
-    (
-        "srt_pkt_rcv_undecrypt_total",
-        "SRT packets that could not be decrypted, in packets",
-    ),
-    ("srt_pkt_sent_ack_total", "SRT full ACKs sent, in packets"),
-    ("srt_pkt_sent_nak_total", "SRT NAKs sent, in packets"),
-    (
-        "srt_pkt_recv_ackack_total",
-        "SRT ACKACKs received, in packets",
     ),
     (
         "rtp_packets_received_total",
@@ -391,20 +358,6 @@ const GAUGES: &[(&str, &str)] = &[
         "connection_duration_seconds",
         "Age of the stream's session, in seconds",
     ),
-    (
-        "srt_ms_rtt",
-        "SRT smoothed round-trip time, in milliseconds",
-    ),
-    (
-        "srt_ms_rtt_variance",
-        "SRT round-trip time variance, in milliseconds",
-    ),
-    (
-        "srt_ms_rcv_tsbpd_delay",
-        "SRT negotiated receive latency, in milliseconds",
-    ),
-    ("srt_pkt_rcv_buf", "SRT packets held, in packets"),
-    ("srt_us_drift", "SRT clock drift, in microseconds"),
     ("rtp_jitter_seconds", "RTP interarrival jitter, in seconds"),
     (
         "frame_rate",
@@ -563,7 +516,7 @@ fn publish_stream(entry: &Entry) {
     counter!("ts_continuity_errors_total", "stream_id" => id()).absolute(s.continuity_errors);
     gauge!("frame_rate", "stream_id" => id()).set(f64::from(s.frame_rate_milli) / 1000.0);
     match snapshot.protocol {
-        mirror_stream::report::Protocol::Srt => publish_srt(entry, &id),
+        mirror_stream::report::Protocol::Srt => {}
         mirror_stream::report::Protocol::Rtp => {
             counter!("rtp_packets_received_total", "stream_id" => id())
                 .absolute(s.packets_received);
@@ -576,31 +529,6 @@ fn publish_stream(entry: &Entry) {
             gauge!("rtp_jitter_seconds", "stream_id" => id()).set(f64::from(s.jitter_us) / 1e6);
         }
     }
-}
-
-/// Bytes of IPv4, UDP and SRT headers, as libsrt counts them for each data packet.
-const SRT_HEADERS: u64 = 44;
-
-fn publish_srt(entry: &Entry, id: &dyn Fn() -> String) {
-    let s = &entry.snapshot.stats;
-    counter!("srt_pkt_recv_total", "stream_id" => id()).absolute(s.packets_received);
-    counter!("srt_pkt_recv_unique_total", "stream_id" => id()).absolute(s.packets_unique);
-    // libsrt's byteRecvUniqueTotal: headers of IP, UDP and SRT included.
-    counter!("srt_byte_recv_unique_total", "stream_id" => id())
-        .absolute(s.bytes_received + s.packets_unique * SRT_HEADERS);
-    counter!("srt_pkt_rcv_loss_total", "stream_id" => id()).absolute(s.packets_lost);
-    counter!("srt_pkt_rcv_retrans_total", "stream_id" => id()).absolute(s.packets_retransmitted);
-    counter!("srt_pkt_rcv_drop_total", "stream_id" => id()).absolute(s.packets_dropped);
-    counter!("srt_pkt_rcv_belated_total", "stream_id" => id()).absolute(s.packets_belated);
-    counter!("srt_pkt_rcv_undecrypt_total", "stream_id" => id()).absolute(s.packets_undecryptable);
-    counter!("srt_pkt_sent_ack_total", "stream_id" => id()).absolute(s.acks_sent);
-    counter!("srt_pkt_sent_nak_total", "stream_id" => id()).absolute(s.naks_sent);
-    counter!("srt_pkt_recv_ackack_total", "stream_id" => id()).absolute(s.ackacks_received);
-    gauge!("srt_ms_rtt", "stream_id" => id()).set(f64::from(s.rtt_us) / 1e3);
-    gauge!("srt_ms_rtt_variance", "stream_id" => id()).set(f64::from(s.rtt_variance_us) / 1e3);
-    gauge!("srt_ms_rcv_tsbpd_delay", "stream_id" => id()).set(f64::from(s.latency_ms));
-    gauge!("srt_pkt_rcv_buf", "stream_id" => id()).set(s.packets_held as f64);
-    gauge!("srt_us_drift", "stream_id" => id()).set(s.drift_us as f64);
 }
 
 fn publish_shard(shard: &str, entry: &ShardEntry) {

@@ -51,6 +51,8 @@ pub(crate) enum Presence {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) snapshot: Arc<StreamSnapshot>,
+    /// SRT figures of the same session one snapshot earlier.
+    pub(crate) srt_before: Option<Box<mirror_srt::Statistics>>,
     /// The shard that has it, or was told to call for it.
     pub(crate) shard: Option<ShardId>,
     pub(crate) core: Option<u32>,
@@ -602,6 +604,7 @@ impl Entry {
         Entry {
             status: snapshot.status,
             snapshot,
+            srt_before: None,
             shard: Some(shard),
             core,
             presence: Presence::Shard,
@@ -630,6 +633,11 @@ impl Entry {
         if new.packets_undecryptable > old.packets_undecryptable {
             self.undecryptable_at = Some(now);
         }
+        let same_session = self.snapshot.started_at == snapshot.started_at;
+        self.srt_before = self.snapshot.srt.clone().filter(|before| {
+            let later = |srt: &mirror_srt::Statistics| srt.time_ms >= before.time_ms;
+            same_session && snapshot.srt.as_deref().is_some_and(later)
+        });
         self.snapshot = snapshot;
         self.seen_at = now;
         self.missing = 0;

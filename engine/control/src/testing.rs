@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use hdrhistogram::Histogram;
-use mirror_base::{ShardId, StreamId};
+use mirror_base::ring::SlotRing;
+use mirror_base::{PacketSequenceNumber, ShardId, StreamId};
 use mirror_media::{Codec, Track};
+use mirror_srt::{
+    CallerSecurity, CipherPolicy, Connection, HandshakeAction, Handshaker, KeyLength, Passphrase,
+};
 use mirror_stream::report::{
     CallFailure, CallRequest, Command, EndReason, Event, LatencySet, Mode, PipelineState, Protocol,
     PublishRequest, ShardCounters, ShardSnapshot, SocketSnapshot, Status, StreamDirectory,
@@ -314,6 +318,39 @@ pub(crate) fn until(fact: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "did not come true within 10 s");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The KMREQ block of a caller with this passphrase, as its handshake brings it.
+pub(crate) fn key_material(passphrase: &str) -> Vec<u8> {
+    let now = crate::now();
+    let peer = "192.0.2.7:4000".parse().unwrap();
+    let passphrase = Passphrase::new(passphrase).unwrap();
+    let security = CallerSecurity::new(
+        &passphrase,
+        Some(KeyLength::Aes256),
+        CipherPolicy::Auto,
+        true,
+        [7; 32],
+    );
+    let config = mirror_srt::Config::default();
+    let first = PacketSequenceNumber::new(1);
+    let mut caller = Connection::connect(now, peer, 77, first, "x", &config, 0, Some(security));
+    let mut listener = Handshaker::new(config, [1; 16]);
+    let mut ring = SlotRing::new();
+    let (mut asked, mut answer) = ([0; 1500], [0; 1500]);
+    for _ in 0..2 {
+        let len = caller.poll_transmit(now, &mut asked).unwrap();
+        match listener
+            .handle_datagram(now, peer, &asked[..len], &mut answer)
+            .unwrap()
+        {
+            HandshakeAction::Reply(len) => caller
+                .handle_datagram(now, now, &answer[..len], &mut ring)
+                .unwrap(),
+            HandshakeAction::Conclude(request) => return request.key_material.unwrap(),
+        }
+    }
+    panic!("the caller did not conclude");
 }
 
 pub(crate) fn request(id: &str) -> PublishRequest {

@@ -22,6 +22,7 @@ use crate::keys::KeyCounters;
 use crate::metrics;
 use crate::record;
 use crate::registry::Registry;
+use crate::srt_stats;
 use crate::state::{Entry, SHARD_STALE, ShardEntry, SharedState, lock};
 
 /// Time that shards have to answer.
@@ -221,6 +222,10 @@ impl Service {
         map.insert("time".to_owned(), json!(rfc3339_now()));
         if let Value::Object(stats) = record::stats(&entry) {
             map.extend(stats);
+        }
+        map.insert("encryption".to_owned(), json!(entry.snapshot.encryption));
+        if let Some(srt) = srt_stats::to_json(&entry) {
+            map.insert("srt".to_owned(), srt);
         }
         Response::json(&Value::Object(map))
     }

@@ -160,12 +160,17 @@ impl<T> FairQueue<T> {
         } else {
             MAX_OF_SOURCE
         };
-        if self.sources.get(&source).map_or(0, VecDeque::len) >= most {
+        let own = self.sources.get(&source).map_or(0, VecDeque::len);
+        if own >= most {
             return Err(job);
         }
         let mut admitted = Admitted::Room;
         if self.len >= MAX_WAITING {
-            let given_up = if suspect { None } else { self.give_up() };
+            let given_up = if suspect {
+                None
+            } else {
+                self.give_up_suspect().or_else(|| self.give_up_longest(own))
+            };
             match given_up {
                 Some(other) => admitted = Admitted::InPlaceOf(other),
                 None => return Err(job),
@@ -185,7 +190,7 @@ impl<T> FairQueue<T> {
     }
 
     /// The last job of the suspect that came last.
-    fn give_up(&mut self) -> Option<T> {
+    fn give_up_suspect(&mut self) -> Option<T> {
         let source = *self.suspected.back()?;
         let queue = self.sources.get_mut(&source)?;
         let given_up = queue.pop_back();
@@ -195,6 +200,17 @@ impl<T> FairQueue<T> {
         }
         self.len -= usize::from(given_up.is_some());
         given_up.map(|w| w.job)
+    }
+
+    /// The last job of the source with the most, if that is more than fair to one with `own`.
+    fn give_up_longest(&mut self, own: usize) -> Option<T> {
+        let longest = self.sources.values_mut().max_by_key(|queue| queue.len())?;
+        if longest.len() <= own + 1 {
+            return None;
+        }
+        let given_up = longest.pop_back()?;
+        self.len -= 1;
+        Some(given_up.job)
     }
 
     /// The next job, with its source; jobs whose time is over go to `late`.
@@ -335,6 +351,28 @@ mod tests {
         assert_eq!(q.len(), MAX_WAITING);
         assert_eq!(q.drain().len(), MAX_WAITING);
         assert_eq!((q.len(), pop(&mut q)), (0, None));
+    }
+
+    #[test]
+    fn full_queue_gives_up_the_last_job_of_who_has_the_most() {
+        let mut q = FairQueue::default();
+        for i in 0..(MAX_WAITING as u32) {
+            // Eight sources with 64 jobs each.
+            assert!(push(&mut q, i % 8, i));
+        }
+        let last_of_one = q.push(at(0), from(8), 1000, far());
+        assert!(matches!(last_of_one, Ok(Admitted::InPlaceOf(504..=511))));
+        for i in 0..200 {
+            push(&mut q, 8, 1001 + i);
+        }
+        let of = |q: &FairQueue<u32>, n| q.sources.get(&from(n)).map_or(0, VecDeque::len);
+        assert!((56..=57).contains(&of(&q, 8)), "{}", of(&q, 8));
+        assert_eq!(q.len(), MAX_WAITING);
+        let mut done = 0;
+        while pop(&mut q).is_some() {
+            done += 1;
+        }
+        assert_eq!(done, MAX_WAITING);
     }
 
     #[test]
