@@ -58,7 +58,10 @@ fn refusals_are_counted_by_reason_and_shown_without_secrets() {
     assert_eq!(engine.authorise(malformed), Err(4));
     engine.stop();
     let engine = self::engine(true, "");
-    assert_eq!(engine.authorise(encrypted("a", "wrong wrong wrong")), Err(10));
+    assert_eq!(
+        engine.authorise(encrypted("a", "wrong wrong wrong")),
+        Err(10)
+    );
     let text = engine.get("/metrics").1;
     for line in [
         "publishers_refused_total{reason=\"bad_secret\"} 1",
@@ -154,7 +157,10 @@ fn wrong_passphrase_takes_no_claim_and_no_place() {
         line.and_then(|n| n.parse::<u64>().ok()).unwrap()
     };
     let before = operations();
-    assert_eq!(engine.authorise(encrypted("a", "wrong wrong wrong")), Err(10));
+    assert_eq!(
+        engine.authorise(encrypted("a", "wrong wrong wrong")),
+        Err(10)
+    );
     std::thread::sleep(Duration::from_millis(600)); // metrics are cached for half a second
     assert_eq!(operations(), before);
     assert_eq!(

@@ -138,7 +138,10 @@ mod tests {
         seen.srt = Some(Box::new(srt));
         engine.snapshot(0, vec![seen]);
         engine.until(|| stats()["pkt_recv_total"] == 30);
-        assert_eq!((&stats()["pkt_recv"], &stats()["ms_interval"]), (&30.into(), &90.into()));
+        assert_eq!(
+            (&stats()["pkt_recv"], &stats()["ms_interval"]),
+            (&30.into(), &90.into())
+        );
         engine.stop();
     }
 }

@@ -177,6 +177,13 @@ impl Machine {
         self.next_attempt().is_some_and(|at| at <= now)
     }
 
+    /// Not now, though it would be due.
+    pub(crate) fn postpone(&mut self, until: Instant) {
+        if self.next_attempt().is_some() {
+            self.deadline = Some(until);
+        }
+    }
+
     /// Begins an attempt.
     pub(crate) fn begin(&mut self, now: Instant) {
         if self.breaker == Breaker::Open {

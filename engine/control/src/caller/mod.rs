@@ -38,6 +38,9 @@ use resolver::Resolver;
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A caller that is to wait is looked at so often, to see whether its stream was blocked.
 const LOOK_FOR_BLOCKS: Duration = Duration::from_secs(1);
+/// At the start the registry gets so long to become usable, so that of several engines that
+/// start together only one calls; and it is looked at so often meanwhile.
+const REGISTRY_START: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
 
 /// All configured callers.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub(crate) struct Callers {
     /// State of the generator behind the jitter.
     chance: u64,
     next_look: Instant,
+    /// Until when the registry may become usable; `None`: it is, or it had its time.
+    registry_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -133,6 +138,7 @@ impl Callers {
             resolver: Resolver::new(work),
             chance: seed,
             next_look: now,
+            registry_until: Some(now + REGISTRY_START.0),
         }
     }
 
@@ -282,6 +288,15 @@ impl Runtime {
         let look = now >= self.callers.next_look;
         if look {
             self.callers.next_look = now + LOOK_FOR_BLOCKS;
+        }
+        if let Some(until) = self.callers.registry_until {
+            if now < until && !self.registry.health().usable {
+                for caller in &mut self.callers.list {
+                    caller.machine.postpone(now + REGISTRY_START.1);
+                }
+                return;
+            }
+            self.callers.registry_until = None;
         }
         for i in 0..self.callers.list.len() {
             self.caller_turn(now, i, look);

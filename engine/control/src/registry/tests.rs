@@ -431,3 +431,48 @@ fn password_comes_from_its_file_and_a_wrong_one_is_told() {
     engine.stop();
     let _ = std::fs::remove_file(&file);
 }
+
+#[test]
+fn of_two_engines_with_one_caller_one_calls_and_the_other_takes_over() {
+    let server = Server::start();
+    let config = "[[srt.callers]]\nid = \"remote/a\"\nurl = \"srt://192.0.2.1:9000?passphrase=0123456789ab\"\n\
+                  backoff = { initial = \"100ms\", max = \"200ms\" }\n";
+    let set: Vec<String> = server.options().set;
+    let start = |instance: &str| {
+        let mut set = set.clone();
+        set.push(format!("instance={instance}"));
+        let set: Vec<&str> = set.iter().map(String::as_str).collect();
+        Engine::with_config(config, &set)
+    };
+    let first = start("one");
+    let call = first.call();
+    let second = start("two");
+    let caller = |engine: &Engine| engine.json("/api/v1/callers")["callers"][0].clone();
+    until(|| caller(&second)["last_error"] == "held by instance one");
+    first.call_answered(&call, false);
+    until(|| record(&mut c_of(&server), "remote/a").is_some_and(|r| r["instance"] == "one"));
+    // It goes on asking at the pace of failures, and no breaker opens for that.
+    until(|| caller(&second)["failures"].as_u64().unwrap() > 6);
+    assert_eq!(caller(&second)["breaker"], "closed");
+    assert_eq!(
+        second.json("/api/v1/streams/remote%2Fa")["status"],
+        "pending"
+    );
+    assert!(second.silent(Duration::from_millis(1)), "it has not called");
+    let mut c = server.connection();
+    let found = record(&mut c, "remote/a").unwrap();
+    assert_eq!(
+        (&found["instance"], &found["mode"]),
+        (&"one".into(), &"caller".into())
+    );
+    assert!(!found.to_string().contains("0123456789ab"));
+    // The operator stops the first one: its claim is free when its stream has ended.
+    assert_eq!(first.delete("/api/v1/streams/remote%2Fa"), 202);
+    first.end("remote/a", EndReason::Operator, Status::Terminated);
+    let taken = second.call();
+    second.call_answered(&taken, false);
+    until(|| record(&mut c_of(&server), "remote/a").is_some_and(|r| r["instance"] == "two"));
+    assert_eq!(caller(&first)["state"], "idle");
+    first.stop();
+    second.stop();
+}
