@@ -12,12 +12,34 @@ use crate::state::Entry;
 /// Streams whose figures are published one by one: there are some sixty of each.
 pub(crate) const MAX_SERIES: usize = 1000;
 
+/// The figures of a session now. libsrt's rates are the interval's bytes by its time; those of
+/// the room are what congestion control goes by.
+fn fields(entry: &Entry) -> Option<[Field; Statistics::FIELDS]> {
+    let now = entry.snapshot.srt.as_deref()?;
+    let before = entry.srt_before.as_deref();
+    let millis = now.time_ms.saturating_sub(before.map_or(0, |b| b.time_ms));
+    let rate = |bytes: fn(&Statistics) -> u64| {
+        let passed = bytes(now).saturating_sub(before.map_or(0, bytes));
+        let kilobits = (passed * 8) as f64 / (millis as f64).max(1.0);
+        Figure::Real(kilobits / 1e3)
+    };
+    let mut fields = now.fields();
+    for field in &mut fields {
+        match field.name {
+            "mbps_recv_rate" => field.value = rate(|s| s.byte_recv),
+            "mbps_send_rate" => field.value = rate(|s| s.byte_sent),
+            _ => {}
+        }
+    }
+    Some(fields)
+}
+
 /// The figures of a stream's session; `None` when it is not SRT or has none yet.
 pub(crate) fn to_json(entry: &Entry) -> Option<Value> {
     let now = entry.snapshot.srt.as_deref()?;
     let before = entry.srt_before.as_deref();
     let mut map = Map::new();
-    let fields = now.fields();
+    let fields = fields(entry)?;
     let earlier = before.map(Statistics::fields);
     for (i, field) in fields.iter().enumerate() {
         map.insert(field.name.to_owned(), number(field.value));
@@ -72,11 +94,8 @@ pub(crate) fn describe() {
 
 /// The figures of one stream as metrics.
 pub(crate) fn publish(entry: &Entry) {
-    let Some(stats) = entry.snapshot.srt.as_deref() else {
-        return;
-    };
     let id = || entry.snapshot.stream_id.as_str().to_owned();
-    for field in stats.fields() {
+    for field in fields(entry).into_iter().flatten() {
         match (field.kind, field.value) {
             (FieldKind::Counter, Figure::Whole(n)) => {
                 let n = u64::try_from(n).unwrap_or(0);
@@ -99,6 +118,7 @@ mod tests {
         let mut seen = stream("live/cam1");
         let mut srt = Statistics {
             pkt_recv: 1000,
+            byte_recv: 1_000_000,
             pkt_rcv_loss: 7,
             rtt_us: 12_500,
             rtt_min_us: 9_000,
@@ -110,6 +130,7 @@ mod tests {
         let stats = || engine.json("/api/v1/streams/live%2Fcam1/stats")["srt"].clone();
         engine.until(|| stats()["pkt_recv"] == 1000);
         srt.pkt_recv = 1450;
+        srt.byte_recv += 1_001_000;
         srt.time_ms = 2001;
         seen.srt = Some(Box::new(srt));
         engine.snapshot(0, vec![seen.clone()]);
@@ -119,6 +140,7 @@ mod tests {
         assert_eq!(now["pkt_rcv_loss_total"], 7);
         assert_eq!(now["pkt_rcv_loss"], 0);
         assert_eq!(now["ms_interval"], 1001);
+        assert_eq!(now["mbps_recv_rate"], 8.0);
         assert_eq!(now["ms_rtt"], 12.5);
         assert_eq!(now["ms_rtt_min"], 9.0);
         let text = engine.get("/metrics").1;
