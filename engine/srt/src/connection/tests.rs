@@ -228,6 +228,19 @@ fn the_peers_clock_is_followed_over_the_wrap_of_timestamps() {
 }
 
 #[test]
+fn sparse_packets_on_a_long_path_are_acknowledged_within_10_ms() {
+    let mut pair = connected(Config::default());
+    pair.path.delay_us = 100_000;
+    // Meanwhile the ACKs before are not confirmed yet.
+    for _ in 0..50 {
+        pair.send(1);
+        pair.run(Duration::from_millis(20));
+    }
+    let stats = pair.received();
+    assert!(stats.pkt_sent_ack >= 40, "{}", stats.pkt_sent_ack);
+}
+
+#[test]
 fn a_gap_is_reported_at_once_and_again_while_it_lasts() {
     let mut pair = connected(Config {
         latency: Duration::from_millis(500),

@@ -257,7 +257,8 @@ impl Receiver {
         if self.received >= self.attention {
             self.attend(arrival);
         }
-        if self.ack_due == Instant::FAR_FUTURE {
+        // Not due at all, or only for the repetition of an ACK that was not confirmed.
+        if self.ack_due > arrival + ACK_INTERVAL {
             self.moved = true;
             self.ack_due = arrival + ACK_INTERVAL;
         }
