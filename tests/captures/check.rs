@@ -170,6 +170,7 @@ pub(crate) fn received(report: &mut Report, session: &Session, flow: &Flow<'_>, 
     report.compare("undecryptable", 0, stats.pkt_rcv_undecrypt);
     loss_reports(report, session, flow, side, &gaps);
     last_acknowledged(report, session, flow, side);
+    acks_sent(report, session, flow, side);
     report.compare("released late by", 0, side.late_us);
     report.compare("other discards", Vec::new(), other_discards(side));
     invariants(report, &stats);
@@ -209,6 +210,44 @@ fn last_acknowledged(report: &mut Report, session: &Session, flow: &Flow<'_>, si
         flow.last_full_ack().as_ref().map(last_ack),
         controls(side, full_ack).last().copied().map(last_ack),
     );
+}
+
+/// libsrt 1.5.5 counts the rate in bytes without headers.
+const RATE_WITHOUT_HEADERS: u32 = 0x0001_0505;
+/// Fewer packets leave a rate to chance.
+const ENOUGH_PACKETS: u64 = 30;
+
+/// Our ACKs beside the recorded ones, where nothing is missing: no fewer, and with the same
+/// arrival rate in the last one. Between both the timers of two programs have their say, and the
+/// time from the capture to the recorded end.
+fn acks_sent(report: &mut Report, session: &Session, flow: &Flow<'_>, side: &Side) {
+    if !flow.at_receiver || flow.missing() > 0 || session.asks_for(block::FILTER) {
+        return;
+    }
+    let of_receiver = session.events.iter();
+    let of_receiver = of_receiver.filter(|e| e.from_caller != flow.from_caller);
+    let recorded: Vec<&Vec<u32>> = of_receiver
+        .filter_map(|e| full_ack(&e.packet.kind))
+        .collect();
+    let ours = controls(side, full_ack);
+    let enough = ours.len() * 10 >= recorded.len() * 9;
+    report.compare("enough acks", true, enough);
+    let version = if flow.from_caller {
+        session.answer().and_then(|h| h.hs(block::HSRSP))
+    } else {
+        session.conclusion().and_then(|h| h.hs(block::HSREQ))
+    };
+    let (Some(recorded), Some(ours)) = (recorded.last(), ours.last()) else {
+        return;
+    };
+    let is_steady = flow.number("distinct") >= ENOUGH_PACKETS
+        && flow.number("retransmitted") == 0
+        && (1..1000).contains(&recorded[4])
+        && version.is_some_and(|hs| hs.0 < RATE_WITHOUT_HEADERS);
+    if is_steady {
+        let is_near = |i: usize| recorded[i].abs_diff(ours[i]) * 50 <= recorded[i] + 50;
+        report.compare("arrival rate", true, is_near(4) && is_near(6));
+    }
 }
 
 /// Data that overtook the handshake is discarded; the recorded caller did the same.
@@ -410,6 +449,16 @@ fn acknowledgements(
 
 /// Idle timeout of either end.
 const IDLE_US: u64 = 5_000_000;
+
+/// Keepalives of our end, while it lasted.
+pub(crate) fn keepalives(report: &mut Report, session: &Session, is_caller: bool, played: &Played) {
+    let own = session.events.iter().filter(|e| e.from_caller == is_caller);
+    let recorded = own.filter(|e| e.packet.kind == Kind::Keepalive).count();
+    let ours = controls(&played.side, |kind| {
+        (*kind == Kind::Keepalive).then_some(())
+    });
+    report.compare("keepalives", recorded, ours.len());
+}
 
 /// How it ended: the recorded peer shut down, or our end was told to, or the peer fell silent.
 pub(crate) fn end(report: &mut Report, session: &Session, is_caller: bool, played: &Played) {
