@@ -81,6 +81,12 @@ pub struct Statistics {
     pub rtt_avg_us: u32,
     /// Longest sample, µs.
     pub rtt_max_us: u32,
+    /// Shortest sample of the last one to two seconds, µs; 0 when there was none.
+    pub rtt_recent_min_us: u32,
+    /// Mean of the samples of the last one to two seconds, µs.
+    pub rtt_recent_avg_us: u32,
+    /// Longest sample of the last one to two seconds, µs.
+    pub rtt_recent_max_us: u32,
     /// Link capacity, packets a second: the receiver's own estimate, or the peer's when sending.
     pub link_capacity_pps: u32,
     /// Packets received a second.
@@ -326,6 +332,9 @@ fields! { s;
     "ms_rtt_min" Gauge Milliseconds = f64::from(s.rtt_min_us) / 1e3, "shortest round-trip time";
     "ms_rtt_avg" Gauge Milliseconds = f64::from(s.rtt_avg_us) / 1e3, "mean round-trip time";
     "ms_rtt_max" Gauge Milliseconds = f64::from(s.rtt_max_us) / 1e3, "longest round-trip time";
+    "ms_rtt_recent_min" Gauge Milliseconds = f64::from(s.rtt_recent_min_us) / 1e3, "shortest round-trip time of the last one to two seconds";
+    "ms_rtt_recent_avg" Gauge Milliseconds = f64::from(s.rtt_recent_avg_us) / 1e3, "mean round-trip time of the last one to two seconds";
+    "ms_rtt_recent_max" Gauge Milliseconds = f64::from(s.rtt_recent_max_us) / 1e3, "longest round-trip time of the last one to two seconds";
     "mbps_bandwidth" Gauge MegabitsPerSecond = s.link_mbps(), "estimated capacity of the link";
     "mbps_send_rate" Gauge MegabitsPerSecond = mbps(s.snd_input_rate), "rate of what is given to the sender";
     "mbps_recv_rate" Gauge MegabitsPerSecond = mbps(s.recv_rate_bytes.into()), "rate of arrival";

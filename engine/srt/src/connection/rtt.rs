@@ -11,6 +11,8 @@ const INITIAL_US: u32 = 100_000;
 const INITIAL_VAR_US: u32 = 50_000;
 /// No sample is longer: an ACKACK that late says nothing of the path.
 const MAX_SAMPLE_US: u64 = 10_000_000;
+/// The recent samples are those of this period and of the one before.
+const PERIOD: Duration = Duration::from_secs(1);
 /// ACKs remembered (spec section 20).
 const WINDOW: usize = 1024;
 
@@ -23,10 +25,55 @@ pub(crate) struct Rtt {
     pub(crate) first_us: Option<u32>,
     /// Whether anything was measured, here or by the peer.
     is_known: bool,
+    all: Spread,
+    /// Of the period that runs, and of the one before it.
+    periods: [Spread; 2],
+    period_end: Instant,
+}
+
+/// Least, mean and most of some samples.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
     least_us: u32,
     most_us: u32,
     sum_us: u64,
     samples: u64,
+}
+
+impl Spread {
+    const fn new() -> Self {
+        Spread {
+            least_us: u32::MAX,
+            most_us: 0,
+            sum_us: 0,
+            samples: 0,
+        }
+    }
+
+    fn note(&mut self, x: u32) {
+        self.least_us = self.least_us.min(x);
+        self.most_us = self.most_us.max(x);
+        self.sum_us = self.sum_us.saturating_add(x.into());
+        self.samples += 1;
+    }
+
+    fn and(self, other: Spread) -> Spread {
+        Spread {
+            least_us: self.least_us.min(other.least_us),
+            most_us: self.most_us.max(other.most_us),
+            sum_us: self.sum_us.saturating_add(other.sum_us),
+            samples: self.samples + other.samples,
+        }
+    }
+
+    /// Least, mean and most; zeros without samples.
+    fn figures(&self) -> (u32, u32, u32) {
+        let mean = self.sum_us.checked_div(self.samples);
+        mean.map_or((0, 0, 0), |mean| {
+            let mean = u32::try_from(mean).unwrap_or(u32::MAX);
+            (self.least_us, mean, self.most_us)
+        })
+    }
 }
 
 impl Rtt {
@@ -36,17 +83,16 @@ impl Rtt {
             variance_us: INITIAL_VAR_US,
             first_us: None,
             is_known: false,
-            least_us: u32::MAX,
-            most_us: 0,
-            sum_us: 0,
-            samples: 0,
+            all: Spread::new(),
+            periods: [Spread::new(); 2],
+            period_end: Instant::ZERO,
         }
     }
 
     /// Takes a sample that was measured here.
-    pub(crate) fn sample(&mut self, sample_us: u64) -> u32 {
+    pub(crate) fn sample(&mut self, now: Instant, sample_us: u64) -> u32 {
         let x = u32::try_from(sample_us.min(MAX_SAMPLE_US)).unwrap_or(u32::MAX);
-        self.note(x);
+        self.note(now, x);
         self.first_us.get_or_insert(x);
         if self.is_known {
             self.smooth(x);
@@ -67,7 +113,13 @@ impl Rtt {
     /// What the peer measured (spec section 10.3), within the bounds of a sample: taken over by a
     /// side that only sends, else one more sample; never the drift tracer's reference, which is
     /// measured here.
-    pub(crate) fn learn(&mut self, rtt_us: u32, variance_us: u32, only_sending: bool) {
+    pub(crate) fn learn(
+        &mut self,
+        now: Instant,
+        rtt_us: u32,
+        variance_us: u32,
+        only_sending: bool,
+    ) {
         // libsrt ignores the peer's initial values.
         if (rtt_us, variance_us) == (INITIAL_US, INITIAL_VAR_US) {
             return;
@@ -80,29 +132,36 @@ impl Rtt {
             self.variance_us = variance_us.min(MAX_SAMPLE_US as u32);
             self.is_known = true;
         }
-        self.note(x);
+        self.note(now, x);
     }
 
-    const fn note(&mut self, x: u32) {
-        if x < self.least_us {
-            self.least_us = x;
+    fn note(&mut self, now: Instant, x: u32) {
+        if now >= self.period_end {
+            let [present, _] = self.periods;
+            // Without samples for longer than a period there is none before this one.
+            let followed = now < self.period_end + PERIOD;
+            self.periods = [
+                Spread::new(),
+                if followed { present } else { Spread::new() },
+            ];
+            self.period_end = now + PERIOD;
         }
-        if x > self.most_us {
-            self.most_us = x;
-        }
-        self.sum_us = self.sum_us.saturating_add(x as u64);
-        self.samples += 1;
+        self.all.note(x);
+        let [present, _] = &mut self.periods;
+        present.note(x);
     }
 
     /// Figures of the moment.
     pub(crate) fn fill(&self, stats: &mut Statistics) {
         stats.rtt_us = self.smoothed_us;
         stats.rtt_var_us = self.variance_us;
-        if let Some(mean) = self.sum_us.checked_div(self.samples) {
-            stats.rtt_min_us = self.least_us;
-            stats.rtt_avg_us = u32::try_from(mean).unwrap_or(u32::MAX);
-            stats.rtt_max_us = self.most_us;
-        }
+        let (least, mean, most) = self.all.figures();
+        (stats.rtt_min_us, stats.rtt_avg_us, stats.rtt_max_us) = (least, mean, most);
+        let [present, before] = self.periods;
+        let (least, mean, most) = present.and(before).figures();
+        stats.rtt_recent_min_us = least;
+        stats.rtt_recent_avg_us = mean;
+        stats.rtt_recent_max_us = most;
     }
 
     /// SRTT + 4·RTTVar: when an answer is overdue.
@@ -199,7 +258,7 @@ mod tests {
         let v = vectors("srt_ack.json");
         let mut rtt = Rtt::new();
         for row in v["rtt_smoothing"]["rows"].as_array().unwrap() {
-            rtt.sample(row[0].as_u64().unwrap());
+            rtt.sample(Instant::ZERO, row[0].as_u64().unwrap());
             assert_eq!(u64::from(rtt.smoothed_us), row[1].as_u64().unwrap());
             assert_eq!(u64::from(rtt.variance_us), row[2].as_u64().unwrap());
         }
@@ -208,15 +267,16 @@ mod tests {
     #[test]
     fn what_the_peer_has_not_measured_is_no_sample_and_never_the_drift_tracers_reference() {
         let mut rtt = Rtt::new();
+        let at = Instant::ZERO;
         for only_sending in [true, false] {
-            rtt.learn(INITIAL_US, INITIAL_VAR_US, only_sending);
+            rtt.learn(at, INITIAL_US, INITIAL_VAR_US, only_sending);
             assert_eq!((rtt.first_us, rtt.is_known), (None, false));
         }
-        rtt.learn(24_000, 1_000, false);
+        rtt.learn(at, 24_000, 1_000, false);
         assert_eq!((rtt.smoothed_us, rtt.variance_us), (24_000, 1_000));
-        rtt.sample(32_000);
+        rtt.sample(at, 32_000);
         assert_eq!((rtt.smoothed_us, rtt.first_us), (25_000, Some(32_000)));
-        rtt.learn(33_000, 1_000, false);
+        rtt.learn(at, 33_000, 1_000, false);
         assert_eq!((rtt.smoothed_us, rtt.first_us), (26_000, Some(32_000)));
     }
 
@@ -247,5 +307,31 @@ mod tests {
         assert_eq!(window.confirm(u32::MAX), Confirmation::Found(at, 0));
         assert_eq!(window.confirm(2), Confirmation::Found(at, 2));
         assert_eq!(window.confirm(3), Confirmation::Unknown);
+    }
+
+    #[test]
+    fn recent_round_trips_are_those_of_the_last_two_seconds() {
+        let mut rtt = Rtt::new();
+        let figures = |rtt: &Rtt| {
+            let mut stats = Statistics::default();
+            rtt.fill(&mut stats);
+            let all = (stats.rtt_min_us, stats.rtt_avg_us, stats.rtt_max_us);
+            let recent = (
+                stats.rtt_recent_min_us,
+                stats.rtt_recent_avg_us,
+                stats.rtt_recent_max_us,
+            );
+            (all, recent)
+        };
+        assert_eq!(figures(&rtt), ((0, 0, 0), (0, 0, 0)));
+        for second in 0..6 {
+            for i in 0..10 {
+                let at = Instant::from_millis(10_000 + second * 1000 + i * 100);
+                rtt.sample(at, 1000 * (second + 1));
+            }
+        }
+        assert_eq!(figures(&rtt), ((1000, 3500, 6000), (5000, 5500, 6000)));
+        rtt.sample(Instant::from_millis(60_000), 9000);
+        assert_eq!(figures(&rtt).1, (9000, 9000, 9000), "after a pause");
     }
 }

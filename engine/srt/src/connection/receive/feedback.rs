@@ -155,7 +155,7 @@ impl Receiver {
             Confirmation::Found(sent, position) => {
                 self.confirmed = self.confirmed.max(position);
                 self.reopened_at = self.reopened_at.filter(|&at| at > sent);
-                let sample = i64::from(rtt.sample(arrival.micros_since(sent)));
+                let sample = i64::from(rtt.sample(arrival, arrival.micros_since(sent)));
                 self.hasten_nak(arrival, rtt);
                 let excess = (sample - i64::from(rtt.first_us.unwrap_or(0))) / 2;
                 if self.time.sample_drift(arrival, header.timestamp, excess) {

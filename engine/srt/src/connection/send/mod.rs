@@ -370,7 +370,7 @@ impl Sender {
             self.window = available.min(MAX_WINDOW);
         }
         if let Some((smoothed, variance)) = ack.rtt_us {
-            rtt.learn(smoothed, variance, only_sending);
+            rtt.learn(now, smoothed, variance, only_sending);
         }
         if let Some((rate, capacity)) = ack.rates_pps {
             self.peer_rate = (
