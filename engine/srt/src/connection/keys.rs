@@ -19,6 +19,9 @@ const KMREQ: u32 = 3;
 /// Subtype of control type 0x7FFF: KMRSP.
 const KMRSP: u32 = 4;
 
+/// KM messages that may still be repeated.
+const REMEMBERED: usize = 4;
+
 /// How well a datagram proves that it is the peer's, wherever it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Proof {
@@ -45,8 +48,10 @@ struct Exchange {
     suite: Suite,
     kek: Secret,
     require: bool,
-    /// The KM message whose keys are in use: a repetition is answered without unwrapping.
-    installed: Option<Message>,
+    /// The KM messages whose keys were installed, the last one first. A repetition is answered
+    /// without unwrapping, and changes nothing: one that was held up on its way would bring back
+    /// a key that another has replaced.
+    installed: [Option<Message>; REMEMBERED],
 }
 
 /// See the module's page.
@@ -132,7 +137,7 @@ impl Keys {
         let Some(message) = Message::copy(content) else {
             return Err(Discard::MalformedControl);
         };
-        if exchange.installed == Some(message) {
+        if exchange.installed.contains(&Some(message)) {
             self.reply = Some(Reply::Echo(message));
             return Ok(());
         }
@@ -160,7 +165,10 @@ impl Keys {
                 receiver.secure(ring);
             }
         }
-        exchange.installed = Some(message);
+        exchange.installed.rotate_right(1);
+        if let Some(first) = exchange.installed.first_mut() {
+            *first = Some(message);
+        }
         self.state = KmState::Secured;
         self.reply = Some(Reply::Echo(message));
         Ok(())
@@ -173,7 +181,12 @@ impl Exchange {
             suite: agreement.suite,
             kek: agreement.kek.clone(),
             require: agreement.require,
-            installed: (agreement.state == KmState::Secured).then_some(agreement.message),
+            installed: [
+                (agreement.state == KmState::Secured).then_some(agreement.message),
+                None,
+                None,
+                None,
+            ],
         }
     }
 }
@@ -254,8 +267,7 @@ impl Connection {
 
     /// How well a datagram proves to be the peer's although it came from elsewhere: a data
     /// packet that nobody without the session's keys could have made. It may be a repetition of
-    /// an old one, so look at its sequence number as well ([`Connection::is_news`]). Changes
-    /// nothing.
+    /// an old one: its sequence number must be looked at as well. Changes nothing.
     pub fn proves_peer(&self, datagram: &[u8]) -> Proof {
         let Some((header, payload)) = Header::parse(datagram) else {
             return Proof::None;
@@ -273,13 +285,6 @@ impl Connection {
             (Cipher::Ctr, Some(plain)) if is_transport_stream(plain) => Proof::Decrypts,
             (Cipher::Ctr, Some(_)) => Proof::None,
         }
-    }
-
-    /// Whether a data packet is one that was not received before and lies in the window: no copy
-    /// of one that the peer has sent long ago.
-    pub fn is_news(&self, datagram: &[u8]) -> bool {
-        Header::parse(datagram)
-            .is_some_and(|(header, _)| !header.is_control() && self.receiver.is_ahead(header.word0))
     }
 
     /// `none`, or cipher and key length: `aes-ctr-128` to `aes-gcm-256`. What the peer cannot

@@ -183,10 +183,6 @@ impl Replay {
 }
 
 fn replay(name: &str, config: Config) -> Outcome {
-    replay_with(name, config, Policy::clear())
-}
-
-fn replay_with(name: &str, config: Config, policy: Policy) -> Outcome {
     let frames = capture(name);
     let caller = frames[0].from;
     let socket_id = frames
@@ -201,7 +197,7 @@ fn replay_with(name: &str, config: Config, policy: Policy) -> Outcome {
         handshaker: Handshaker::new(config.clone(), [3; 16]),
         config,
         socket_id,
-        policy,
+        policy: Policy::clear(),
         cookie: 0,
         caller,
         key: None,

@@ -26,6 +26,8 @@ const QUICK_TRIES: u32 = 10;
 const SLOW_RETRY: Duration = Duration::from_secs(1);
 /// The shortest pace of announcements.
 const LEAST_RETRY: Duration = Duration::from_millis(10);
+/// Packets under the last key but one may come late for so long: longer than any latency.
+const KEY_GRACE: Duration = Duration::from_secs(30);
 /// No key encrypts more packets, confirmed by the peer or not: sequence numbers, on which the
 /// key stream depends, come again after 2^31.
 const MOST_PACKETS: u64 = 1 << 30;
@@ -66,6 +68,8 @@ pub(crate) enum Opened<'a> {
 pub(crate) struct ReceiveKeys {
     suite: Suite,
     keys: KeyPair<PacketKey>,
+    /// Since when a key is no longer in use, if it was not named by a KM message since.
+    left: KeyPair<Instant>,
     scratch: Box<[u8]>,
 }
 
@@ -83,6 +87,7 @@ impl ReceiveKeys {
         ReceiveKeys {
             suite,
             keys: KeyPair::NONE,
+            left: KeyPair::NONE,
             scratch: match suite.overhead() {
                 0 => Box::default(),
                 _ => vec![0; SCRATCH].into_boxed_slice(),
@@ -98,8 +103,23 @@ impl ReceiveKeys {
                 .and_then(|k| PacketKey::new(&self.suite, k))
             {
                 self.keys.set(parity, Some(key));
+                self.left.set(parity, None);
             }
         }
+    }
+
+    /// The peer has changed from the key with these bits to the other one.
+    pub(crate) fn leave(&mut self, word1: u32, now: Instant) {
+        if let Some(parity) = Parity::of_packet(word1) {
+            self.left.set(parity, Some(now));
+        }
+    }
+
+    /// Whether the key of a packet was left longer ago than packets come late.
+    pub(crate) fn is_stale(&self, word1: u32, now: Instant) -> bool {
+        Parity::of_packet(word1)
+            .and_then(|parity| self.left.get(parity))
+            .is_some_and(|&left| now.saturating_since(left) > KEY_GRACE)
     }
 
     /// AES-GCM is checked and decrypted at once, outside of the slot: nothing unproven takes a

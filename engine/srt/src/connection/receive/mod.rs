@@ -426,8 +426,14 @@ impl Receiver {
         ring: &mut SlotRing,
     ) -> Result<Option<usize>, Discard> {
         if self.keys.is_some() {
+            let changes = header.word1 & KK_MASK != self.usual_kk;
+            if changes {
+                self.change_keys(arrival, header)?;
+            }
             let len = self.store_sealed(index, arrival, header, payload, ring)?;
-            self.usual_kk = header.word1 & KK_MASK;
+            if changes {
+                self.keys_changed(arrival, header);
+            }
             return Ok(Some(len));
         }
         if header.word1 & KK_MASK != 0 {

@@ -66,11 +66,23 @@ impl Receiver {
             .is_none_or(|keys| keys.open(header, payload) != Opened::Not)
     }
 
-    /// Whether a data packet's number is none that was received or passed, and lies within the
-    /// window.
-    pub(crate) fn is_ahead(&self, sequence: u32) -> bool {
-        let seq = mirror_base::PacketSequenceNumber::new(sequence);
-        let offset = self.expected_seq.distance_to(seq);
-        u32::try_from(offset).is_ok_and(|offset| offset < self.flow_window)
+    /// A packet with other key bits than the last one is to be stored.
+    ///
+    /// # Errors
+    /// When its key has not been in use for long: the peer has another one by now, of which we
+    /// were not told, and what the old one makes of the payload is noise.
+    pub(super) fn change_keys(&mut self, arrival: Instant, header: &Header) -> Result<(), Discard> {
+        match self.keys.as_deref_mut() {
+            Some(keys) if keys.is_stale(header.word1, arrival) => Err(Discard::Undecryptable),
+            _ => Ok(()),
+        }
+    }
+
+    /// A packet with other key bits than the last one was stored.
+    pub(super) fn keys_changed(&mut self, arrival: Instant, header: &Header) {
+        let before = core::mem::replace(&mut self.usual_kk, header.word1 & KK_MASK);
+        if let Some(keys) = self.keys.as_deref_mut() {
+            keys.leave(before, arrival);
+        }
     }
 }
