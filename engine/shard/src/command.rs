@@ -216,7 +216,7 @@ impl<C: Clock> Core<C> {
             if let Some(session) = session {
                 entry
                     .stream
-                    .set_session_statistics(now, &session.proto.statistics(now));
+                    .set_session_statistics(now, session.proto.statistics(now));
             }
             entry.promise(pool);
             let mut snapshot = entry.stream.snapshot();

@@ -64,7 +64,7 @@ impl<C: Clock> Core<C> {
             return self.guarded(|core| core.answer_to_call(key, datagram));
         };
         if session.peer != datagram.peer {
-            return self.from_elsewhere(key, datagram);
+            return self.came_from_elsewhere(key, datagram);
         }
         let Proto::Srt(connection) = &mut session.proto else {
             return self.discard(Discard::UnknownSession);
@@ -107,7 +107,7 @@ impl<C: Clock> Core<C> {
     /// counts them as foreign: such a peer is lost after the idle timeout.
     #[cold]
     #[inline(never)]
-    fn from_elsewhere(&mut self, key: Key, datagram: &Datagram<'_>) {
+    fn came_from_elsewhere(&mut self, key: Key, datagram: &Datagram<'_>) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else {
             return;

@@ -52,7 +52,9 @@ impl Proto {
     /// Its figures.
     pub(crate) fn statistics(&self, now: Instant) -> SessionStatistics {
         match self {
-            Proto::Srt(connection) => SessionStatistics::Srt(connection.statistics_at(now)),
+            Proto::Srt(connection) => {
+                SessionStatistics::Srt(Box::new(connection.statistics_at(now)))
+            }
             Proto::Rtp(session) => SessionStatistics::Rtp(session.statistics()),
         }
     }

@@ -214,7 +214,7 @@ impl<C: Clock> Core<C> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             entry
                 .stream
-                .set_session_statistics(now, &session.proto.statistics(now));
+                .set_session_statistics(now, session.proto.statistics(now));
             entry.stream.end_session(now, reason, status);
             entry.stream.take_changed();
         }));

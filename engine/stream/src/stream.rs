@@ -51,10 +51,10 @@ impl Default for StreamConfig {
 }
 
 /// A session's own figures, handed in by the shard whenever a snapshot is due and at its end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum SessionStatistics {
     /// Of an SRT connection.
-    Srt(mirror_srt::Statistics),
+    Srt(Box<mirror_srt::Statistics>),
     /// Of an RTP source.
     Rtp(mirror_rtp::Statistics),
 }
@@ -415,16 +415,13 @@ impl Stream {
     }
 
     /// The session's present figures.
-    pub fn set_session_statistics(&mut self, now: Instant, statistics: &SessionStatistics) {
+    pub fn set_session_statistics(&mut self, now: Instant, statistics: SessionStatistics) {
         match statistics {
             SessionStatistics::Srt(s) => {
-                fill_srt(&mut self.session, s);
-                match &mut self.srt {
-                    Some(srt) => **srt = *s,
-                    None => self.srt = Some(Box::new(*s)),
-                }
+                fill_srt(&mut self.session, &s);
+                self.srt = Some(s);
             }
-            SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, s),
+            SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, &s),
         }
         self.rate
             .sample(now, self.stats.bytes_received + self.session.bytes_received);
