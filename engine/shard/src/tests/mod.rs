@@ -1,6 +1,7 @@
 //! Shards over a virtual network, in virtual time, with the real rooms behind them.
 
 mod calls;
+mod chaos;
 mod encryption;
 mod handshakes;
 mod hostile;
