@@ -2,6 +2,7 @@
 //! GStreamer and Redis. Each test starts its own engine on free loopback ports and has the
 //! machine to itself. `scripts/test` installs the programs and builds the binaries.
 
+mod callers;
 mod drain;
 mod encoders;
 mod hostile;

@@ -519,8 +519,7 @@ impl State {
         self.streams.insert(stream_id.clone(), entry);
     }
 
-    /// A shard is told to call for a stream. Returns whether its record is a new one; that of a
-    /// stream in its grace period stays as it is.
+    /// A shard is told to call for a stream. The record of one in its grace period stays as it is.
     pub(crate) fn called(
         &mut self,
         now: Instant,
@@ -528,15 +527,14 @@ impl State {
         shard: ShardId,
         peer: SocketAddr,
         tags: Vec<String>,
-    ) -> bool {
+    ) {
         let core = self.core_of(shard);
         let old = self.streams.get(stream_id).filter(|e| !e.is_over());
         if old.is_some_and(|e| e.presence == Presence::Shard) {
-            return false;
+            return;
         }
         let history = old.map(|e| (e.last_error.clone(), e.error_count, e.last_heartbeat));
         let created_at = old.map(|e| e.snapshot.created_at);
-        let is_new = old.is_none();
         self.retire(stream_id);
         let mut snapshot = first_snapshot(now, &caller_request(stream_id, peer));
         snapshot.created_at = created_at.unwrap_or(now);
@@ -549,7 +547,6 @@ impl State {
             entry.last_heartbeat = last_heartbeat;
         }
         self.streams.insert(stream_id.clone(), entry);
-        is_new
     }
 
     /// A caller's attempt came to nothing. Returns whether its record has changed: one on a

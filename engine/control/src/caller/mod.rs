@@ -73,6 +73,8 @@ struct Caller {
     connected_at: Option<Instant>,
     /// Stopped by the operator.
     stopped: bool,
+    /// Whether subscribers know of the stream.
+    announced: bool,
 }
 
 /// A caller as the API shows it.
@@ -209,6 +211,7 @@ impl Caller {
             last_error_at: None,
             connected_at: None,
             stopped: false,
+            announced: false,
         }
     }
 
@@ -514,12 +517,17 @@ impl Runtime {
             let why = format!("shard {shard} takes no commands");
             return self.caller_failed(now, i, Blame::Ours, why);
         }
-        let created = lock(&self.state).called(now, &id, shard, peer, tags);
+        lock(&self.state).called(now, &id, shard, peer, tags);
         self.callers.describe(&self.state, &id);
-        let kind = if created {
-            "stream.created"
-        } else {
+        let known = self
+            .callers
+            .list
+            .get_mut(i)
+            .is_some_and(|caller| std::mem::replace(&mut caller.announced, true));
+        let kind = if known {
             "stream.updated"
+        } else {
+            "stream.created"
         };
         self.publish(now, &id, kind, json!({ "caller": Phase::Calling.name() }));
     }
@@ -611,6 +619,7 @@ impl Runtime {
         caller.step_until = None;
         caller.connected_at = None;
         caller.stopped = true;
+        caller.announced = false;
         let id = caller.config.id.clone();
         tracing::info!(stream = %id, "caller stopped by the operator");
         self.give_place_back(&id);
@@ -645,6 +654,7 @@ impl Runtime {
         caller.last_error_at = None;
         caller.connected_at = Some(now);
         caller.stopped = false;
+        caller.announced = true;
         caller.config.tags.clone()
     }
 
@@ -659,6 +669,10 @@ impl Runtime {
         let Some(i) = self.callers.find(id) else {
             return;
         };
+        let over = matches!(status, Status::Terminated | Status::Error);
+        if let Some(caller) = self.callers.list.get_mut(i).filter(|_| over) {
+            caller.announced = false;
+        }
         if self.phase_of(i) != Some(Phase::Connected) {
             // The grace period is over, or an end of long ago.
             return self.callers.describe(&self.state, id);

@@ -128,6 +128,16 @@ fn secrets_are_not_shown_by_errors() {
 }
 
 #[test]
+fn what_looks_like_a_mistake_is_a_warning() {
+    let text = "max_streams = 1\n[srt.encryption]\npassphrase = \"0123456789\"\nrequire = false\n\
+                [[srt.callers]]\nid = \"a\"\nurl = \"srt://h:1\"\n\
+                [[srt.callers]]\nid = \"b\"\nurl = \"srt://h:1\"\n";
+    let warnings = load("warnings.toml", text).unwrap().warnings;
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("require = false") && warnings[1].contains("max_streams is 1"));
+}
+
+#[test]
 fn callers_are_read_with_their_defaults() {
     let text = "[[srt.callers]]\nid = \"remote/a\"\nurl = \"srt://cam:9000?streamid=x&latency=200&pbkeylen=24\"\n\
                 passphrase = \"0123456789\"\n\

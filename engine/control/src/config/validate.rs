@@ -56,6 +56,13 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
             .warnings
             .push("neither srt nor rtp is enabled: there is nothing to receive".to_owned());
     }
+    if config.any_passphrase() && !config.srt.encryption.require {
+        config.warnings.push(
+            "srt.encryption.require = false: publishers are let in whose stream is not encrypted, \
+             or cannot be decrypted"
+                .to_owned(),
+        );
+    }
     if config.srt.callers.len() > config.max_streams {
         config.warnings.push(format!(
             "{} callers are configured, max_streams is {}: not all can have their streams",

@@ -444,8 +444,17 @@ fn of_two_engines_with_one_caller_one_calls_and_the_other_takes_over() {
         let set: Vec<&str> = set.iter().map(String::as_str).collect();
         Engine::with_config(config, &set)
     };
+    let mut subscriber = server.connection();
+    subscriber
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut pubsub = subscriber.as_pubsub();
+    pubsub.subscribe("mirror:events").unwrap();
     let first = start("one");
     let call = first.call();
+    let event: String = pubsub.get_message().unwrap().get_payload().unwrap();
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(event["type"], "stream.created");
     let second = start("two");
     let caller = |engine: &Engine| engine.json("/api/v1/callers")["callers"][0].clone();
     until(|| caller(&second)["last_error"] == "held by instance one");
