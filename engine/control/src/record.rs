@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(crate) video_codec: Option<&'static str>,
     pub(crate) audio_codec: Option<&'static str>,
     pub(crate) container: Option<&'static str>,
-    pub(crate) encryption: &'static str,
+    pub(crate) encryption: Option<&'static str>,
     pub(crate) resolution: Option<String>,
     pub(crate) frame_rate: Option<f64>,
     pub(crate) bitrate: u64,
@@ -79,7 +79,7 @@ impl Record {
             video_codec,
             audio_codec,
             container: snapshot.container,
-            encryption: snapshot.encryption,
+            encryption: encryption(snapshot),
             resolution: video
                 .filter(|t| t.width > 0 && t.height > 0)
                 .map(|t| format!("{}x{}", t.width, t.height)),
@@ -119,6 +119,11 @@ impl Record {
 /// The peer, with IPv4 addresses mapped into IPv6 unmapped.
 pub(crate) fn source(snapshot: &StreamSnapshot) -> std::net::SocketAddr {
     std::net::SocketAddr::new(snapshot.peer.ip().to_canonical(), snapshot.peer.port())
+}
+
+/// The session's encryption, once it is known.
+pub(crate) fn encryption(snapshot: &StreamSnapshot) -> Option<&'static str> {
+    Some(snapshot.encryption).filter(|name| !name.is_empty())
 }
 
 fn codec(track: &Track) -> Option<&'static str> {

@@ -289,6 +289,7 @@ impl State {
                 snapshot.peer = request.peer;
                 snapshot.mode = request.mode;
                 snapshot.started_at = now;
+                snapshot.encryption = unknown_encryption(request.protocol);
                 snapshot.status = Status::Connecting;
                 entry.snapshot = Arc::new(snapshot);
                 entry.shard = Some(shard);
@@ -677,6 +678,14 @@ fn caller_request(stream_id: &StreamId, peer: SocketAddr) -> PublishRequest {
     }
 }
 
+/// What is said of a session's encryption before its first snapshot says it: nothing of SRT's.
+const fn unknown_encryption(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Srt => "",
+        Protocol::Rtp => "none",
+    }
+}
+
 /// What is known of a stream before its first snapshot.
 fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
     let latency_ms = u32::try_from(request.latency.as_millis()).unwrap_or(u32::MAX);
@@ -695,7 +704,7 @@ fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
         tracks: Vec::new(),
         container: None,
         srt: None,
-        encryption: "none",
+        encryption: unknown_encryption(request.protocol),
         stats: StreamStats {
             latency_ms,
             sessions: 1,

@@ -223,7 +223,10 @@ impl Service {
         if let Value::Object(stats) = record::stats(&entry) {
             map.extend(stats);
         }
-        map.insert("encryption".to_owned(), json!(entry.snapshot.encryption));
+        map.insert(
+            "encryption".to_owned(),
+            json!(record::encryption(&entry.snapshot)),
+        );
         if let Some(srt) = srt_stats::to_json(&entry) {
             map.insert("srt".to_owned(), srt);
         }
