@@ -2,12 +2,16 @@
 //! counter of instructions (`valgrind --tool=callgrind`, `perf stat -e instructions:u`) with two
 //! packet counts; the difference divided by the packets is the cost of one.
 //!
-//! `cargo run --release -p mirror-srt --example receive_cost -- 100000 [queue]`
+//! `cargo run --release -p mirror-srt --example receive_cost -- 100000 [queue] [ctr]`: with `ctr`
+//! the packets are encrypted with AES-CTR-128.
 
 use core::time::Duration;
 
 use mirror_base::{Instant, PacketSequenceNumber, SlotRing};
-use mirror_srt::{Config, Connection, HandshakeAction, Handshaker};
+use mirror_srt::{
+    CallerSecurity, CipherPolicy, Config, Connection, HandshakeAction, Handshaker, ListenerPolicy,
+    Passphrase, Security,
+};
 
 const CALLER: u32 = 1;
 const LISTENER: u32 = 2;
@@ -21,7 +25,11 @@ fn main() {
     // Datagrams handled before the connection is drained: what one wake of the shard brings.
     let queue: u64 = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(3);
     let mut now = Instant::from_millis(1_000_000);
-    let mut connection = connected(now);
+    let passphrase = (arguments.next().as_deref() == Some("ctr"))
+        .then(|| Passphrase::new("for the counter").expect("a passphrase"));
+    // The even key; whatever the payload is, AES-CTR decrypts it to something.
+    let key_bits = if passphrase.is_some() { 1 << 27 } else { 0 };
+    let mut connection = connected(now, passphrase.as_ref());
     let mut ring = SlotRing::with_owned_chunks(64);
     let mut out = [0; 1500];
     let mut datagram = [0x47; 1332];
@@ -32,7 +40,8 @@ fn main() {
         let sequence = PacketSequenceNumber::new(1000).plus(i as u32).get();
         let timestamp = (i * 210_526 / 1000) as u32;
         datagram[..4].copy_from_slice(&sequence.to_be_bytes());
-        datagram[4..8].copy_from_slice(&(0xC000_0000 | (1 + i as u32 % 0x03FF_FFFF)).to_be_bytes());
+        let word1 = 0xC000_0000 | key_bits | (1 + i as u32 % 0x03FF_FFFF);
+        datagram[4..8].copy_from_slice(&word1.to_be_bytes());
         datagram[8..12].copy_from_slice(&timestamp.to_be_bytes());
         datagram[12..16].copy_from_slice(&LISTENER.to_be_bytes());
         connection
@@ -56,12 +65,15 @@ fn main() {
     println!("{delivered} delivered of {packets}");
 }
 
-fn connected(now: Instant) -> Connection {
+fn connected(now: Instant, passphrase: Option<&Passphrase>) -> Connection {
     let peer = "127.0.0.1:4000".parse().expect("address");
     let config = Config::default();
     let mut handshaker = Handshaker::new(config.clone(), [0; 16]);
     let initial = PacketSequenceNumber::new(1000);
-    let mut caller = Connection::connect(now, peer, CALLER, initial, "live/a", &config, 0, None);
+    let security =
+        passphrase.map(|p| CallerSecurity::new(p, None, CipherPolicy::Auto, true, [1; 32]));
+    let mut caller =
+        Connection::connect(now, peer, CALLER, initial, "live/a", &config, 0, security);
     let (mut out, mut reply, mut none) = ([0; 1500], [0; 1500], SlotRing::new());
     loop {
         let len = caller.poll_transmit(now, &mut out).expect("a request");
@@ -72,15 +84,16 @@ fn connected(now: Instant) -> Connection {
                     .expect("induction");
             }
             Ok(HandshakeAction::Conclude(request)) => {
-                return Connection::accept(
-                    now,
-                    &request,
-                    LISTENER,
-                    &config,
-                    0,
-                    mirror_srt::Security::clear(),
-                )
-                .expect("accepted");
+                let policy = ListenerPolicy {
+                    passphrase,
+                    require: true,
+                    cipher: CipherPolicy::Auto,
+                };
+                let material = request.key_material.as_deref();
+                let security = Security::negotiate(material, request.version, &policy, [2; 32])
+                    .expect("agreed");
+                return Connection::accept(now, &request, LISTENER, &config, 0, security)
+                    .expect("accepted");
             }
             Err(reason) => panic!("{reason:?}"),
         }
