@@ -282,8 +282,13 @@ impl Sender {
 
     fn transmit(&mut self, now: Instant) {
         if let Transport::Srt { connection, .. } = &mut self.transport {
-            while let Some(length) = connection.poll_transmit(now, self.wire.room()) {
-                self.wire.commit(length);
+            loop {
+                let segments = self.wire.segments_left();
+                let room = self.wire.room();
+                let Some(batch) = connection.poll_transmit_batch(now, room, segments) else {
+                    break;
+                };
+                self.wire.commit_run(batch.len, batch.segment_size);
             }
         }
     }

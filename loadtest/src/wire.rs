@@ -99,6 +99,26 @@ impl Wire {
         self.lengths.push(u16::try_from(length).unwrap_or(u16::MAX));
     }
 
+    /// Datagrams that [`Wire::room`] may be filled with before the batch is full, at least one.
+    pub fn segments_left(&self) -> usize {
+        match MAX_SEGMENTS.saturating_sub(self.lengths.len()) {
+            // the next call of `room` sends the batch
+            0 => MAX_SEGMENTS,
+            left => left,
+        }
+    }
+
+    /// The first `bytes` of [`Wire::room`] are datagrams of `segment` bytes each, the last of
+    /// what is left.
+    pub fn commit_run(&mut self, bytes: usize, segment: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            let length = segment.clamp(1, left);
+            self.commit(length);
+            left -= length;
+        }
+    }
+
     /// Sends the batch.
     pub fn flush(&mut self) {
         let (mut start, mut i) = (0, 0);
@@ -219,5 +239,24 @@ mod tests {
         let counters = wire.counters();
         assert_eq!((counters.datagrams, counters.errors), (9, 0));
         assert!(counters.calls <= 9);
+    }
+
+    #[test]
+    fn a_run_written_at_once_is_as_many_datagrams_and_one_call() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut wire = Wire::connect(receiver.local_addr().unwrap()).unwrap();
+        assert_eq!(wire.segments_left(), MAX_SEGMENTS);
+        wire.room()[..3 * 1332 + 700].fill(7);
+        wire.commit_run(3 * 1332 + 700, 1332);
+        assert_eq!(wire.segments_left(), MAX_SEGMENTS - 4);
+        wire.flush();
+        let mut buffer = [0; 2048];
+        for length in [1332, 1332, 1332, 700] {
+            assert_eq!(receiver.recv(&mut buffer).unwrap(), length);
+        }
+        assert_eq!(wire.counters().datagrams, 4);
     }
 }
