@@ -237,7 +237,7 @@ fn with_latency(ms: u64) -> Config {
 
 /// Replays a capture whose caller sends; everything that the caller's packets held is delivered.
 fn delivers_all(name: &str, latency_ms: u64) -> (Outcome, Statistics) {
-    let facts = &vectors("srt_captures.json")[name];
+    let facts = &vectors(&format!("srt/{name}.json"));
     let outcome = replay(name, with_latency(latency_ms));
     let flow = facts["flows"].as_object().unwrap().values().next().unwrap();
     assert_eq!(

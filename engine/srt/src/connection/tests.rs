@@ -556,7 +556,7 @@ fn our_caller_receives_from_libsrts_listener() {
     let end = start + Duration::from_secs(60);
     connection.close(end);
     drain(&mut connection, end, &mut ring);
-    let flow = vectors("srt_captures.json")[name]["flows"].clone();
+    let flow = vectors(&format!("srt/{name}.json"))["flows"].clone();
     let flow = flow.as_object().unwrap().values().next().unwrap().clone();
     assert_eq!(sha256(&payload), flow["payload_sha256"].as_str().unwrap());
     assert_eq!(connection.latency().as_millis(), 250);

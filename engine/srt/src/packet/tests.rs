@@ -33,6 +33,8 @@ fn sequence_arithmetic_follows_the_vectors() {
         let n = number(&row["n"]).wrapping_neg();
         assert_eq!(s(number(&row["a"])).plus(n).get(), number(&row["r"]));
     }
+    let messages = &v["message_number"];
+    assert_eq!(MESSAGE_MASK, number(&messages["last"]));
     for row in v["length_inclusive"].as_array().unwrap() {
         let distance = s(number(&row["first"])).distance_to(s(number(&row["last"])));
         assert_eq!(distance + 1, row["n"].as_i64().unwrap() as i32);
@@ -125,8 +127,14 @@ fn ack_forms_follow_the_vectors() {
         let ack = AckCif::parse(cif).unwrap();
         assert_eq!(ack.sequence.get(), number(&row["last_ack_seq"]));
         assert_eq!(ack.light, row["kind"] == "light");
+        assert_eq!(header.word1, number(&row["ack_number"]));
+        if row["kind"] == "small" {
+            let rtt = (number(&row["rtt_us"]), number(&row["rttvar_us"]));
+            assert_eq!(ack.rtt_us, Some(rtt));
+            assert_eq!(ack.available, Some(number(&row["avail_buffer_pkts"])));
+            assert_eq!(ack.rates_pps, None);
+        }
         if row["kind"] == "full" {
-            assert_eq!(header.word1, number(&row["ack_number"]));
             assert_eq!(
                 ack.rtt_us,
                 Some((number(&row["rtt_us"]), number(&row["rttvar_us"])))
