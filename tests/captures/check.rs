@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mirror_base::Discard;
-use mirror_srt::{CloseReason, Event, Statistics};
+use mirror_srt::{CloseReason, Event, KmState, Statistics};
 use mirror_tests::capture::facts::distance;
 use mirror_tests::capture::session::{self, Session};
 use mirror_tests::capture::sha256;
@@ -171,6 +171,7 @@ pub(crate) fn received(report: &mut Report, session: &Session, flow: &Flow<'_>, 
     loss_reports(report, session, flow, side, &gaps);
     last_acknowledged(report, session, flow, side);
     acks_sent(report, session, flow, side);
+    figures(report, session, flow, &stats);
     report.compare("released late by", 0, side.late_us);
     report.compare("other discards", Vec::new(), other_discards(side));
     invariants(report, &stats);
@@ -210,6 +211,49 @@ fn last_acknowledged(report: &mut Report, session: &Session, flow: &Flow<'_>, si
         flow.last_full_ack().as_ref().map(last_ack),
         controls(side, full_ack).last().copied().map(last_ack),
     );
+}
+
+/// Bytes that are counted with each packet: IPv4, UDP and SRT headers.
+const HEADERS: u64 = 44;
+
+/// What the statistics say of a direction besides packets.
+fn figures(report: &mut Report, session: &Session, flow: &Flow<'_>, stats: &Statistics) {
+    let bytes = flow.number("payload_bytes") + HEADERS * flow.number("distinct");
+    report.compare("bytes", bytes, stats.byte_recv_unique);
+    let of_sender = session.events.iter();
+    let of_sender = of_sender.filter(|e| e.from_caller == flow.from_caller);
+    let is_announcement =
+        |e: &&session::Event| matches!(e.packet.kind, Kind::Extension(block::KMREQ, _));
+    let announced = of_sender.filter(is_announcement).count() as u64;
+    report.compare("keys renewed", announced, stats.km_refreshes);
+    let (mut highest, mut behind) = (None, 0);
+    for (_, data) in session.data(flow.from_caller) {
+        let is_behind = highest.is_some_and(|h| distance(h, data.sequence) < 0);
+        behind += u64::from(is_behind && !data.retransmitted);
+        if !is_behind {
+            highest = Some(data.sequence);
+        }
+    }
+    report.compare("reordered", behind, stats.pkt_rcv_reordered);
+}
+
+/// Whether the connection is encrypted, as both ends see it: the KMRSP's status, or that it
+/// echoes keys.
+pub(crate) fn key_state(report: &mut Report, session: &Session, played: &Played) {
+    let (Some(connection), Some(answer)) = (&played.side.connection, session.answer()) else {
+        return;
+    };
+    let state = match answer.block(block::KMRSP) {
+        None => KmState::Unsecured,
+        // Its byte order is the little-endian one (spec section 16.5).
+        Some([0, ..]) => KmState::Unsecured,
+        Some([3, ..]) => KmState::NoSecret,
+        Some([4, ..]) => KmState::BadSecret,
+        Some(_) => KmState::Secured,
+    };
+    let stats = connection.statistics();
+    let ours = (stats.snd_km_state, stats.rcv_km_state);
+    report.compare("key state", (state, state), ours);
 }
 
 /// libsrt 1.5.5 counts the rate in bytes without headers.
@@ -362,12 +406,14 @@ pub(crate) fn sent(report: &mut Report, session: &Session, flow: &Flow<'_>, play
         let bytes: Vec<u8> = originals.iter().flat_map(|d| d.payload.clone()).collect();
         payload(report, flow, &bytes);
     }
-    let of_session = session.data(flow.from_caller).map(|(_, d)| d);
-    let recorded = of_session.filter(|d| !d.retransmitted).map(|d| d.key);
-    let recorded: Vec<u8> = recorded.collect();
-    if recorded.len() == originals.len() {
-        let ours = originals.iter().map(|d| d.key);
-        report.compare("packets of each key", tally(recorded), tally(ours));
+    if flow.at_sender && flow.missing() == 0 {
+        let recorded = session.data(flow.from_caller).map(|(_, d)| d);
+        let recorded: Vec<&Data> = recorded.filter(|d| !d.retransmitted).collect();
+        let keys = |of: &[&Data]| tally(of.iter().map(|d| d.key));
+        report.compare("packets of each key", keys(&recorded), keys(&originals));
+        let len = |d: &&Data| d.payload.len() as u64 + HEADERS;
+        let bytes: u64 = recorded.iter().map(len).sum();
+        report.compare("bytes sent", bytes, stats.byte_sent_unique);
     }
     retransmissions(report, session, flow, &stats, &again);
     acknowledgements(report, session, flow, side, &stats);

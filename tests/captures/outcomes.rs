@@ -138,6 +138,7 @@ fn listener_recorded(
     if session.is_accepted() {
         check::answers(report, session, played);
         flows(report, row, facts, session, false, played);
+        check::key_state(report, session, played);
         check::keepalives(report, session, false, played);
         check::end(report, session, false, played);
     }
@@ -165,6 +166,7 @@ fn caller_recorded(
                 check::agreed(report, session, played, true);
                 check::key_messages(report, session, true, played);
                 flows(report, row, facts, session, true, played);
+                check::key_state(report, session, played);
                 check::keepalives(report, session, true, played);
                 check::end(report, session, true, played);
             }
