@@ -12,3 +12,4 @@ mod observe;
 mod placement;
 mod refusals;
 mod registry;
+mod storm;
