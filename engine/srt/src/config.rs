@@ -38,8 +38,8 @@ pub struct Config {
     /// Sender: packets older than the peer's latency and this, at least a second, are dropped
     /// (SNDDROPDELAY); `None`: never.
     pub send_drop_delay: Option<Duration>,
-    /// Sender: the oldest packet is sent again unasked when its ACK is long overdue. libsrt does
-    /// not.
+    /// Sender: the oldest packet and the newest are sent again unasked when the ACK of the oldest
+    /// is long overdue. libsrt does not.
     pub repeat_overdue: bool,
     /// Packets encrypted with one key (KMREFRESHRATE).
     pub refresh_packets: u32,

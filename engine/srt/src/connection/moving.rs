@@ -4,6 +4,7 @@
 use super::pair::{LISTENER, Pair, Path, connected};
 use super::*;
 use crate::packet::Control;
+use crate::test_support::Random;
 use mirror_base::Discard;
 
 fn elsewhere(port: u16) -> SocketAddr {
@@ -169,4 +170,53 @@ fn a_peer_that_sends_little_is_followed_too() {
     }
     assert_eq!(pair.got.len(), 20);
     assert_eq!(pair.received().peer_moves, 1);
+}
+
+/// A world of its own: path, latency, tolerance, pacing and first number drawn from the seed.
+fn world(random: &mut Random, seed: u64) -> Pair {
+    let delay_us = 300 + random.below(30_000);
+    let jitter_us = random.below(3) * random.below(delay_us / 2 + 1);
+    let path = Path {
+        delay_us,
+        jitter_us,
+        loss_per_mille: [0, 10, 50, 100][random.below(4) as usize],
+        duplicates_per_mille: random.below(30),
+    };
+    let round_trip_us = 2 * (delay_us + jitter_us);
+    let config = Config {
+        latency: Duration::from_micros(round_trip_us * 8 + 200_000),
+        loss_max_ttl: [0, 0, 5, 50][random.below(4) as usize],
+        max_bandwidth: [0, 0, 4_000_000][random.below(3) as usize],
+        connect_timeout: Duration::from_secs(60),
+        ..Config::default()
+    };
+    let initial = 0x7FFF_FFFF - random.below(3000) as u32;
+    Pair::new(seed, path, initial, config)
+}
+
+#[test]
+fn bursts_pauses_moves_and_losses_cost_nothing_that_the_latency_could_save() {
+    for seed in 1..=60 {
+        let mut random = Random(seed * 7919 + 1);
+        let mut pair = world(&mut random, seed);
+        pair.connect();
+        let mut sent = Vec::new();
+        for part in 1..=4 {
+            sent.extend(pair.send(100 + random.below(500) as u32));
+            if random.below(3) == 0 {
+                pair.caller_address = elsewhere(part);
+            }
+            if random.below(3) == 0 {
+                pair.run(Duration::from_millis(random.below(700)));
+            }
+        }
+        pair.run(pair.config.latency + Duration::from_millis(1500));
+        pair.add_up();
+        assert!(pair.got == sent, "seed {seed}");
+        assert!(pair.caller.is_sent(), "seed {seed}");
+        pair.caller.close(pair.now);
+        pair.run(Duration::from_secs(7));
+        let listener = pair.listener.as_ref().unwrap();
+        assert!(listener.is_drained(), "seed {seed}");
+    }
 }

@@ -20,7 +20,7 @@ use super::{Connection, Phase, Proof};
 use crate::packet::Header;
 
 /// The old address has been silent so long that one proof is enough.
-const LONG_SILENCE: Duration = Duration::from_millis(200);
+const LONG_SILENCE: Duration = Duration::from_millis(100);
 /// The old address has been silent so long that a row of proofs is enough.
 const SHORT_SILENCE: Duration = Duration::from_millis(20);
 /// Proofs in a row.

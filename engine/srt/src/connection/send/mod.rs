@@ -122,6 +122,8 @@ pub(crate) struct Sender {
     busy_since: Instant,
     busy: Duration,
     repeat_overdue: bool,
+    /// When packets were last sent again unasked.
+    unasked_at: Instant,
     /// SNDDROPDELAY; `None`: nothing is ever dropped.
     drop_delay: Option<Duration>,
     /// Too-late drop: both sides agreed.
@@ -172,6 +174,7 @@ impl Sender {
             busy_since: Instant::ZERO,
             busy: Duration::ZERO,
             repeat_overdue: config.repeat_overdue,
+            unasked_at: Instant::ZERO,
             drop_delay: config.send_drop_delay,
             drop_after: None,
             peer_repeats_naks: true,
@@ -453,20 +456,24 @@ impl Sender {
             self.last_progress = now;
         }
         if now >= self.overdue(rtt) {
+            // The oldest one, which may be all that is missing, and the newest one, which shows the
+            // peer what is: what it did not hear of it will ask for.
+            self.unasked_at = now;
             stats.pkt_snd_loss += self.loss.insert(self.first, self.first);
+            stats.pkt_snd_loss += self.loss.insert(self.sent - 1, self.sent - 1);
         }
     }
 
-    /// When the oldest packet is sent again unasked; one packet each time, so that this neither
+    /// When packets are sent again unasked; two at the most each time, so that this neither
     /// floods a path that is down nor a peer whose window is closed. libsrt waits for the NAK.
     fn overdue(&self, rtt: &Rtt) -> Instant {
         let waits = self.repeat_overdue && self.peer_repeats_naks && self.first < self.sent;
-        if !waits || self.loss.first() == Some(self.first) {
+        if !waits || !self.loss.is_empty() {
             return Instant::FAR_FUTURE;
         }
         let oldest = self.held.get(self.first as usize & (self.capacity - 1));
         oldest.map_or(Instant::FAR_FUTURE, |held| {
-            held.sent + rtt.timeout() + OVERDUE
+            held.sent.max(self.unasked_at) + rtt.timeout() + OVERDUE
         })
     }
 
