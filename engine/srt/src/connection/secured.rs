@@ -8,6 +8,7 @@ use mirror_base::Discard;
 
 use crate::crypto::{CipherPolicy, KeyLength, KmState};
 use crate::packet::{Control, Header, Writer};
+use crate::test_support::Random;
 use crate::{Passphrase, RejectionCode};
 
 const LENGTHS: [KeyLength; 3] = [KeyLength::Aes128, KeyLength::Aes192, KeyLength::Aes256];
@@ -485,6 +486,37 @@ fn hostile_kmreqs_change_nothing_and_are_not_answered() {
         pair.run(Duration::from_millis(300));
         assert_eq!(pair.got, sent);
     }
+}
+
+#[test]
+fn mutated_key_messages_neither_break_nor_mislead_a_connection() {
+    let mut pair = secured(CLEAN, 5, refreshing(100, 30), KeyLength::Aes192, false);
+    let mut random = Random(11);
+    let (mut sent, mut seen) = (Vec::new(), Vec::new());
+    for _ in 0..400 {
+        sent.extend(pair.send(1));
+        let messages = pair
+            .wire
+            .values()
+            .filter(|(_, d)| d[..3] == [0xFF, 0xFF, 0]);
+        seen.extend(messages.map(|(_, d)| d[16..].to_vec()));
+        let Some(last) = seen.last() else { continue };
+        for _ in 0..20 {
+            let mut bad = last.clone();
+            for _ in 0..=random.below(3) {
+                let at = random.below(bad.len() as u64) as usize;
+                bad[at] ^= 1 << random.below(8);
+            }
+            bad.truncate(1 + random.below(2 * bad.len() as u64) as usize);
+            if bad.len() < 4 || !seen.contains(&bad) {
+                let packet = extension(&pair, 3 + random.below(2) as u32, &bad);
+                let _ = pair.inject(&packet);
+            }
+        }
+    }
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.got, sent);
+    assert!(pair.caller.statistics().km_refreshes >= 3);
 }
 
 #[test]

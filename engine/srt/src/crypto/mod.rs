@@ -189,3 +189,22 @@ impl fmt::Debug for Passphrase {
 
 #[cfg(all(test, feature = "crypto"))]
 mod tests;
+
+#[cfg(all(test, not(feature = "crypto")))]
+#[test]
+fn without_ciphers_no_encryption_is_agreed() {
+    use crate::reject::RejectionCode;
+
+    let passphrase = Passphrase::new("the right one").expect("long enough");
+    let mut caller = CallerSecurity::new(&passphrase, None, CipherPolicy::Auto, false, [1; 32]);
+    assert_eq!(caller.ask(2), Err(RejectionCode::CRYPTO));
+    let mut policy = ListenerPolicy {
+        passphrase: Some(&passphrase),
+        require: false,
+        cipher: CipherPolicy::Auto,
+    };
+    let negotiated = Security::negotiate(None, 0x0001_0505, &policy, [1; 32]);
+    assert_eq!(negotiated.err(), Some(RejectionCode::CRYPTO));
+    policy.passphrase = None;
+    assert!(Security::negotiate(None, 0x0001_0505, &policy, [1; 32]).is_ok());
+}

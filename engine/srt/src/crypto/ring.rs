@@ -379,6 +379,12 @@ impl SendKeys {
         self.state
     }
 
+    /// As though so many packets had been encrypted with the present key.
+    #[cfg(test)]
+    pub(crate) const fn count_packets(&mut self, count: u64) {
+        self.count = count;
+    }
+
     pub(crate) const fn suite(&self) -> &Suite {
         &self.suite
     }

@@ -448,6 +448,40 @@ fn a_caller_that_insists_gives_up_on_anything_but_its_own_message() {
 }
 
 #[test]
+fn a_key_is_given_up_unconfirmed_only_before_sequence_numbers_come_again() {
+    let passphrase = Passphrase::new("the right one").unwrap();
+    let message = request(&passphrase, KeyLength::Aes128, CipherPolicy::Auto);
+    let policy = policy(Some(&passphrase), true);
+    let security = Security::negotiate(Some(&message), 0x0001_0505, &policy, SEED).unwrap();
+    let Terms::Keys(agreement) = security.into_terms() else {
+        panic!("secured");
+    };
+    let config = crate::Config {
+        refresh_packets: u32::MAX,
+        announce_packets: u32::MAX,
+        ..crate::Config::default()
+    };
+    let mut keys = SendKeys::new(*agreement, Refresh::new(&config), 1).unwrap();
+    let now = mirror_base::Instant::ZERO;
+    // The longest period is 2^29 packets, the earliest announcement half of it before.
+    keys.count_packets((1 << 28) - 1);
+    assert!(!keys.step_due());
+    for count in [(1 << 28) + 1, 1 << 29] {
+        keys.count_packets(count);
+        assert!(keys.step_due());
+        keys.step(now);
+        assert_eq!((keys.refreshes, keys.due()), (0, now));
+    }
+    keys.count_packets((1 << 30) - 1);
+    assert!(!keys.step_due());
+    keys.count_packets(1 << 30);
+    assert!(keys.step_due());
+    keys.step(now);
+    assert_eq!(keys.refreshes, 1);
+    assert!(!keys.step_due());
+}
+
+#[test]
 fn no_key_and_no_passphrase_shows_in_debug() {
     let passphrase = Passphrase::new("hidden-passphrase").unwrap();
     let mut caller = CallerSecurity::new(&passphrase, None, CipherPolicy::Gcm, true, SEED);

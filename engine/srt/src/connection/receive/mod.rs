@@ -465,7 +465,7 @@ impl Receiver {
             self.accepted(index, arrival, header, len, stats);
             return Ok(());
         }
-        self.note_retransmission(&header, stats);
+        self.note_retransmission(header, stats);
         stats.pkt_rcv_undecrypt += 1;
         stats.byte_rcv_undecrypt += len as u64;
         self.time.observe(header.timestamp, arrival);
