@@ -2,13 +2,14 @@
 //! `valgrind --tool=callgrind --toggle-collect='*measured_turn*'`, which then counts what the
 //! shard does and nothing of the publishers. `tests/cost` does so and asserts the figures.
 //!
-//! `shard_cost PATTERN [streams=25] [seconds=1] [shards=1] [loss=PERMILLE] [cipher=NAME]
+//! `shard_cost PATTERN [streams=25] [ms=900] [shards=1] [loss=PERMILLE] [cipher=clear|ctr|gcm]
 //! [media=0]`, where PATTERN says how packets come:
 //! - `wakes`: every stream evenly spaced at 50 Mb/s, a turn each 500 µs, as the ring wakes;
 //! - `even`: the same, a turn for each packet;
 //! - `bursts`: each stream sends 32 packets at once, a turn for each burst.
 //!
-//! The last line tells what came of it.
+//! The measured time begins behind a snapshot of the shards: up to 900 ms hold none. The last
+//! line tells what came of it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -22,7 +23,10 @@ use mirror_shard::{
     Clock, Driver, Mailboxes, Shard, ShardPlacement, ShardsConfig, SocketFacts, SrtConfig, Turn,
     assemble,
 };
-use mirror_srt::{Config, Connection, Security};
+use mirror_srt::{
+    CallerSecurity, CipherPolicy, Config, Connection, KeyLength, ListenerPolicy, Passphrase,
+    Security,
+};
 use mirror_stream::StreamConfig;
 use mirror_stream::report::{Command, Event, Reservation, SharedDirectory, StreamDirectory};
 use mirror_uring::{Datagram, Intake, ReactorConfig, ReactorCounters, SocketOptions};
@@ -216,7 +220,7 @@ struct Publisher {
 struct Options {
     pattern: String,
     streams: usize,
-    seconds: u64,
+    ms: u64,
     shards: usize,
     loss: u64,
     cipher: String,
@@ -228,7 +232,7 @@ impl Options {
         let mut options = Options {
             pattern: "wakes".to_owned(),
             streams: 25,
-            seconds: 1,
+            ms: 900,
             shards: 1,
             loss: 0,
             cipher: "clear".to_owned(),
@@ -243,11 +247,20 @@ impl Options {
         options
     }
 
+    fn cipher(&self) -> Option<CipherPolicy> {
+        match self.cipher.as_str() {
+            "clear" => None,
+            "ctr" => Some(CipherPolicy::Ctr),
+            "gcm" => Some(CipherPolicy::Gcm),
+            other => panic!("unknown cipher {other}"),
+        }
+    }
+
     fn set(&mut self, key: &str, value: &str) {
         let number = || value.parse::<u64>().expect("a number");
         match key {
             "streams" => self.streams = number() as usize,
-            "seconds" => self.seconds = number(),
+            "ms" => self.ms = number(),
             "shards" => self.shards = number() as usize,
             "loss" => self.loss = number(),
             "cipher" => self.cipher = value.to_owned(),
@@ -255,6 +268,10 @@ impl Options {
             _ => panic!("unknown option {key}"),
         }
     }
+}
+
+fn passphrase() -> Passphrase {
+    Passphrase::new("the cost of a packet").expect("long enough")
 }
 
 /// The only function whose cost is looked at.
@@ -277,7 +294,10 @@ struct World {
     turns: u64,
     data: u64,
     lost: u64,
+    again: u64,
     random: u64,
+    /// Sent by all shards.
+    snapshots: u64,
     /// Per publisher: datagrams for it that are on their way.
     replies: Vec<Vec<(Instant, Vec<u8>)>>,
 }
@@ -352,7 +372,9 @@ impl World {
             turns: 0,
             data: 0,
             lost: 0,
+            again: 0,
             random: 0x9E37_79B9_7F4A_7C15,
+            snapshots: 0,
             replies: vec![Vec::new(); options.streams],
             options,
         };
@@ -372,7 +394,10 @@ impl World {
             &format!("cost/{number}"),
             &Config::default(),
             0,
-            None,
+            self.options.cipher().map(|cipher| {
+                let key_length = Some(KeyLength::Aes128);
+                CallerSecurity::new(&passphrase(), key_length, cipher, true, [number as u8; 32])
+            }),
         );
         self.publishers.push(Publisher {
             connection,
@@ -434,7 +459,9 @@ impl World {
                 self.lost += u64::from(self.measuring);
                 continue;
             }
+            let is_again = is_data && word(4) & 1 << 26 != 0;
             self.data += u64::from(is_data && self.measuring);
+            self.again += u64::from(is_again && self.measuring);
             let shard = word(12) as usize % self.options.shards;
             let from = self.publishers[number].address;
             self.queues[shard].borrow_mut().push(from, now, &out[..len]);
@@ -483,8 +510,23 @@ impl World {
             bytes.clear();
         }
         while let Ok(event) = self.events.try_recv() {
-            if let Event::Authorise { shard, ticket, .. } = event {
-                let decision = Ok(Box::new(Security::clear()));
+            self.snapshots += u64::from(matches!(event, Event::Snapshot(_)));
+            if let Event::Authorise {
+                shard,
+                ticket,
+                request,
+            } = event
+            {
+                let passphrase = passphrase();
+                let policy = ListenerPolicy {
+                    passphrase: self.options.cipher().map(|_| &passphrase),
+                    require: true,
+                    cipher: CipherPolicy::Auto,
+                };
+                let material = request.key_material.as_deref();
+                let security =
+                    Security::negotiate(material, request.peer_version, &policy, [7; 32]);
+                let decision = Ok(Box::new(security.expect("the passphrase fits")));
                 let command = Command::Authorised { ticket, decision };
                 self.mailboxes.send(shard, command).expect("room");
                 self.woken[shard.index()].set(true);
@@ -552,15 +594,19 @@ impl World {
 
 fn main() {
     let options = Options::parse();
-    let seconds = options.seconds;
+    let time = Duration::from_millis(options.ms);
     let mut world = World::new(options);
     world.connect();
     // Rings grow, tables settle.
     world.run(Duration::from_millis(1_500));
+    let so_far = world.snapshots;
+    while world.snapshots < so_far + world.options.shards as u64 {
+        world.run(Duration::from_millis(10));
+    }
     world.measuring = true;
-    world.run(Duration::from_secs(seconds));
+    world.run(time);
     println!(
-        "packets {} lost {} turns {}",
-        world.data, world.lost, world.turns
+        "packets {} again {} lost {} turns {}",
+        world.data, world.again, world.lost, world.turns
     );
 }
