@@ -152,11 +152,26 @@ pub struct Delivery {
     pub discontinuity: bool,
 }
 
+/// Where a chunk lies, and what is known of its slots.
+struct Place {
+    /// Which chunk is here; `NO_CHUNK`: none.
+    number: u64,
+    chunk: Option<Chunk>,
+    meta: [SlotMeta; CHUNK_SLOTS],
+}
+
+impl Place {
+    const EMPTY: Place = Place {
+        number: NO_CHUNK,
+        chunk: None,
+        meta: EMPTY_CHUNK,
+    };
+}
+
 /// See the module's page.
 pub struct SlotRing {
-    chunks: Vec<Option<Chunk>>,
-    numbers: Vec<u64>,
-    meta: Vec<[SlotMeta; CHUNK_SLOTS]>,
+    /// A power of two of them.
+    places: Vec<Place>,
     /// The chunk that was written to last, and its place: most packets go where the last went.
     open: u64,
     open_at: usize,
@@ -186,6 +201,10 @@ impl Default for SlotRing {
     }
 }
 
+const fn slot_of(index: u64) -> usize {
+    index as usize & (CHUNK_SLOTS - 1)
+}
+
 const fn chunk_of(index: u64) -> u64 {
     index >> CHUNK_SHIFT
 }
@@ -194,9 +213,7 @@ impl SlotRing {
     /// A ring without memory. Indexes start at 0.
     pub fn new() -> Self {
         SlotRing {
-            chunks: (0..MIN_TABLE).map(|_| None).collect(),
-            numbers: vec![NO_CHUNK; MIN_TABLE],
-            meta: vec![EMPTY_CHUNK; MIN_TABLE],
+            places: (0..MIN_TABLE).map(|_| Place::EMPTY).collect(),
             open: NO_CHUNK,
             open_at: 0,
             spare: Vec::new(),
@@ -231,7 +248,7 @@ impl SlotRing {
         self.set_low();
         self.spare.push(chunk);
         // Twice the memory's span, so that a window with holes still has places.
-        if self.owned * 2 > self.chunks.len() {
+        if self.owned * 2 > self.places.len() {
             self.grow_table();
         }
     }
@@ -251,7 +268,7 @@ impl SlotRing {
     pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
         self.spare
             .into_iter()
-            .chain(self.chunks.into_iter().flatten())
+            .chain(self.places.into_iter().filter_map(|place| place.chunk))
     }
 
     /// Slots that its memory can hold.
@@ -350,11 +367,13 @@ impl SlotRing {
         if chunk_of(index) != self.open {
             self.open(chunk_of(index))?;
         }
-        let slot = (index as usize) & (CHUNK_SLOTS - 1);
-        let (Some(entries), Some(Some(chunk))) = (
-            self.meta.get_mut(self.open_at),
-            self.chunks.get_mut(self.open_at),
-        ) else {
+        let slot = slot_of(index);
+        let Some(Place {
+            chunk: Some(chunk),
+            meta: entries,
+            ..
+        }) = self.places.get_mut(self.open_at)
+        else {
             return Err(Discard::NoBuffer);
         };
         let entry = &mut entries[slot];
@@ -376,7 +395,7 @@ impl SlotRing {
     #[inline(never)]
     fn open(&mut self, number: u64) -> Result<(), Discard> {
         let at = self.place(number);
-        if self.numbers[at] != number {
+        if self.places[at].number != number {
             self.claim(number)?;
         }
         self.open = number;
@@ -387,13 +406,14 @@ impl SlotRing {
     /// The content of slot `index`, unless it was never filled or is overwritten.
     #[inline]
     pub fn get(&self, index: u64) -> Option<Slot<'_>> {
-        let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at][slot];
+        let (place, slot) = self.locate(index)?;
+        let meta = &place.meta[slot];
         if !meta.filled {
             return None;
         }
         let start = slot * SLOT_BYTES;
-        let payload = self.chunks[at]
+        let payload = place
+            .chunk
             .as_ref()?
             .get(start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end))?;
         Some(Slot { payload, meta })
@@ -401,26 +421,28 @@ impl SlotRing {
 
     /// The whole inserted content of slot `index` up to its payload's end, header included.
     pub fn get_packet(&self, index: u64) -> Option<&[u8]> {
-        let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at][slot];
+        let (place, slot) = self.locate(index)?;
+        let meta = &place.meta[slot];
         if !meta.filled {
             return None;
         }
         let start = slot * SLOT_BYTES;
-        self.chunks[at]
+        place
+            .chunk
             .as_ref()?
             .get(start..start + usize::from(meta.payload_end))
     }
 
     /// The payload of slot `index`, to be changed in place (decryption).
     pub fn payload_mut(&mut self, index: u64) -> Option<&mut [u8]> {
-        let (at, slot) = self.locate(index)?;
-        let meta = self.meta[at][slot];
-        if !meta.filled {
+        let (at, slot) = (self.place(chunk_of(index)), slot_of(index));
+        let place = self.places.get_mut(at)?;
+        let meta = place.meta[slot];
+        if place.number != chunk_of(index) || !meta.filled {
             return None;
         }
         let start = slot * SLOT_BYTES;
-        self.chunks[at].as_mut()?.get_mut(
+        place.chunk.as_mut()?.get_mut(
             start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end),
         )
     }
@@ -428,8 +450,8 @@ impl SlotRing {
     /// Metadata of slot `index`, if it is filled.
     #[inline]
     pub fn meta(&self, index: u64) -> Option<&SlotMeta> {
-        let (at, slot) = self.locate(index)?;
-        let meta = &self.meta[at][slot];
+        let (place, slot) = self.locate(index)?;
+        let meta = &place.meta[slot];
         meta.filled.then_some(meta)
     }
 
@@ -441,26 +463,29 @@ impl SlotRing {
 
     /// Empties slot `index`: an undecryptable packet, a payload the operator paused.
     pub fn clear(&mut self, index: u64) {
-        if let Some((at, slot)) = self.locate(index) {
-            self.meta[at][slot] = SlotMeta::default();
+        let at = self.place(chunk_of(index));
+        if let Some(place) = self.places.get_mut(at)
+            && place.number == chunk_of(index)
+        {
+            place.meta[slot_of(index)] = SlotMeta::default();
         }
     }
 
     #[inline]
-    fn locate(&self, index: u64) -> Option<(usize, usize)> {
+    fn locate(&self, index: u64) -> Option<(&Place, usize)> {
         let number = chunk_of(index);
-        let at = self.place(number);
-        (self.numbers[at] == number).then_some((at, (index as usize) & (CHUNK_SLOTS - 1)))
+        let place = self.places.get(self.place(number))?;
+        (place.number == number).then_some((place, slot_of(index)))
     }
 
     #[inline]
     const fn place(&self, number: u64) -> usize {
-        (number as usize) & (self.chunks.len() - 1)
+        (number as usize) & (self.places.len() - 1)
     }
 
     #[cold]
     fn claim(&mut self, number: u64) -> Result<(), Discard> {
-        let span = self.chunks.len() as u64;
+        let span = self.places.len() as u64;
         if self.owned == self.spare.len() {
             // No chunk is in use: the window may start anywhere.
             self.first = self.first.max(chunk_of(self.floor));
@@ -484,10 +509,10 @@ impl SlotRing {
             return Err(Discard::NoBuffer);
         };
         let at = self.place(number);
-        debug_assert_eq!(self.numbers[at], NO_CHUNK);
-        self.chunks[at] = Some(chunk);
-        self.numbers[at] = number;
-        self.meta[at] = EMPTY_CHUNK;
+        debug_assert_eq!(self.places[at].number, NO_CHUNK);
+        self.places[at].chunk = Some(chunk);
+        self.places[at].number = number;
+        self.places[at].meta = EMPTY_CHUNK;
         Ok(())
     }
 
@@ -498,12 +523,12 @@ impl SlotRing {
     /// Moves `first` on by one; its chunk, if it has one, becomes spare.
     fn free_first(&mut self) {
         let at = self.place(self.first);
-        if self.numbers[at] == self.first {
-            self.numbers[at] = NO_CHUNK;
+        if self.places[at].number == self.first {
+            self.places[at].number = NO_CHUNK;
             if self.open == self.first {
                 self.open = NO_CHUNK;
             }
-            self.spare.extend(self.chunks[at].take());
+            self.spare.extend(self.places[at].chunk.take());
             self.first += 1;
         } else if self.owned == self.spare.len() {
             // Nothing in use: no need to walk chunk by chunk over a large jump.
@@ -520,22 +545,15 @@ impl SlotRing {
     }
 
     fn grow_table(&mut self) {
-        let size = (self.chunks.len() * 2).max(MIN_TABLE);
-        let mut chunks: Vec<Option<Chunk>> = (0..size).map(|_| None).collect();
-        let mut numbers = vec![NO_CHUNK; size];
-        let mut meta = vec![EMPTY_CHUNK; size];
-        for (old, &number) in self.numbers.iter().enumerate() {
-            if number == NO_CHUNK {
-                continue;
+        let size = (self.places.len() * 2).max(MIN_TABLE);
+        let mut places: Vec<Place> = (0..size).map(|_| Place::EMPTY).collect();
+        for old in self.places.drain(..) {
+            if old.number != NO_CHUNK {
+                let at = (old.number as usize) & (size - 1);
+                places[at] = old;
             }
-            let at = (number as usize) & (size - 1);
-            chunks[at] = self.chunks[old].take();
-            numbers[at] = number;
-            meta[at] = self.meta[old];
         }
-        self.chunks = chunks;
-        self.numbers = numbers;
-        self.meta = meta;
+        self.places = places;
         self.open = NO_CHUNK;
         // `spare` may later have to take every chunk.
         self.spare.reserve(size);

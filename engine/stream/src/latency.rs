@@ -17,7 +17,7 @@ const MAX_BITS: u32 = 26;
 /// further octave.
 #[derive(Clone, Debug)]
 pub struct Recorder<const SUB_BITS: u32> {
-    counts: Box<[u32]>,
+    counts: Box<[u64]>,
 }
 
 impl<const SUB_BITS: u32> Default for Recorder<SUB_BITS> {
@@ -47,14 +47,15 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
         let octave = top.saturating_sub(SUB_BITS - 1);
         let index = octave as usize * Self::HALF + (value >> octave) as usize;
         if let Some(count) = self.counts.get_mut(index) {
-            *count = count.saturating_add(1);
+            // 64 bits do not overflow, and need no look at that.
+            *count = count.wrapping_add(1);
         }
     }
 
     /// Adds what `other` counted.
     pub fn add(&mut self, other: &Self) {
         for (a, b) in self.counts.iter_mut().zip(&other.counts) {
-            *a = a.saturating_add(*b);
+            *a = a.wrapping_add(*b);
         }
     }
 
@@ -65,7 +66,7 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
 
     /// Number of records.
     pub fn count(&self) -> u64 {
-        self.counts.iter().map(|&c| u64::from(c)).sum()
+        self.counts.iter().sum()
     }
 
     /// The same counts as an HdrHistogram with this recorder's number of significant digits.
@@ -76,6 +77,7 @@ impl<const SUB_BITS: u32> Recorder<SUB_BITS> {
             .unwrap_or_else(|_| unreachable_bounds());
         for (index, &count) in self.counts.iter().enumerate() {
             if count > 0 {
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
                 histogram.saturating_record_n(Self::lowest(index), count);
             }
         }

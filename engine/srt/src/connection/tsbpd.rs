@@ -19,6 +19,8 @@ const PRESENT_AHEAD_US: i64 = 500_000;
 const PRESENT_BEHIND_US: i64 = 1_500_000;
 /// Spec section 22: nothing is held longer after its arrival than latency + this.
 const CLAMP_US: i64 = 5_000_000;
+/// Our clock does not reach this in a century.
+const ANCHOR_LIMIT_NS: i64 = 1 << 62;
 
 /// Maps the peer's timestamps to our clock.
 #[derive(Debug)]
@@ -62,11 +64,17 @@ impl TimeBase {
 
     /// Base, delay or drift has changed.
     const fn set_anchor(&mut self) {
-        self.anchor_ns = self
+        let anchor = self
             .base_us
             .saturating_add(self.delay_us)
             .saturating_add(self.drift_us)
             .saturating_mul(1_000);
+        // A timestamp and the turn add less than 2^44 ns to it, and must not overflow.
+        self.anchor_ns = if anchor > ANCHOR_LIMIT_NS {
+            ANCHOR_LIMIT_NS
+        } else {
+            anchor
+        };
     }
 
     /// A data packet with this timestamp has been received: follows the wrap.
@@ -95,11 +103,16 @@ impl TimeBase {
     /// What the turn that the wrap began adds to a timestamp, µs.
     #[inline]
     const fn carry_us(&self, timestamp: u32) -> i64 {
-        if self.wrapping && timestamp <= 2 * WRAP_US {
-            TURN_US
+        if self.wrapping {
+            Self::carry_over(timestamp)
         } else {
             0
         }
+    }
+
+    #[cold]
+    const fn carry_over(timestamp: u32) -> i64 {
+        if timestamp <= 2 * WRAP_US { TURN_US } else { 0 }
     }
 
     /// The peer's moment `timestamp` on our clock, before delay and drift, µs.
@@ -112,7 +125,7 @@ impl TimeBase {
     #[inline]
     pub(crate) fn due(&self, timestamp: u32, arrival: Instant) -> Instant {
         let since_us = self.carry_us(timestamp) + i64::from(timestamp);
-        let due = self.anchor_ns.saturating_add(since_us * 1_000).max(0);
+        let due = (self.anchor_ns + since_us * 1_000).max(0);
         let clamp = arrival.as_nanos().saturating_add(self.limit_ns);
         Instant::from_nanos(due.unsigned_abs().min(clamp))
     }

@@ -95,12 +95,14 @@ impl Receiver {
         if now < self.head_due {
             return None;
         }
-        let slot = self.head;
-        if slot != self.deliver || self.head_due == Instant::ZERO {
-            return self.deliver_head(now, ring, stats);
+        // A gap before it, the connection's end, or nothing at all.
+        if (self.head != self.deliver || self.head_due == Instant::ZERO)
+            && !self.settle_head(now, ring, stats)
+        {
+            return None;
         }
-        let delivery = self.take_head(slot, stats);
-        self.find_head(slot + 1, ring);
+        let delivery = self.take_head(self.head, stats);
+        self.find_head(delivery.slot + 1, ring);
         Some(delivery)
     }
 
@@ -119,14 +121,10 @@ impl Receiver {
         }
     }
 
-    /// The head stands behind a gap, or the connection has ended, or nothing is held.
+    /// Passes what keeps the head from being the next one, if it may be passed. True when a
+    /// packet can be delivered now.
     #[inline(never)]
-    pub(super) fn deliver_head(
-        &mut self,
-        now: Instant,
-        ring: &SlotRing,
-        stats: &mut Statistics,
-    ) -> Option<Delivery> {
+    fn settle_head(&mut self, now: Instant, ring: &SlotRing, stats: &mut Statistics) -> bool {
         while self.head != NOTHING && now >= self.head_due {
             let slot = self.head;
             let Some(meta) = ring.meta(slot) else {
@@ -146,11 +144,9 @@ impl Receiver {
                 self.give_up_before(slot, stats);
                 self.progress(now);
             }
-            let delivery = self.take_head(slot, stats);
-            self.find_head(slot + 1, ring);
-            return Some(delivery);
+            return true;
         }
-        None
+        false
     }
 
     /// When the next packet may be released.
