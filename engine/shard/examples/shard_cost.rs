@@ -541,6 +541,8 @@ impl World {
             for number in 0..self.publishers.len() {
                 self.flush(number);
             }
+            // Conclusions go from shard to shard by mail.
+            self.woken.iter().for_each(|woken| woken.set(true));
             self.turn();
             if self.publishers.iter().all(|p| p.connected) {
                 return;

@@ -19,24 +19,40 @@ pub(crate) type Token = u32;
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    slots: Vec<Vec<(Token, u64)>>,
+    /// First entry of each slot's list.
+    slots: Box<[u32; SLOTS]>,
+    entries: Vec<Entry>,
+    /// First of the entries that are in no list.
+    free: u32,
     occupied: [u64; WORDS],
     /// The next tick to be expired.
     tick: u64,
     /// Per token: the tick at which its valid entry fires.
     armed: Vec<u64>,
-    scratch: Vec<(Token, u64)>,
 }
+
+/// One entry of a slot's list. There come to be as many as were ever armed at once: a steady
+/// load allocates nothing.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    token: Token,
+    next: u32,
+    tick: u64,
+}
+
+/// The end of a list.
+const END: u32 = u32::MAX;
 
 impl Wheel {
     /// A wheel that starts at `now`.
     pub(crate) fn new(now: Instant) -> Self {
         Wheel {
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            slots: Box::new([END; SLOTS]),
+            entries: Vec::new(),
+            free: END,
             occupied: [0; WORDS],
             tick: now.as_nanos() / TICK_NANOS,
             armed: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -69,7 +85,23 @@ impl Wheel {
         let tick = tick.min(self.tick + SLOTS as u64 - 1);
         self.armed[token as usize] = tick;
         let slot = (tick % SLOTS as u64) as usize;
-        self.slots[slot].push((token, tick));
+        let entry = Entry {
+            token,
+            next: self.slots[slot],
+            tick,
+        };
+        self.slots[slot] = match self.entries.get_mut(self.free as usize) {
+            Some(unused) => {
+                let at = self.free;
+                self.free = unused.next;
+                *unused = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
@@ -101,16 +133,20 @@ impl Wheel {
     fn take_slot(&mut self, due: &mut Vec<Token>) {
         let slot = (self.tick % SLOTS as u64) as usize;
         self.occupied[slot / 64] &= !(1 << (slot % 64));
-        core::mem::swap(&mut self.scratch, &mut self.slots[slot]);
-        for &(token, tick) in &self.scratch {
+        let first = due.len();
+        let mut at = core::mem::replace(&mut self.slots[slot], END);
+        while let Some(entry) = self.entries.get_mut(at as usize) {
+            let Entry { token, next, tick } = *entry;
+            entry.next = core::mem::replace(&mut self.free, at);
+            at = next;
             // A token armed again for an earlier tick leaves its old entry behind.
             if self.armed[token as usize] == tick {
                 self.armed[token as usize] = UNARMED;
                 due.push(token);
             }
         }
-        self.scratch.clear();
-        core::mem::swap(&mut self.scratch, &mut self.slots[slot]);
+        // In the order in which they were armed.
+        due[first..].reverse();
     }
 
     /// When `expire` has something to do next.
