@@ -9,7 +9,7 @@ cd "$root"
 build_packages=(gcc libc6-dev git ca-certificates)
 # What the tests start.
 test_packages=(
-    redis-server ffmpeg srt-tools util-linux
+    redis-server ffmpeg srt-tools util-linux valgrind
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good
     gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
 )
