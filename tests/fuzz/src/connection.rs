@@ -5,6 +5,7 @@
 use core::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
+use mirror_srt::{CipherPolicy, KeyLength};
 
 use crate::harness::{CALLER, IDS, LISTENER, Pair, control, packet};
 
@@ -94,11 +95,22 @@ enum Forged {
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let initial = match input.arbitrary::<u8>() {
-        Ok(n) if n & 1 == 0 => 0x7FFF_FFFF - u32::from(n),
-        Ok(n) => u32::from(n) << 16,
+        Ok(n) if n & 1 == 0 => 0x7FFF_FFFF - u32::from(n / 2),
+        Ok(n) => u32::from(n) << 16 | u32::from(n / 2),
         Err(_) => return,
     };
-    let mut pair = Pair::new(initial);
+    let mut pair = match initial & 3 {
+        0 | 1 => Pair::new(initial),
+        2 => Pair::secured(initial, CipherPolicy::Ctr, KeyLength::Aes128),
+        _ => {
+            let mut pair = Pair::secured(initial, CipherPolicy::Gcm, KeyLength::Aes256);
+            // What is forged is not sealed: only what was sent may come out.
+            for side in &mut pair.sides {
+                side.only = Some(0x47);
+            }
+            pair
+        }
+    };
     for _ in 0..MAX_OPERATIONS {
         let Ok(operation) = input.arbitrary::<Operation>() else {
             break;

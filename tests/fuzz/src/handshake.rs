@@ -1,24 +1,27 @@
 //! The handshake and its extension blocks (spec sections 3 to 8). The first byte of the input
 //! says who gets the rest: the listener as it is, the listener with a good cookie in it, or a
-//! caller that waits for its induction or conclusion response.
+//! caller, with a passphrase or without, that waits for its induction or conclusion response.
 
 use mirror_base::{Instant, PacketSequenceNumber, SlotRing};
 use mirror_srt::{
-    Config, ConnectRequest, Connection, HandshakeAction, Handshaker, RejectionCode, Security,
+    CallerSecurity, CipherPolicy, Config, ConnectRequest, Connection, HandshakeAction, Handshaker,
+    ListenerPolicy, RejectionCode, Security,
 };
 
-use crate::harness::{CALLER, IDS, LISTENER, address, control, cookie, packet};
+use crate::harness::{CALLER, IDS, LISTENER, address, control, cookie, packet, passphrase};
 
 /// One handshake datagram.
 pub fn run(data: &[u8]) {
     let Some((&role, datagram)) = data.split_first() else {
         return;
     };
-    match role % 4 {
+    match role % 8 {
         0 => listen(datagram),
-        1 => listen(&with_cookie(datagram)),
-        2 => call(datagram, 0),
-        _ => call(datagram, 1),
+        2 => call(datagram, 0, false),
+        3 => call(datagram, 1, false),
+        4 => call(datagram, 0, true),
+        5 => call(datagram, 1, true),
+        _ => listen(&with_cookie(datagram)),
     }
 }
 
@@ -68,7 +71,23 @@ fn conclude(request: &ConnectRequest) {
     assert!(request.negotiated_latency(&config) <= config.max_latency);
     let mut out = [0; 1500];
     assert_eq!(request.reject(now(), RejectionCode::VERSION, &mut out), 64);
-    let accepted = Connection::accept(now(), request, IDS[LISTENER], &config, 0, Security::clear());
+    let passphrase = passphrase();
+    for passphrase in [None, Some(&passphrase)] {
+        let policy = ListenerPolicy {
+            passphrase,
+            require: false,
+            cipher: CipherPolicy::Auto,
+        };
+        let message = request.key_material.as_deref();
+        if let Ok(security) = Security::negotiate(message, request.version, &policy, [2; 32]) {
+            accept(request, &config, security);
+        }
+    }
+}
+
+fn accept(request: &ConnectRequest, config: &Config, security: Security) {
+    let mut out = [0; 1500];
+    let accepted = Connection::accept(now(), request, IDS[LISTENER], config, 0, security);
     let Ok(mut connection) = accepted else { return };
     connection.handle_repeated_conclusion(now());
     let len = connection
@@ -92,11 +111,13 @@ fn conclude(request: &ConnectRequest) {
 }
 
 /// A caller that has seen `answers` good answers gets the datagram.
-fn call(datagram: &[u8], answers: u32) {
+fn call(datagram: &[u8], answers: u32, secured: bool) {
     let config = Config::default();
     let initial = PacketSequenceNumber::new(7);
     let id = IDS[CALLER];
-    let mut caller = Connection::connect(now(), address(), id, initial, "a", &config, 0, None);
+    let security = secured
+        .then(|| CallerSecurity::new(&passphrase(), None, CipherPolicy::Auto, false, [3; 32]));
+    let mut caller = Connection::connect(now(), address(), id, initial, "a", &config, 0, security);
     let mut ring = SlotRing::new();
     let (mut out, mut reply) = ([0; 1500], [0; 1500]);
     let len = caller.poll_transmit(now(), &mut out).expect("an induction");

@@ -6,7 +6,10 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use mirror_base::{Instant, PacketSequenceNumber, SlotRing};
-use mirror_srt::{Config, Connection, Event, HandshakeAction, Handshaker, Security};
+use mirror_srt::{
+    CallerSecurity, CipherPolicy, Config, Connection, Event, HandshakeAction, Handshaker,
+    KeyLength, ListenerPolicy, Passphrase, Security,
+};
 
 /// Index of the side that called.
 pub(crate) const CALLER: usize = 0;
@@ -29,6 +32,8 @@ pub(crate) struct Side {
     pub(crate) delivered: u64,
     pub(crate) missing: u64,
     events: usize,
+    /// All bytes of all payloads are this one; anything else was not sent.
+    pub(crate) only: Option<u8>,
     /// What it has written and nobody has delivered yet.
     pub(crate) wire: VecDeque<Vec<u8>>,
 }
@@ -42,6 +47,10 @@ pub(crate) struct Pair {
 
 pub(crate) fn address() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 40_000))
+}
+
+pub(crate) fn passphrase() -> Passphrase {
+    Passphrase::new("as good as any").expect("a passphrase")
 }
 
 /// A configuration whose bounds are soon reached.
@@ -87,10 +96,24 @@ impl Pair {
         Self::of(initial, None, |_| Security::clear())
     }
 
-    /// The same with what the two sides know of encryption; the listener is shown the KMREQ.
-    pub(crate) fn of(
+    /// The same with keys.
+    pub(crate) fn secured(initial: u32, cipher: CipherPolicy, length: KeyLength) -> Self {
+        let passphrase = passphrase();
+        let caller = CallerSecurity::new(&passphrase, Some(length), cipher, true, [3; 32]);
+        Self::of(initial, Some(caller), |request| {
+            let policy = ListenerPolicy {
+                passphrase: Some(&passphrase),
+                require: true,
+                cipher,
+            };
+            let message = request.key_material.as_deref();
+            Security::negotiate(message, request.version, &policy, [4; 32]).expect("keys")
+        })
+    }
+
+    fn of(
         initial: u32,
-        caller_security: Option<mirror_srt::CallerSecurity>,
+        caller_security: Option<CallerSecurity>,
         negotiate: impl FnOnce(&mirror_srt::ConnectRequest) -> Security,
     ) -> Self {
         let now = Instant::from_millis(1_000);
@@ -138,6 +161,7 @@ impl Pair {
             delivered: 0,
             missing: 0,
             events: 0,
+            only: None,
             wire: VecDeque::new(),
         };
         let listener = listener.expect("the handshake is done");
@@ -223,7 +247,10 @@ impl Side {
         while let Some(delivery) = self.connection.poll_delivery(now, &self.ring) {
             assert!(last < Some(delivery.slot), "in order, each once");
             assert!(delivery.due <= now);
-            assert!(self.ring.get(delivery.slot).is_some(), "it can be read");
+            let slot = self.ring.get(delivery.slot).expect("it can be read");
+            if let Some(only) = self.only {
+                assert!(slot.payload.iter().all(|b| *b == only), "nobody sent this");
+            }
             last = Some(delivery.slot);
             self.delivered += 1;
             self.missing += u64::from(delivery.lost_before);
