@@ -6,6 +6,7 @@ mod callers;
 mod drain;
 mod encoders;
 mod hostile;
+mod independent;
 mod lifecycle;
 mod matrix;
 mod observe;
