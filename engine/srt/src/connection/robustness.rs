@@ -157,11 +157,16 @@ fn packets_that_cannot_be_decrypted_are_acknowledged_and_skipped() {
 }
 
 #[test]
-fn packets_of_a_filter_that_was_not_agreed_are_refused() {
+fn message_number_0_is_data_like_any_other_where_no_filter_was_agreed() {
     let mut pair = connected(Config::default());
-    let mut packet = pair.data(1000, 0);
-    packet[7] = 0;
-    assert_eq!(pair.inject(&packet), Err(Discard::MalformedData));
+    // In order, ahead and into the gap.
+    for sequence in [1000, 1002, 1001] {
+        let mut packet = pair.data(sequence, 0);
+        packet[4..8].copy_from_slice(&(0b11_u32 << 30).to_be_bytes());
+        assert_eq!(pair.inject(&packet), Ok(()));
+    }
+    pair.run(Duration::from_millis(200));
+    assert_eq!((pair.got.len(), pair.lost), (3, 0));
     pair.add_up();
 }
 

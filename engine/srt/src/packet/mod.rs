@@ -20,7 +20,7 @@ pub(crate) const POSITION_SOLO: u32 = 0b11 << 30;
 pub(crate) const KK_MASK: u32 = 0b11 << 27;
 /// Word 1 of a data packet: retransmitted.
 pub(crate) const RETRANSMITTED: u32 = 1 << 26;
-/// Word 1 of a data packet: message number; 0 marks a packet of the packet filter.
+/// Word 1 of a data packet: message number; 0 marks a packet of the packet filter, if there is one.
 pub(crate) const MESSAGE_MASK: u32 = (1 << 26) - 1;
 
 /// The four words before each payload (spec section 1).

@@ -25,7 +25,7 @@ use super::tsbpd::TimeBase;
 use crate::config::HEADERS_LEN;
 use crate::crypto::ReceiveKeys;
 use crate::packet::ack::FullAck;
-use crate::packet::{Header, KK_MASK, MESSAGE_MASK, RETRANSMITTED};
+use crate::packet::{Header, KK_MASK, RETRANSMITTED};
 use crate::statistics::Statistics;
 use reorder::Reorder;
 
@@ -198,7 +198,7 @@ impl Receiver {
     ) -> Result<(), Discard> {
         let seq = PacketSequenceNumber::new(header.word0);
         let kk = header.word1 & KK_MASK;
-        if seq != self.expected_seq || kk != self.usual_kk || header.word1 & MESSAGE_MASK == 0 {
+        if seq != self.expected_seq || kk != self.usual_kk {
             let offset = self.expected_seq.distance_to(seq);
             return self.irregular(arrival, *header, offset, payload, ring, stats);
         }
@@ -303,9 +303,9 @@ impl Receiver {
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
         self.moved = true;
-        // Message number 0 marks a packet of the packet filter, which was not agreed; KK = 11
-        // never stands in data (spec section 1.1).
-        if header.word1 & MESSAGE_MASK == 0 || header.word1 & KK_MASK == KK_MASK {
+        // KK = 11 never stands in data (spec section 1.1). Message number 0 is a packet filter's
+        // mark where one was agreed, which never happens here: srt-tokio 0.4 counts from it.
+        if header.word1 & KK_MASK == KK_MASK {
             stats.pkt_rcv_refused += 1;
             stats.byte_rcv_refused += payload.len() as u64 + HEADERS_LEN;
             return Err(Discard::MalformedData);
@@ -617,7 +617,7 @@ impl Receiver {
     /// Whether a data packet continues what was received: it is missing or comes next, within
     /// the window, and its timestamp is about the peer's present time.
     pub(crate) fn continues(&self, arrival: Instant, header: &Header) -> bool {
-        if header.word1 & MESSAGE_MASK == 0 || header.word1 & KK_MASK == KK_MASK {
+        if header.word1 & KK_MASK == KK_MASK {
             return false;
         }
         let seq = PacketSequenceNumber::new(header.word0);
