@@ -38,7 +38,9 @@ fn material(stream: u16) -> Vec<u8> {
     let mut state = u64::from(stream) + 1;
     let mut bytes: Vec<u8> = (0..PACKETS * PAYLOAD as u64 / 8 + 1)
         .flat_map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             state.to_be_bytes()
         })
         .take(PACKETS as usize * PAYLOAD)
