@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::Peer;
 use super::feed::CHUNK;
 use crate::media::{QUIET, clip};
 use crate::process::run;
@@ -53,6 +55,23 @@ impl Material {
             remuxed: Arc::new(read(&again)),
             file,
         }
+    }
+}
+
+impl Material {
+    /// The bytes that a sender sends: as they are fed, or as ffmpeg packs them anew.
+    pub fn sent(&self, remuxed: bool) -> &[u8] {
+        if remuxed { &self.remuxed } else { &self.fed }
+    }
+
+    /// Whether `payload`, as the engine's statistics show it, is the beginning of what `peer`
+    /// sends, without a gap.
+    pub fn begins_with(&self, peer: Peer, payload: &Value) -> bool {
+        let bytes = payload["bytes"]
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok());
+        let first = bytes.and_then(|n| self.sent(peer == Peer::Ffmpeg).get(..n));
+        payload["missing"] == 0 && first.is_some_and(|f| payload["sha256"] == *sha256(f))
     }
 }
 

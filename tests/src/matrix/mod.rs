@@ -65,6 +65,9 @@ pub enum Line {
     Rtt100Loss1,
     /// Up to 10 ms of jitter.
     Jitter,
+    /// The caller's address changes each second. Not part of the matrix: libsrt, when it is
+    /// called, does not follow a caller that moves.
+    Rebind,
 }
 
 /// One cell of the matrix.
@@ -141,6 +144,7 @@ impl Line {
             Line::Rtt100 => vec!["--delay", "50ms"],
             Line::Rtt100Loss1 => vec!["--delay", "50ms", "--loss", "1%"],
             Line::Jitter => vec!["--jitter", "10ms"],
+            Line::Rebind => vec!["--rebind", "1s/1s"],
         }
     }
 
@@ -207,6 +211,7 @@ impl Cell {
             Line::Rtt100 => "rtt100",
             Line::Rtt100Loss1 => "rtt100-loss1",
             Line::Jitter => "jitter",
+            Line::Rebind => "rebind",
         };
         format!(
             "{peer}-{direction}-{encryption}-{}ms-{line}",

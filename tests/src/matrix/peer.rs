@@ -45,6 +45,8 @@ pub struct Sender {
     pub secret: Option<Secret>,
     /// Change the key every 300 packets.
     pub refresh: bool,
+    /// Go on without the encryption asked for (ENFORCEDENCRYPTION off); GStreamer cannot.
+    pub lenient: bool,
 }
 
 /// A running sender.
@@ -84,7 +86,7 @@ impl Sender {
             Peer::SrtLiveTransmit => {
                 let mut command = Command::new("srt-live-transmit");
                 command.arg(format!("-chunk:{CHUNK}"));
-                command.args(["-loglevel:error", "file://con", &self.tool_uri(1)]);
+                command.args(["-loglevel:warn", "file://con", &self.tool_uri(1)]);
                 let (process, pipe) = Process::start_writable(folder, name, command);
                 (process, Some(pipe))
             }
@@ -113,6 +115,13 @@ impl Sender {
             pairs.push(("passphrase", secret.passphrase.clone()));
             pairs.push(("pbkeylen", secret.key_bytes.to_string()));
         }
+        if self.lenient {
+            let name = match self.peer {
+                Peer::Ffmpeg => "enforced_encryption",
+                _ => "enforcedencryption",
+            };
+            pairs.push((name, "0".to_owned()));
+        }
         if self.refresh {
             pairs.push(("kmrefreshrate", "300".to_owned()));
             pairs.push(("kmpreannounce", "100".to_owned()));
@@ -131,6 +140,8 @@ impl Sender {
 
     fn gstreamer(&self) -> Command {
         let mut command = Command::new("gst-launch-1.0");
+        // libsrt's own words on what went wrong
+        command.env("GST_DEBUG", "srtlib:4");
         command.args(["-q", "fdsrc", "fd=0"]);
         command.arg(format!("blocksize={CHUNK}"));
         command.args(["do-timestamp=true", "!", "srtsink", "sync=false"]);
