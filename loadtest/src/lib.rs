@@ -13,6 +13,7 @@ pub mod flood;
 pub mod generator;
 pub mod html;
 pub mod impairment;
+pub mod listen;
 pub mod pacer;
 pub mod process;
 pub mod relay;

@@ -16,6 +16,7 @@ use crate::content::Noise;
 use crate::content::rtp::{RtpShape, RtpStream, RtpTemplate};
 use crate::content::ts::{TsShape, TsStream, TsTemplate};
 use crate::generator::{self, Generator, Progress};
+use crate::impairment::Impairment;
 use crate::report::{
     EngineReport, GeneratorReport, Received, Report, Sent, StreamReport, sender_error,
 };
@@ -69,13 +70,17 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<bool> {
     }
     let to_make = plans.clone();
     let core = options.core.or(scenario.core);
+    let impairment = scenario.impairment;
     let generator = Generator::start(
-        move |now| open(&to_make, &targets, now),
+        move |now| open(&to_make, &targets, &impairment, now),
         scenario.burst,
         core,
     )
     .context("cannot open the senders")?;
-    let connected = generator::await_connected(&generator, Duration::from_secs(10));
+    // who is called waits for the caller's next attempt
+    let called = scenario.senders.iter().any(|g| g.listen.is_some());
+    let patience = Duration::from_secs(if called { 60 } else { 10 });
+    let connected = generator::await_connected(&generator, patience);
     let failed = connected
         .as_ref()
         .is_none_or(|p| p.senders.iter().any(|s| sender_error(s.phase).is_some()));
@@ -134,6 +139,8 @@ struct Plan {
     /// SSRC, or SRT socket ID.
     number: u32,
     first_sequence: u32,
+    /// SRT: where it waits to be called.
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -185,6 +192,11 @@ fn plan(scenario: &Scenario) -> Result<Vec<Plan>> {
                 content: content.clone(),
                 number,
                 first_sequence,
+                listen: group.listen.map(|first| {
+                    // validated: there is a port for each
+                    let port = usize::from(first.port()) + n - 1;
+                    SocketAddr::new(first.ip(), u16::try_from(port).unwrap_or(u16::MAX))
+                }),
             });
         }
     }
@@ -194,11 +206,21 @@ fn plan(scenario: &Scenario) -> Result<Vec<Plan>> {
 fn open(
     plans: &[Plan],
     targets: &Targets,
+    impairment: &Impairment,
     now: mirror_base::Instant,
 ) -> std::io::Result<Vec<Sender>> {
     plans
         .iter()
-        .map(|plan| open_one(plan, targets, now))
+        .enumerate()
+        .map(|(i, plan)| {
+            let mut sender = open_one(plan, targets, now)?;
+            // each line its own course, all from one seed
+            sender.impair(&Impairment {
+                seed: impairment.seed.wrapping_add(i as u64),
+                ..*impairment
+            });
+            Ok(sender)
+        })
         .collect()
 }
 
@@ -211,13 +233,19 @@ fn open_one(plan: &Plan, targets: &Targets, now: mirror_base::Instant) -> std::i
                 peer_latency: plan.group.latency,
                 ..Default::default()
             };
+            let content = TsStream::new(Arc::clone(t));
+            let security = plan.group.security.as_ref();
+            if let Some(local) = plan.listen {
+                return Sender::listening(local, content, plan.number, &config, security);
+            }
             let call = SrtCall {
                 socket_id: plan.number,
                 initial_sequence: plan.first_sequence,
                 stream_id: &plan.id,
                 config: &config,
+                security,
             };
-            Sender::srt(now, targets.srt, TsStream::new(Arc::clone(t)), &call)
+            Sender::srt(now, targets.srt, content, &call)
         }
         (Template::Ts(t), _) => {
             let transport = Transport::Rtp {

@@ -2,6 +2,7 @@
 //! reported at once, each with file, line, key, value and what is allowed.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mirror_base::StreamId;
@@ -11,7 +12,11 @@ use toml::de::{DeTable, DeValue};
 use crate::content::rtp::{RtpShape, RtpTemplate};
 use crate::content::ts::{TsShape, TsTemplate};
 use crate::content::{VideoCodec, VideoShape};
+use crate::impairment::Impairment;
+use crate::sender::SrtSecurity;
 use crate::units;
+
+mod line;
 
 /// A validated scenario.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub struct Scenario {
     pub burst: Duration,
     /// Core of the generator's thread.
     pub core: Option<usize>,
+    /// What the line between each sender and the engine does.
+    pub impairment: Impairment,
     /// The senders, in groups of equals.
     pub senders: Vec<SenderGroup>,
     /// What must hold.
@@ -64,6 +71,10 @@ pub struct SenderGroup {
     pub audio: bool,
     /// SRT latency.
     pub latency: Duration,
+    /// SRT: listens here and waits to be called, each sender on the next port; `None`: calls.
+    pub listen: Option<SocketAddr>,
+    /// SRT: encryption.
+    pub security: Option<SrtSecurity>,
 }
 
 /// What must hold; `None`: not checked.
@@ -289,7 +300,15 @@ const MAX_COUNT: u64 = 1_000_000_000;
 fn read(root: &Section<'_>, errors: &mut Errors) -> Scenario {
     root.only(
         errors,
-        &["name", "duration", "target", "pacing", "senders", "expect"],
+        &[
+            "name",
+            "duration",
+            "target",
+            "pacing",
+            "impairment",
+            "senders",
+            "expect",
+        ],
     );
     let stem = std::path::Path::new(root.file)
         .file_stem()
@@ -320,6 +339,10 @@ fn read(root: &Section<'_>, errors: &mut Errors) -> Scenario {
             .integer(errors, "core", 0..=1023)
             .and_then(|n| usize::try_from(n).ok());
     }
+    let impairment = root
+        .section(errors, "impairment")
+        .map(|s| line::impairment(&s, errors))
+        .unwrap_or_default();
     let senders = senders(root, errors);
     let expect = root
         .section(errors, "expect")
@@ -333,6 +356,7 @@ fn read(root: &Section<'_>, errors: &mut Errors) -> Scenario {
         rtp_port,
         burst,
         core,
+        impairment,
         senders,
         expect,
     }
@@ -447,6 +471,11 @@ fn sender_group(s: &Section<'_>, errors: &mut Errors) -> SenderGroup {
         "b_frames",
         "audio",
         "latency",
+        "mode",
+        "listen",
+        "passphrase",
+        "key_length",
+        "cipher",
     ];
     s.only(errors, &known);
     let before = errors.0.len();
@@ -504,6 +533,8 @@ fn sender_group(s: &Section<'_>, errors: &mut Errors) -> SenderGroup {
         video,
         audio,
         latency,
+        listen: line::listen(s, errors, protocol, count),
+        security: line::security(s, errors, protocol),
     };
     if errors.0.len() == before {
         check_content(s, &group, errors);

@@ -1,14 +1,19 @@
-//! One sender: its content, its protocol (SRT caller, RTP, or SRT-shaped datagrams without ARQ
+//! One sender: its content, its protocol (SRT caller or listener, RTP, or SRT-shaped datagrams without ARQ
 //! for the floor) and its socket. Driven by [`crate::generator`]; never blocks.
 
 use std::io;
 use std::net::SocketAddr;
 
 use mirror_base::{Instant, PacketSequenceNumber, SlotRing};
-use mirror_srt::{CloseReason, Connection, Event, RejectionCode, SendError};
+use mirror_srt::{
+    CallerSecurity, CipherPolicy, CloseReason, Connection, Event, KeyLength, Passphrase,
+    RejectionCode, SendError, destination_socket_id,
+};
 
 use crate::content::rtp::RtpStream;
 use crate::content::ts::{DATAGRAM, TsStream, Units};
+use crate::impairment::Impairment;
+use crate::listen::Listening;
 use crate::wire::Wire;
 
 /// Bytes of an SRT data packet's header (draft-sharabayko-srt-01, 3.1).
@@ -104,7 +109,9 @@ impl Content {
 /// How it is sent.
 #[derive(Debug)]
 pub enum Transport {
-    /// An SRT caller.
+    /// An SRT listener that nobody has called yet.
+    Listening(Box<Listening>),
+    /// An SRT connection.
     Srt {
         /// The connection.
         connection: Box<Connection>,
@@ -145,6 +152,29 @@ pub struct SrtCall<'a> {
     pub stream_id: &'a str,
     /// The options.
     pub config: &'a mirror_srt::Config,
+    /// Encryption; `None`: clear.
+    pub security: Option<&'a SrtSecurity>,
+}
+
+/// How an SRT sender encrypts.
+#[derive(Clone, Debug)]
+pub struct SrtSecurity {
+    /// The passphrase.
+    pub passphrase: Passphrase,
+    /// `None`: what the listener advertises, else 16 bytes.
+    pub key_length: Option<KeyLength>,
+    /// AES-CTR or AES-GCM.
+    pub cipher: CipherPolicy,
+}
+
+/// Randomness for keys.
+pub(crate) fn random_seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    match rustix::rand::getrandom(&mut seed, flags)? {
+        32 => Ok(seed),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 impl Sender {
@@ -157,6 +187,14 @@ impl Sender {
     ) -> io::Result<Self> {
         let wire = Wire::connect(target)?;
         let sequence = PacketSequenceNumber::new(call.initial_sequence);
+        let security = match call.security {
+            None => None,
+            Some(s) => {
+                let seed = random_seed()?;
+                let caller = CallerSecurity::new(&s.passphrase, s.key_length, s.cipher, true, seed);
+                Some(caller)
+            }
+        };
         let connection = Connection::connect(
             now,
             target,
@@ -165,7 +203,7 @@ impl Sender {
             call.stream_id,
             call.config,
             0,
-            None,
+            security,
         );
         let transport = Transport::Srt {
             connection: Box::new(connection),
@@ -177,6 +215,28 @@ impl Sender {
             wire,
             stats: SenderStats::default(),
         })
+    }
+
+    /// An SRT listener on `local`; it sends to the first that calls.
+    pub fn listening(
+        local: SocketAddr,
+        content: TsStream,
+        socket_id: u32,
+        config: &mirror_srt::Config,
+        security: Option<&SrtSecurity>,
+    ) -> io::Result<Self> {
+        let listening = Listening::new(socket_id, config, security)?;
+        Ok(Sender {
+            content: Content::Ts(content),
+            transport: Transport::Listening(Box::new(listening)),
+            wire: Wire::bind(local)?,
+            stats: SenderStats::default(),
+        })
+    }
+
+    /// What passes is impaired from now on (of a listener: once it was called).
+    pub fn impair(&mut self, impairment: &Impairment) {
+        self.wire.impair(impairment);
     }
 
     /// A sender without a handshake.
@@ -220,6 +280,8 @@ impl Sender {
     /// media), and keeps the protocol's timers. Returns the number of media packets sent.
     pub fn drive(&mut self, now: Instant, unix_us: u64, media_ns: Option<u64>) -> u64 {
         let before = self.stats.packets;
+        self.wire.set_now(now);
+        self.accept(now);
         self.receive(now);
         if let (Phase::Ready, Some(until)) = (self.stats.phase, media_ns) {
             while self.content.next_due_ns() <= until {
@@ -233,6 +295,8 @@ impl Sender {
 
     /// Ends the session: SRT's SHUTDOWN, RTP's BYE.
     pub fn close(&mut self, now: Instant) {
+        // a goodbye that is lost or late would look like a fault of the engine's
+        self.wire.impair(&Impairment::default());
         match &mut self.transport {
             Transport::Srt { connection, .. } => {
                 connection.close(now);
@@ -247,11 +311,24 @@ impl Sender {
                 room[12..16].copy_from_slice(&ssrc.to_be_bytes());
                 self.wire.commit(16);
             }
-            Transport::Shaped { .. } => {}
+            Transport::Shaped { .. } | Transport::Listening(_) => {}
         }
         self.wire.flush();
         if !matches!(self.stats.phase, Phase::Failed(_)) {
             self.stats.phase = Phase::Closed;
+        }
+    }
+
+    /// A listener: has somebody called?
+    fn accept(&mut self, now: Instant) {
+        if let Transport::Listening(listening) = &mut self.transport
+            && let Some(connection) = listening.accept(now, &mut self.wire)
+        {
+            self.transport = Transport::Srt {
+                connection: Box::new(connection),
+                ring: Box::new(SlotRing::new()),
+            };
+            self.stats.phase = Phase::Ready;
         }
     }
 
@@ -261,6 +338,11 @@ impl Sender {
         };
         let mut buffer = [0; 2048];
         while let Some(datagram) = self.wire.receive(&mut buffer) {
+            if destination_socket_id(datagram) == Some(0) {
+                // our answer to its conclusion was lost
+                connection.handle_repeated_conclusion(now);
+                continue;
+            }
             // what cannot be understood is the engine's fault and shows in the comparison
             let _ = connection.handle_datagram(now, now, datagram, ring);
         }
@@ -300,6 +382,8 @@ impl Sender {
                 self.wire.commit(length);
                 payload
             }
+            // not ready: it is not asked to
+            (Content::Ts(_), Transport::Listening(_)) => return,
             (Content::Ts(ts), Transport::Srt { connection, .. }) => {
                 let mut payload = [0; DATAGRAM];
                 ts.next(unix_us, &mut payload);

@@ -124,6 +124,7 @@ fn sender(listener: &Listener, now: Instant) -> Sender {
         initial_sequence: 0x7FFF_FFF0,
         stream_id: "live/cam1",
         config: &config,
+        security: None,
     };
     Sender::srt(now, listener.socket.local_addr().unwrap(), content, &call).unwrap()
 }

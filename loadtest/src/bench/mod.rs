@@ -234,6 +234,7 @@ impl Templates {
                             initial_sequence: number,
                             stream_id: &id,
                             config: &config,
+                            security: None,
                         };
                         Sender::srt(now, target, ts(), &call)
                     }

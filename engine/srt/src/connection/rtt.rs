@@ -170,9 +170,15 @@ impl Rtt {
         Duration::from_micros(us)
     }
 
-    /// Spec section 11.3: the time between two NAKs of the whole list.
-    pub(crate) fn nak_interval(&self, least: Duration) -> Duration {
-        (self.timeout() / 2).max(least)
+    /// Spec section 11.3: the time between two NAKs of the whole list. While no round trip was
+    /// measured, the initial values make it 150 ms; then it is `unmeasured` at the most.
+    pub(crate) fn nak_interval(&self, least: Duration, unmeasured: Duration) -> Duration {
+        let interval = self.timeout() / 2;
+        if self.is_known {
+            interval.max(least)
+        } else {
+            interval.min(unmeasured).max(least)
+        }
     }
 
     /// Spec section 11.5: a packet (re)sent less than SRTT − 4·RTTVar ago may still be on its way.

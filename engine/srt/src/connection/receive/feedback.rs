@@ -1,6 +1,8 @@
 //! What the receiver tells its peer, and what the peer answers: ACK and ACKACK (spec section 10),
 //! NAK (11.3), DROPREQ (11.6). Called by `Connection` for timers and control packets.
 
+use core::time::Duration;
+
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
 use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, Receiver};
@@ -97,18 +99,22 @@ impl Receiver {
         if core::mem::take(&mut self.nak_starts) && self.nak == Nak::None {
             // The gaps found so far may yet be closed by packets that were overtaken: nothing was
             // reported that is to be repeated.
-            self.nak_due = now + rtt.nak_interval(self.nak_floor);
+            self.nak_due = now + self.nak_interval(rtt);
             return;
         }
         self.nak = Nak::Whole;
-        self.nak_due = now + rtt.nak_interval(self.nak_floor);
+        self.nak_due = now + self.nak_interval(rtt);
+    }
+
+    fn nak_interval(&self, rtt: &Rtt) -> Duration {
+        rtt.nak_interval(self.nak_floor, self.nak_unmeasured)
     }
 
     /// A NAK has left. The first one starts the interval of the periodic ones, and only those
     /// continue it: new gaps must not put off the repetition of old ones.
     pub(crate) fn note_nak(&mut self, now: Instant, rtt: &Rtt) {
         if self.nak == Nak::Whole || self.nak_starts {
-            self.nak_due = now + rtt.nak_interval(self.nak_floor);
+            self.nak_due = now + self.nak_interval(rtt);
             self.nak_starts = false;
         }
         self.nak = Nak::None;
@@ -120,7 +126,7 @@ impl Receiver {
     /// than the usual latency: a repair lost in the first moments would never come.
     fn hasten_nak(&mut self, now: Instant, rtt: &Rtt) {
         if self.nak_due != Instant::FAR_FUTURE {
-            self.nak_due = self.nak_due.min(now + rtt.nak_interval(self.nak_floor));
+            self.nak_due = self.nak_due.min(now + self.nak_interval(rtt));
         }
     }
 

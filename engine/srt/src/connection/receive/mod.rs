@@ -37,6 +37,10 @@ const ACK_INTERVAL: Duration = Duration::from_millis(10);
 const NAK_FLOOR: Duration = Duration::from_millis(20);
 const NAK_FLOOR_LEAST: Duration = Duration::from_millis(2);
 const NAKS_IN_LATENCY: u32 = 5;
+/// Nothing is acknowledged, and so no round trip measured, while the very first packet is missing:
+/// its repair is then asked for so often within the latency, which is meant to be four round
+/// trips long.
+const TRIES_UNMEASURED: u32 = 4;
 /// Spec section 10.2: packets per light ACK.
 const LIGHT_ACK_EACH: u64 = 64;
 /// Gaps whose first NAK is not written yet; more than these wait for the periodic NAK.
@@ -114,6 +118,7 @@ pub(crate) struct Receiver {
     pub(crate) nak_due: Instant,
     /// The shortest interval of periodic NAKs.
     nak_floor: Duration,
+    nak_unmeasured: Duration,
     pub(crate) nak: Nak,
     nak_starts: bool,
 
@@ -138,7 +143,8 @@ impl Receiver {
         loss_max_ttl: u32,
     ) -> Self {
         let reorder = Reorder::new(loss_max_ttl.min(flow_window));
-        let nak_floor = (time.delay() / NAKS_IN_LATENCY).clamp(NAK_FLOOR_LEAST, NAK_FLOOR);
+        let time_to_repair = time.delay();
+        let nak_floor = (time_to_repair / NAKS_IN_LATENCY).clamp(NAK_FLOOR_LEAST, NAK_FLOOR);
         Receiver {
             now,
             expected_seq: initial,
@@ -174,6 +180,10 @@ impl Receiver {
             reorder,
             nak_due: Instant::FAR_FUTURE,
             nak_floor,
+            nak_unmeasured: match time_to_repair / TRIES_UNMEASURED {
+                Duration::ZERO => Duration::MAX,
+                interval => interval,
+            },
             nak: Nak::None,
             nak_starts: false,
             flow_window,
