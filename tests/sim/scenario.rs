@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use mirror_base::PacketSequenceNumber;
 use mirror_netem::{BurstLoss, Config as Path, RateLimit};
-use mirror_srt::{CipherPolicy, Config, KeyLength, Passphrase};
+use mirror_srt::{CipherPolicy, Config, InputBandwidth, KeyLength, Passphrase};
 
 use crate::clock::Clock;
 use crate::random::Random;
@@ -256,6 +256,13 @@ impl Scenario {
             };
         }
         narrow(&mut random, fair, &streams, &mut paths, &mut configs);
+        for config in &mut configs {
+            if config.max_bandwidth == 0 && later.once_in(5) {
+                // At least what sparse packets need while their rate is still to be measured.
+                config.input_bandwidth = InputBandwidth::Measured { least: 1_000_000 };
+                config.overhead_percent = later.within(if fair { 50 } else { 5 }, 100) as u8;
+            }
+        }
         let disguises = disguises(&mut random, encryption.as_ref());
         Scenario {
             seed,
