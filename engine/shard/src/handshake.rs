@@ -3,6 +3,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use mirror_base::{Discard, Instant, StreamId};
 use mirror_media::Format;
@@ -31,6 +32,8 @@ const MAX_PENDING_PER_HOST: u32 = 512;
 const MAX_HANDSHAKE: usize = 1500;
 /// How long a handshake waits for control; libsrt's callers give up after as long.
 const PENDING_LIFETIME: Duration = Duration::from_secs(3);
+/// Refusals that are remembered by one shard.
+const MAX_REFUSED: usize = 1024;
 /// Bytes of the SRT stream ID that are shown.
 const SHOWN_STREAM_ID: usize = 512;
 
@@ -149,6 +152,43 @@ impl Pending {
 
     fn tickets(&self) -> Vec<u64> {
         self.by_ticket.keys().copied().collect()
+    }
+}
+
+/// What control refused lately. libsrt repeats a refused conclusion, with its key message, each
+/// 10 ms until its own timeout: the repeats get the same answer, and nobody derives a key again.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    codes: Map<RequestKey, RejectionCode>,
+    /// In the order of their ends.
+    order: VecDeque<(Instant, RequestKey)>,
+}
+
+impl Refused {
+    fn insert(&mut self, now: Instant, key: RequestKey, code: RejectionCode) {
+        self.forget(now);
+        if self.order.len() >= MAX_REFUSED
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.codes.remove(&oldest);
+        }
+        if self.codes.insert(key, code).is_none() {
+            self.order.push_back((now + PENDING_LIFETIME, key));
+        }
+    }
+
+    fn get(&mut self, now: Instant, key: &RequestKey) -> Option<RejectionCode> {
+        self.forget(now);
+        self.codes.get(key).copied()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((until, key)) = self.order.front()
+            && *until <= now
+        {
+            self.codes.remove(key);
+            self.order.pop_front();
+        }
     }
 }
 
@@ -300,6 +340,9 @@ impl<C: Clock> Core<C> {
         if self.pending.tickets.contains_key(&key) {
             return self.discard(Discard::HandshakePending);
         }
+        if let Some(code) = self.refused.get(self.now, &key) {
+            return self.refuse(&conclusion, code);
+        }
         if let Err(code) = self.may_publish(&conclusion) {
             return self.refuse(&conclusion, code);
         }
@@ -417,10 +460,14 @@ impl<C: Clock> Core<C> {
         let Some(conclusion) = self.pending.take(ticket) else {
             return;
         };
+        let decision = decision.map_err(RejectionCode);
+        if let Err(code) = &decision {
+            let key = conclusion.request.key();
+            self.refused.insert(self.now, key, *code);
+        }
         // Another publisher may have been faster while this one waited.
-        let decision = decision
-            .map_err(RejectionCode)
-            .and_then(|security| self.may_publish(&conclusion).map(|()| security));
+        let decision =
+            decision.and_then(|security| self.may_publish(&conclusion).map(|()| security));
         let accepted = decision.and_then(|security| self.accept(&conclusion, *security, driver));
         if let Err(code) = accepted {
             self.refuse(&conclusion, code);

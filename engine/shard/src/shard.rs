@@ -19,7 +19,7 @@ use crate::call::Calls;
 use crate::candidates::Candidates;
 use crate::config::ShardsConfig;
 use crate::driver::{Clock, Driver};
-use crate::handshake::{Pending, Rate};
+use crate::handshake::{Pending, Rate, Refused};
 use crate::ids::SocketIds;
 use crate::mailbox::{EventSink, Mail, Mailboxes};
 use crate::outbox::Outbox;
@@ -127,6 +127,8 @@ pub(crate) struct Core<C> {
     pub(crate) opened_sources: Rate,
     pub(crate) conclusions: Rate,
     pub(crate) pending: Pending,
+    /// What control refused a moment ago.
+    pub(crate) refused: Refused,
     pub(crate) calls: Calls,
     pub(crate) candidates: Candidates,
     /// RTP sessions that are not validated, oldest first; some may have been since.
@@ -267,6 +269,7 @@ impl<C: Clock> Core<C> {
             by_ssrc: Map::default(),
             by_request: Map::default(),
             pending: Pending::default(),
+            refused: Refused::default(),
             calls: Calls::default(),
             candidates: Candidates::new(),
             unproven: std::collections::VecDeque::new(),

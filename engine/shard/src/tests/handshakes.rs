@@ -150,3 +150,29 @@ fn an_oversized_handshake_is_not_looked_at() {
     let counters = &world.snapshot()[0].counters;
     assert_eq!(counters.discards.get(Discard::TooLong), 1);
 }
+
+#[test]
+fn a_refused_conclusion_that_comes_again_gets_its_answer_without_asking_control_again() {
+    let mut world = World::new(config(2));
+    world.policy = |_| None;
+    let caller = world.call("live/a");
+    while asked(&world).is_empty() {
+        world.step();
+    }
+    let (shard, ticket, _) = asked(&world)[0];
+    answer(&world, (shard, ticket), Err(RejectionCode::BADSECRET.0));
+    while pending(&world) > 0 {
+        world.step();
+        world.lose_replies();
+    }
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.rejection(caller), None, "the answer was lost");
+    world.run(Duration::from_millis(400));
+    assert_eq!(world.rejection(caller), Some(RejectionCode::BADSECRET.0));
+    assert_eq!(asked(&world).len(), 1);
+    assert_eq!((pending(&world), world.directory.len()), (0, 0));
+    // Not for ever: a new attempt is judged anew, and the memory of old ones is bounded.
+    world.policy = |_| Some(Ok(Security::clear()));
+    world.call_and_wait("live/a");
+    assert_eq!(asked(&world).len(), 2);
+}
