@@ -51,6 +51,31 @@ fn after_a_short_silence_several_proofs_in_a_row_are_needed() {
 }
 
 #[test]
+fn two_packets_by_turns_are_not_three_proofs() {
+    let mut pair = paused(30);
+    for i in 0..20 {
+        let copy = pair.data(1100 + i % 2, 0);
+        assert!(!claims(&mut pair, elsewhere(1), &copy), "{i}");
+    }
+    let third = pair.data(1102, 0);
+    assert!(claims(&mut pair, elsewhere(1), &third));
+}
+
+#[test]
+fn silence_is_measured_on_the_wire_and_not_by_when_we_come_to_it() {
+    let mut pair = paused(1);
+    // We are held up for a second; a copy stands in the queue before what it was copied from.
+    let arrival = pair.now;
+    let copies: Vec<_> = (0..5).map(|i| pair.data(1100 + i, 0)).collect();
+    pair.now += Duration::from_secs(1);
+    let now = pair.now;
+    let listener = pair.listener.as_mut().unwrap();
+    for copy in &copies {
+        assert!(!listener.try_rebind(now, arrival, elsewhere(1), copy));
+    }
+}
+
+#[test]
 fn a_session_that_is_alive_cannot_be_taken_over() {
     let mut pair = connected(Config::default());
     for i in 0..400 {

@@ -5,8 +5,8 @@
 //!
 //! What proves a peer is data that continues its stream: our socket ID, a sequence number that is
 //! missing or comes next within the window, a timestamp that is the peer's present time, and a
-//! payload that the session's keys decrypt to a transport stream, if it has any. Whoever cannot see the stream would have to guess some 60 bits.
-//! Whoever can see it is kept off while the peer still sends: one such packet counts only after
+//! payload that the session's keys decrypt to a transport stream, if it has any. Whoever cannot
+//! see the stream would have to guess some 60 bits. Whoever can see it is kept off while the peer still sends: one such packet counts only after
 //! a silence of the old address, several in a row, without one from the old address between them,
 //! after a shorter one. Control packets prove nothing, so a forged SHUTDOWN, ACK, NAK or handshake
 //! from elsewhere does nothing.
@@ -32,7 +32,8 @@ pub(super) struct Candidate {
     from: SocketAddr,
     /// When the old address was last heard before the first proof.
     heard: Instant,
-    last_sequence: u32,
+    /// Those of the proofs so far, which a repetition of one of them is not.
+    sequences: [u32; PROOFS as usize],
     proofs: u8,
 }
 
@@ -48,7 +49,9 @@ impl Connection {
         from: SocketAddr,
         datagram: &[u8],
     ) -> bool {
-        let silence = now.saturating_since(self.last_heard);
+        // As it was on the wire: what the old address sent may wait in the queue behind this
+        // datagram when we were held up.
+        let silence = arrival.min(now).saturating_since(self.last_heard);
         if !matches!(self.phase, Phase::Established) || silence < SHORT_SILENCE {
             return false;
         }
@@ -76,23 +79,24 @@ impl Connection {
     /// old address between them.
     fn count_proof(&mut self, from: SocketAddr, sequence: u32) -> u8 {
         let heard = self.last_heard;
-        let proofs = match self.candidate {
-            Some(c) if c.from == from && c.heard == heard => {
-                if c.last_sequence == sequence {
-                    c.proofs
-                } else {
-                    c.proofs.saturating_add(1)
-                }
-            }
-            _ => 1,
+        let mut candidate = match self.candidate {
+            Some(c) if c.from == from && c.heard == heard => c,
+            _ => Candidate {
+                from,
+                heard,
+                sequences: [0; PROOFS as usize],
+                proofs: 0,
+            },
         };
-        self.candidate = Some(Candidate {
-            from,
-            heard,
-            last_sequence: sequence,
-            proofs,
-        });
-        proofs
+        let (known, room) = candidate.sequences.split_at_mut(candidate.proofs.into());
+        if !known.contains(&sequence)
+            && let Some(next) = room.first_mut()
+        {
+            *next = sequence;
+            candidate.proofs += 1;
+        }
+        self.candidate = Some(candidate);
+        candidate.proofs
     }
 
     /// Whether the packet is encrypted as was agreed: it decrypts to what the peer would send.
