@@ -443,6 +443,40 @@ fn a_key_that_was_left_long_ago_decrypts_nothing_any_more() {
 }
 
 #[test]
+fn a_late_packet_before_a_long_pause_ends_no_key() {
+    let mut pair = secured(CLEAN, 5, refreshing(100, 30), KeyLength::Aes128, false);
+    pair.send(150);
+    pair.run(Duration::from_millis(700));
+    assert_eq!(pair.caller.statistics().km_refreshes, 1);
+    // The last packet before the pause is one that was sent again, under the former key.
+    let late = pair.data(155, 1 << 27);
+    assert_eq!(pair.inject(&late), Ok(()));
+    let odd = pair.data(156, 1 << 28);
+    assert_eq!(pair.inject(&odd), Ok(()));
+    let late = pair.data(157, 1 << 27);
+    assert_eq!(pair.inject(&late), Ok(()));
+    pair.now += Duration::from_secs(40);
+    let odd = pair.data(158, 1 << 28);
+    assert_eq!(pair.inject(&odd), Ok(()));
+}
+
+#[test]
+fn a_packet_forged_under_the_next_key_does_not_end_that() {
+    let mut pair = secured(CLEAN, 5, refreshing(300, 140), KeyLength::Aes128, false);
+    pair.send(200);
+    pair.run(Duration::from_millis(700));
+    assert_eq!(pair.caller.statistics().km_refreshes, 0);
+    // The odd key was announced, and is used by someone else before the peer does.
+    let forged = pair.data(205, 1 << 28);
+    assert_eq!(pair.inject(&forged), Ok(()));
+    let present = pair.data(206, 1 << 27);
+    assert_eq!(pair.inject(&present), Ok(()));
+    pair.now += Duration::from_secs(40);
+    let next = pair.data(207, 1 << 28);
+    assert_eq!(pair.inject(&next), Ok(()));
+}
+
+#[test]
 fn hostile_kmreqs_change_nothing_and_are_not_answered() {
     for require in [true, false] {
         let security = Some(caller("correct horse", None, false, require));

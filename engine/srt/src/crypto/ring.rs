@@ -108,10 +108,17 @@ impl ReceiveKeys {
         }
     }
 
-    /// The peer has changed from the key with these bits to the other one.
-    pub(crate) fn leave(&mut self, word1: u32, now: Instant) {
-        if let Some(parity) = Parity::of_packet(word1) {
-            self.left.set(parity, Some(now));
+    /// A packet names the key of `to` behind one that named the key of `from`. When that is a
+    /// key that was left, this is a late packet, or the one before was forged: neither key has
+    /// been left for good.
+    pub(crate) fn change(&mut self, from: u32, to: u32, now: Instant) {
+        let Some(to) = Parity::of_packet(to) else {
+            return;
+        };
+        if self.left.get(to).is_some() {
+            self.left.set(to, None);
+        } else if let Some(from) = Parity::of_packet(from) {
+            self.left.set(from, Some(now));
         }
     }
 

@@ -82,7 +82,7 @@ impl Receiver {
     pub(super) fn keys_changed(&mut self, arrival: Instant, header: &Header) {
         let before = core::mem::replace(&mut self.usual_kk, header.word1 & KK_MASK);
         if let Some(keys) = self.keys.as_deref_mut() {
-            keys.leave(before, arrival);
+            keys.change(before, header.word1, arrival);
         }
     }
 }
