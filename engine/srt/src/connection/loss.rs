@@ -151,42 +151,32 @@ impl LossList {
 
     /// Removes `first..=last`. A full list leaves a range as it is that would have to be split.
     pub(crate) fn remove_range(&mut self, first: u64, last: u64) {
-        if last < first {
+        let mut from = self.ranges.partition_point(|r| r.last < first);
+        let until = self.ranges.partition_point(|r| r.first <= last);
+        if from >= until {
             return;
         }
-        let from = self.ranges.partition_point(|r| r.last < first);
-        let mut at = from;
-        while let Some(&range) = self.ranges.get(at) {
-            if range.first > last {
-                break;
-            }
-            let before = (range.first < first).then(|| Range {
-                first: range.first,
-                last: first - 1,
-            });
-            let after = (range.last > last).then(|| Range {
+        let after = self
+            .ranges
+            .get(until - 1)
+            .filter(|range| range.last > last)
+            .map(|range| Range {
                 first: last + 1,
                 last: range.last,
             });
-            match (before, after) {
-                (None, None) => {
-                    self.ranges.remove(at);
-                }
-                (Some(keep), None) | (None, Some(keep)) => {
-                    if let Some(slot) = self.ranges.get_mut(at) {
-                        *slot = keep;
-                    }
-                    at += 1;
-                }
-                (Some(_), Some(_)) if self.is_full() => return,
-                (Some(keep), Some(more)) => {
-                    if let Some(slot) = self.ranges.get_mut(at) {
-                        *slot = keep;
-                    }
-                    self.ranges.insert(at + 1, more);
-                    at += 2;
-                }
+        let would_split_full = self.is_full() && from + 1 == until && after.is_some();
+        if let Some(range) = self.ranges.get_mut(from)
+            && range.first < first
+        {
+            if would_split_full {
+                return;
             }
+            range.last = first - 1;
+            from += 1;
+        }
+        self.ranges.drain(from..until);
+        if let Some(after) = after {
+            self.ranges.insert(from, after);
         }
     }
 
@@ -244,6 +234,23 @@ mod tests {
                 .collect();
             assert!(part.iter().eq(set.range(first..=last)));
         }
+    }
+
+    #[test]
+    fn a_full_list_gives_up_whole_ranges_but_splits_none() {
+        let mut list = LossList::new();
+        for i in 0..MAX_RANGES as u64 {
+            list.insert(i * 10, i * 10 + 4);
+        }
+        list.remove_range(12, 12);
+        assert_eq!(list.within(10, 19).count(), 1, "not split");
+        list.remove_range(12, 32);
+        let left: Vec<Range> = list.within(10, 39).collect();
+        let range = |first, last| Range { first, last };
+        assert_eq!(left, [range(10, 11), range(33, 34)]);
+        list.remove_range(5, 4);
+        list.remove_range(0, u64::MAX);
+        assert!(list.is_empty());
     }
 
     #[test]

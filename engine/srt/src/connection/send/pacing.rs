@@ -143,7 +143,7 @@ impl Pacer {
         let bytes = self.average_payload / 128 + HEADERS_LEN;
         let mut bandwidth = self.bandwidth;
         for _ in 0..self.warnings {
-            bandwidth = bandwidth * 8 / 9;
+            bandwidth = bandwidth.saturating_mul(8) / 9;
         }
         let least = LEAST_BANDWIDTH.min(self.bandwidth);
         Duration::from_nanos(1_000_000_000 * bytes / bandwidth.max(least).max(1))
