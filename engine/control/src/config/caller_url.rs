@@ -16,6 +16,21 @@ use super::value::parse_duration;
 /// The longest stream ID, bytes (spec section 19).
 const MAX_STREAM_ID: usize = 512;
 
+/// Parameters, ffmpeg's names for them included.
+const KNOWN: [&str; 11] = [
+    "streamid",
+    "srt_streamid",
+    "latency",
+    "rcvlatency",
+    "passphrase",
+    "pbkeylen",
+    "cryptomode",
+    "enforcedencryption",
+    "enforced_encryption",
+    "mode",
+    "transtype",
+];
+
 /// Whom a caller calls.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Host {
@@ -75,6 +90,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
     let place = place.map_err(|why| problems.push(why)).ok();
     let mut found = Parameters::default();
     let mut shown = Vec::new();
+    let mut behind_passphrase = false;
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         shown.push(match name {
@@ -85,9 +101,16 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
             Some(value) => found.take(name, value),
             None => Err("malformed percent-encoding, or no UTF-8".to_owned()),
         };
-        if let Err(why) = taken {
-            problems.push(format!("{name}: {why}"));
+        match taken {
+            Ok(()) => {}
+            // It may be the rest of the passphrase, which nothing shows.
+            Err(_) if behind_passphrase && !KNOWN.contains(&name) => problems.push(
+                "an unknown parameter behind the passphrase: a & in it must be written %26"
+                    .to_owned(),
+            ),
+            Err(why) => problems.push(format!("{name}: {why}")),
         }
+        behind_passphrase |= name.eq_ignore_ascii_case("passphrase");
     }
     let Some((host, port)) = place.filter(|_| problems.is_empty()) else {
         return Err(problems);
@@ -273,8 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn rest_of_a_passphrase_is_not_told_as_a_parameters_name() {
+        let all = problems("srt://h:1?passphrase=0123456789&hunter2&latency=1&colour=1");
+        assert!(all.contains("%26") && all.contains("latency"), "{all}");
+        assert!(!all.contains("hunter2"), "{all}");
+        assert!(problems("srt://h:1?colour=1").contains("colour"));
+    }
+
+    #[test]
     fn all_that_is_wrong_with_a_url_is_said_at_once() {
-        let all = problems("srt://h:0?latency=200000&pbkeylen=17&passphrase=short&colour=1");
+        let all = problems("srt://h:0?latency=200000&pbkeylen=17&colour=1&passphrase=short");
         for part in [
             "port",
             "microseconds",

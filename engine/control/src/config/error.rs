@@ -67,8 +67,36 @@ impl std::error::Error for ConfigErrors {}
 fn is_secret(key: &str) -> bool {
     // All of it: a secret may have been written one level too deep.
     let name = key.to_ascii_lowercase();
-    let secret = ["pass", "phrase", "secret", "token", "word"];
-    !name.ends_with("_file") && secret.iter().any(|part| name.contains(part))
+    let secret = ["pass", "phrase", "secret", "token", "word", "pwd", "psk"];
+    let last = name.rsplit('.').next();
+    !name.ends_with("_file")
+        && (secret.iter().any(|part| name.contains(part)) || last == Some("key"))
+}
+
+/// A wrong value as it may be shown. Whatever else is wrong with it, a URL has its secrets
+/// behind the `?` or before the `@`, and a whole table in one string may have one anywhere.
+fn without_secrets(key: &str, mut value: String) -> String {
+    if is_secret(key) {
+        return HIDDEN.to_owned();
+    }
+    if key.ends_with("_file") {
+        return value;
+    }
+    let url = value.contains("://") || key.ends_with(".url");
+    if url && value.contains('@') {
+        return HIDDEN.to_owned();
+    }
+    if url && let Some(query) = value.find('?') {
+        let quote = if value.ends_with('"') { "\"" } else { "" };
+        value.truncate(query + 1);
+        value.push_str(HIDDEN);
+        value.push_str(quote);
+    }
+    let lower = value.to_ascii_lowercase();
+    let secret = ["pass", "secret", "token"]
+        .iter()
+        .any(|p| lower.contains(p));
+    if secret { HIDDEN.to_owned() } else { value }
 }
 
 /// What `--set` was given, up to where a secret may begin.
@@ -91,14 +119,8 @@ pub(crate) struct ErrorList(Vec<ConfigError>);
 impl ErrorList {
     /// Notes a fault; secrets in its value are not kept.
     pub(crate) fn push(&mut self, mut error: ConfigError) {
-        error.value = error.value.map(|value| {
-            let url = value.contains("passphrase=") || value.contains('@');
-            if is_secret(&error.key) || (url && value.contains("://")) {
-                HIDDEN.to_owned()
-            } else {
-                value
-            }
-        });
+        let key = &error.key;
+        error.value = error.value.map(|value| without_secrets(key, value));
         self.0.push(error);
     }
 

@@ -120,7 +120,7 @@ fn secrets_are_not_shown_by_errors() {
     for part in [
         "hidden.toml:3: srt.encryption.key_length = 17: must be 16, 24 or 32",
         "hidden.toml:6: publishers[0].pasphrase = ***: unknown key",
-        "hidden.toml:10: srt.callers[0].url = ***: the port must be",
+        "hidden.toml:10: srt.callers[0].url = \"srt://h:0?***\": the port must be",
         "srt.encryption.passphrase***: must have the form key=value",
     ] {
         assert!(shown.contains(part), "{part}\n{shown}");
@@ -215,4 +215,31 @@ fn what_is_wrong_with_srt_is_said_with_its_line() {
         let shown = load("wrong.toml", text).unwrap_err().to_string();
         assert!(shown.contains(expected), "{text}: {shown}");
     }
+}
+
+#[test]
+fn secrets_that_were_written_wrongly_are_not_shown_either() {
+    let caller = |url: &str| format!("[[srt.callers]]\nid = \"a\"\nurl = \"{url}\"\n");
+    for text in [
+        caller("srt://h:1?Passphrase=hunter2hunter2"),
+        caller("srt://h:1?pass=hunter2hunter2"),
+        caller("srt:/h:1?passphrase=hunter2hunter2"),
+        caller("h:1?secret=hunter2hunter2"),
+        caller("srt://h:1?passphrase=0123456789&hunter2hunter2"),
+        "[srt.encryption]\nkey = \"hunter2hunter2\"\n".to_owned(),
+        "[srt]\ncallers = \"[{ url = x, passphrase = hunter2hunter2 }]\"\n".to_owned(),
+    ] {
+        let shown = load("misplaced.toml", &text).unwrap_err().to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+    let value = "srt.callers=[{url=\"srt://h:1\", passphrase = \"hunter2hunter2\"}]";
+    let sources = Sources {
+        set: vec![value.to_owned()],
+        ..Sources::default()
+    };
+    let shown = Config::load(&sources).unwrap_err().to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    // What helps to find the fault stays.
+    let shown = load("misplaced.toml", &caller("srt://h:0?x=1")).unwrap_err();
+    assert!(shown.to_string().contains("srt://h:0?"), "{shown}");
 }
