@@ -91,6 +91,8 @@ pub(crate) struct KeyCounters {
 struct Desk {
     publishers: FairQueue<PublisherJob>,
     callers: VecDeque<CallerJob>,
+    /// Publishers and callers take turns: neither waits for all of the other.
+    publishers_turn: bool,
     stop: bool,
 }
 
@@ -129,6 +131,7 @@ impl KeyDesk {
             desk: Mutex::new(Desk {
                 publishers: FairQueue::default(),
                 callers: VecDeque::new(),
+                publishers_turn: false,
                 stop: false,
             }),
             filled: Condvar::new(),
@@ -263,7 +266,9 @@ impl Worker {
                 desk = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            if let Some(job) = desk.callers.pop_front() {
+            let wait = std::mem::take(&mut desk.publishers_turn) && desk.publishers.len() > 0;
+            if !wait && let Some(job) = desk.callers.pop_front() {
+                desk.publishers_turn = true;
                 self.shared.note_length(&desk);
                 return Some(Job::Caller(job));
             }
@@ -337,4 +342,60 @@ fn cpu_time() -> Duration {
     let t = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(t.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishers_and_callers_take_turns() {
+        let shared = Arc::new(Shared {
+            desk: Mutex::new(Desk {
+                publishers: FairQueue::default(),
+                callers: VecDeque::new(),
+                publishers_turn: false,
+                stop: false,
+            }),
+            filled: Condvar::new(),
+            counters: Arc::default(),
+        });
+        let (answers, _work) = crossbeam_channel::unbounded();
+        let desk = KeyDesk {
+            shared: shared.clone(),
+            answers: answers.clone(),
+            thread: None,
+        };
+        let passphrase = Passphrase::new("0123456789").unwrap();
+        for ticket in 0..5 {
+            desk.caller(CallerJob {
+                ticket,
+                passphrase: passphrase.clone(),
+                key_length: None,
+                cipher: CipherPolicy::Auto,
+                require: true,
+            });
+        }
+        for ticket in 10..12 {
+            let job = PublisherJob {
+                ticket,
+                key_material: Vec::new(),
+                peer_version: 0,
+                passphrase: passphrase.clone(),
+                require: true,
+                cipher: CipherPolicy::Auto,
+            };
+            assert!(desk.publisher(clock::now(), IpAddr::from([10, 0, 0, 1]), job));
+        }
+        let worker = Worker { shared, answers };
+        let mut budget = Budget::new(clock::now());
+        let order: Vec<u64> = (0..7)
+            .filter_map(|_| worker.next(&mut budget))
+            .map(|job| match job {
+                Job::Publisher(_, job) => job.ticket,
+                Job::Caller(job) => job.ticket,
+            })
+            .collect();
+        assert_eq!(order, [0, 10, 1, 11, 2, 3, 4]);
+    }
 }
