@@ -1,17 +1,22 @@
 //! Host names of remote listeners, looked up on threads of their own: the system's resolver may
 //! take as long as it likes, control does not wait for it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use crate::runtime::Work;
 
+use super::RESOLVE_TIMEOUT;
+
 /// Look-ups at the same time. One that hangs keeps its place until the system gives it up.
 const MAX_LOOKUPS: usize = 8;
+/// Look-ups that wait for a place: at the start all callers ask at once.
+const MAX_WAITING: usize = 4096;
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
@@ -24,11 +29,26 @@ pub(crate) struct Resolved {
     pub(crate) addresses: Result<Vec<SocketAddr>, String>,
 }
 
+/// A name to look up.
+#[derive(Debug)]
+struct Question {
+    ticket: u64,
+    name: String,
+    port: u16,
+    asked: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    running: usize,
+    waiting: VecDeque<Question>,
+}
+
 /// Looks names up.
 #[derive(Debug)]
 pub(super) struct Resolver {
     done: Sender<Work>,
-    running: Arc<AtomicUsize>,
+    desk: Arc<Mutex<Desk>>,
     lookup: Lookup,
 }
 
@@ -36,51 +56,96 @@ impl Resolver {
     pub(super) fn new(done: Sender<Work>) -> Resolver {
         Resolver {
             done,
-            running: Arc::default(),
+            desk: Arc::default(),
             lookup: system,
         }
     }
 
-    /// Looks `name` up; the answer comes with `ticket`.
+    /// Looks `name` up; the answer comes with `ticket`. One that found no place within the time
+    /// that its caller waits for it is not looked up any more.
     pub(super) fn ask(&self, ticket: u64, name: &str, port: u16) -> Result<(), String> {
-        let running = self.running.clone();
-        if running.fetch_add(1, Ordering::AcqRel) >= MAX_LOOKUPS {
-            running.fetch_sub(1, Ordering::AcqRel);
-            return Err("too many host names are being looked up".to_owned());
+        let question = Question {
+            ticket,
+            name: name.to_owned(),
+            port,
+            asked: Instant::now(),
+        };
+        {
+            let mut desk = lock(&self.desk);
+            if desk.running >= MAX_LOOKUPS {
+                if desk.waiting.len() >= MAX_WAITING {
+                    return Err("too many host names are being looked up".to_owned());
+                }
+                desk.waiting.push_back(question);
+                return Ok(());
+            }
+            desk.running += 1;
         }
-        let (done, lookup, name) = (self.done.clone(), self.lookup, name.to_owned());
-        let place = Place(running);
+        let mut place = Place(Some(self.desk.clone()));
+        let (done, lookup) = (self.done.clone(), self.lookup);
         std::thread::Builder::new()
             .name("resolve".to_owned())
             .spawn(move || {
-                let found = lookup(&name, port);
-                let addresses = match found {
-                    Ok(mut all) => {
-                        all.truncate(MAX_ADDRESSES);
-                        Ok(all).and_then(|all| {
-                            if all.is_empty() {
-                                Err(format!("{name} has no address"))
-                            } else {
-                                Ok(all)
-                            }
-                        })
+                let mut next = Some(question);
+                while let Some(question) = next {
+                    let ticket = question.ticket;
+                    let addresses = answer(lookup, &question);
+                    if done
+                        .send(Work::Resolved(Resolved { ticket, addresses }))
+                        .is_err()
+                    {
+                        return;
                     }
-                    Err(error) => Err(format!("{name} cannot be looked up: {error}")),
-                };
-                drop(place);
-                let _ = done.send(Work::Resolved(Resolved { ticket, addresses }));
+                    next = place.next();
+                }
             })
             .map(drop)
             .map_err(|error| format!("no thread to look the host up: {error}"))
     }
 }
 
-/// A place among the look-ups, given back when dropped.
-struct Place(Arc<AtomicUsize>);
+fn answer(lookup: Lookup, question: &Question) -> Result<Vec<SocketAddr>, String> {
+    let name = &question.name;
+    match lookup(name, question.port) {
+        Ok(all) if all.is_empty() => Err(format!("{name} has no address")),
+        Ok(mut all) => {
+            all.truncate(MAX_ADDRESSES);
+            Ok(all)
+        }
+        Err(error) => Err(format!("{name} cannot be looked up: {error}")),
+    }
+}
+
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place among the look-ups, given back when there is nothing more to look up.
+struct Place(Option<Arc<Mutex<Desk>>>);
+
+impl Place {
+    /// The next question that somebody still waits for.
+    fn next(&mut self) -> Option<Question> {
+        let shared = self.0.take()?;
+        let mut desk = lock(&shared);
+        while let Some(question) = desk.waiting.pop_front() {
+            if question.asked.elapsed() < RESOLVE_TIMEOUT {
+                drop(desk);
+                self.0 = Some(shared);
+                return Some(question);
+            }
+        }
+        // Under the same lock: whoever asks from now on finds the place free.
+        desk.running -= 1;
+        None
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        if let Some(shared) = self.0.take() {
+            lock(&shared).running -= 1;
+        }
     }
 }
 
@@ -95,7 +160,7 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    fn answer(work: &Receiver<Work>) -> Resolved {
+    fn answered(work: &Receiver<Work>) -> Resolved {
         match work.recv_timeout(Duration::from_secs(10)) {
             Ok(Work::Resolved(resolved)) => resolved,
             other => panic!("{other:?}"),
@@ -112,7 +177,7 @@ mod tests {
             _ => Err(io::Error::other("no such host")),
         };
         resolver.ask(1, "many", 9000).unwrap();
-        let found = answer(&work);
+        let found = answered(&work);
         assert_eq!(found.ticket, 1);
         assert_eq!(found.addresses.unwrap().len(), MAX_ADDRESSES);
         for (name, expected) in [
@@ -120,7 +185,7 @@ mod tests {
             ("bad", "bad cannot be looked up: no such host"),
         ] {
             resolver.ask(2, name, 1).unwrap();
-            assert_eq!(answer(&work).addresses.unwrap_err(), expected);
+            assert_eq!(answered(&work).addresses.unwrap_err(), expected);
         }
     }
 
@@ -137,12 +202,16 @@ mod tests {
         for i in 0..MAX_LOOKUPS {
             resolver.ask(i as u64, "slow", 1).unwrap();
         }
-        assert!(resolver.ask(99, "slow", 1).is_err());
-        drop(gate);
-        for _ in 0..MAX_LOOKUPS {
-            answer(&work);
+        // More wait for a place, and are looked up when there is one.
+        for i in 0..40 {
+            resolver.ask(100 + i, "slow", 1).unwrap();
         }
+        assert_eq!(lock(&resolver.desk).running, MAX_LOOKUPS);
+        drop(gate);
+        let mut tickets: Vec<u64> = (0..48).map(|_| answered(&work).ticket).collect();
+        tickets.sort_unstable();
+        assert!(tickets.into_iter().eq((0..8).chain(100..140)));
         resolver.ask(99, "slow", 1).unwrap();
-        assert_eq!(answer(&work).ticket, 99);
+        assert_eq!(answered(&work).ticket, 99);
     }
 }
