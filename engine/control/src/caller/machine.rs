@@ -214,15 +214,17 @@ impl Machine {
         self.proving = Some(now);
     }
 
-    /// Notes that a connection has proved good, when it is time.
-    pub(crate) fn prove(&mut self, now: Instant) {
+    /// Notes that a connection has proved good, when it is time. Returns whether that is news.
+    pub(crate) fn prove(&mut self, now: Instant) -> bool {
         let stable = |since: Instant| now.saturating_since(since) >= STABLE_AFTER;
-        if self.phase == Phase::Connected && self.proving.is_some_and(stable) {
+        let proved = self.phase == Phase::Connected && self.proving.is_some_and(stable);
+        if proved {
             self.proving = None;
             self.in_a_row = 0;
             self.against_peer = 0;
             self.breaker = Breaker::Closed;
         }
+        proved
     }
 
     /// The connection ended, not by our will. One that had proved good is no failure: it is
@@ -371,10 +373,11 @@ mod tests {
         m.begin(now);
         m.connected(now);
         assert_eq!(m.breaker(), Breaker::HalfOpen);
-        m.prove(now + (STABLE_AFTER - Duration::from_millis(1)));
+        assert!(!m.prove(now + (STABLE_AFTER - Duration::from_millis(1))));
         assert_eq!(m.breaker(), Breaker::HalfOpen);
         assert_eq!(m.next(), Some(now + STABLE_AFTER));
-        m.prove(now + STABLE_AFTER);
+        assert!(m.prove(now + STABLE_AFTER), "to be shown");
+        assert!(!m.prove(now + STABLE_AFTER), "once");
         assert_eq!((m.breaker(), m.failures_in_a_row()), (Breaker::Closed, 0));
         assert_eq!(m.next(), None);
         m.ended(now + Duration::from_secs(60), Blame::Peer, 0);

@@ -286,6 +286,11 @@ impl Runtime {
             // No call any more; shards cancel what they have begun.
             self.callers.list.clear();
             self.callers.index.clear();
+            for caller in lock(&self.state).callers.values_mut() {
+                caller.phase = Phase::Idle;
+                caller.next_attempt_at = None;
+                caller.connected_at = None;
+            }
             return;
         }
         let look = now >= self.callers.next_look;
@@ -310,21 +315,26 @@ impl Runtime {
         let Some(caller) = self.callers.list.get_mut(i) else {
             return;
         };
-        caller.machine.prove(now);
+        let proved = caller.machine.prove(now).then(|| caller.config.id.clone());
         let waiting = caller.machine.next_attempt().is_some();
         let due = caller.machine.due(now);
         if waiting && (due || (look && !caller.stopped)) {
             let id = caller.config.id.clone();
-            if let Some(until) = self.directory.blocked_until(now, &id) {
+            let until = self.directory.blocked_until(now, &id);
+            if let Some(until) = until.or_else(|| self.told_to_end(&id).then_some(now)) {
                 return self.caller_stopped(now, i, until);
             }
         }
-        let Some(caller) = self.callers.list.get_mut(i) else {
-            return;
-        };
+        // The breaker is closed and failures are forgotten: that is shown.
+        if let Some(id) = proved {
+            self.callers.describe(&self.state, &id);
+        }
         if due {
             return self.begin_call(now, i);
         }
+        let Some(caller) = self.callers.list.get(i) else {
+            return;
+        };
         let late = caller.step_until.is_some_and(|at| at <= now);
         match caller.machine.phase() {
             // The registry does not answer: ours until it says otherwise (D14).
@@ -339,6 +349,14 @@ impl Runtime {
             }
             _ => {}
         }
+    }
+
+    /// Whether the operator has ended a stream that no shard has: its block may be over before
+    /// it is looked at.
+    fn told_to_end(&self, id: &StreamId) -> bool {
+        let state = lock(&self.state);
+        let entry = state.streams.get(id);
+        entry.is_some_and(|e| e.status == Status::Terminating && e.presence == Presence::Standby)
     }
 
     fn begin_call(&mut self, now: Instant, i: usize) {
@@ -568,7 +586,9 @@ impl Runtime {
         let open = caller.machine.phase() == Phase::Open;
         let claimed = std::mem::take(&mut caller.claimed);
         caller.step_until = None;
-        if self.stream_log.admit() {
+        // What stands by while another instance fetches the stream is told of that once.
+        let news = claimed || caller.last_error.as_deref() != Some(&why);
+        if news && self.stream_log.admit() {
             let wait = caller.machine.next_attempt();
             let wait = wait.map_or(0, |at| at.saturating_since(now).as_millis());
             tracing::warn!(
@@ -595,6 +615,16 @@ impl Runtime {
                 "stream.updated"
             };
             self.publish(now, &id, kind, json!({ "reason": why }));
+        } else if claimed {
+            self.give_claim_back(&id);
+        }
+    }
+
+    /// A claim that brought no stream and has no record to be written that would end it: that of
+    /// a stream that is over.
+    fn give_claim_back(&self, id: &StreamId) {
+        if !lock(&self.state).is_live(id) {
+            self.registry.abandon(id);
         }
     }
 
@@ -620,6 +650,7 @@ impl Runtime {
         caller.connected_at = None;
         caller.stopped = true;
         caller.announced = false;
+        let claimed = std::mem::take(&mut caller.claimed);
         let id = caller.config.id.clone();
         tracing::info!(stream = %id, "caller stopped by the operator");
         self.give_place_back(&id);
@@ -639,6 +670,8 @@ impl Runtime {
         if ended {
             let reason = EndReason::Operator.name();
             self.publish(now, &id, "stream.terminated", json!({ "reason": reason }));
+        } else if claimed {
+            self.give_claim_back(&id);
         }
     }
 

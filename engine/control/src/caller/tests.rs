@@ -192,6 +192,19 @@ fn deleted_stream_that_waits_for_its_next_call_is_not_called() {
 }
 
 #[test]
+fn deleted_stream_is_ended_and_called_again_though_nothing_blocks_it() {
+    let slow = config("").replace("100ms", "30s").replace("200ms", "30s");
+    let engine = Engine::with_config(&slow, &["stream.block_for=0s"]);
+    let call = engine.call();
+    engine.call_failed(&call, CallFailure::Timeout);
+    engine.until(|| caller(&engine)["state"] == "backoff");
+    assert_eq!(engine.delete("/api/v1/streams/remote%2Fa"), 202);
+    engine.call();
+    engine.until(|| record(&engine)["status"] == "connecting");
+    engine.stop();
+}
+
+#[test]
 fn id_of_a_caller_is_nobody_elses() {
     let engine = Engine::with_config(&config(""), &[]);
     engine.call();
@@ -239,6 +252,8 @@ fn drain_ends_all_calling() {
                 error: None,
             });
         }
+        engine.until(|| caller(&engine)["state"] == "idle");
+        assert_eq!(caller(&engine)["next_attempt_at"], Value::Null);
         assert_eq!(drain.join().unwrap().len(), 2);
     });
     engine.stop();

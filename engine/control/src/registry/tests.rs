@@ -5,7 +5,9 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use mirror_base::ShardId;
-use mirror_stream::report::{Command, EndReason, Event, Protocol, Status};
+use mirror_stream::report::{
+    CallFailure, Command, EndReason, Event, Protocol, Status, StreamDirectory,
+};
 use redis::Commands;
 use serde_json::Value;
 
@@ -484,4 +486,42 @@ fn of_two_engines_with_one_caller_one_calls_and_the_other_takes_over() {
     assert_eq!(caller(&first)["state"], "idle");
     first.stop();
     second.stop();
+}
+
+#[test]
+fn caller_whose_stream_is_over_keeps_no_claim_when_its_call_fails() {
+    let server = Server::start();
+    let config = "[[srt.callers]]\nid = \"remote/a\"\nurl = \"srt://192.0.2.1:9000\"\n\
+                  backoff = { initial = \"1m\", max = \"1m\" }\n";
+    let mut set: Vec<String> = server.options().set;
+    set.push("max_streams=1".to_owned());
+    set.push("stream.block_for=3s".to_owned());
+    set.push("registry.terminated_ttl=1m".to_owned());
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let engine = Engine::with_config(config, &set);
+    let call = engine.call();
+    // The one place is another stream's from now on.
+    let other = request("other").stream_id;
+    engine.directory.release(&call.stream_id, ShardId(0));
+    engine.directory.confirm(&other, ShardId(1));
+    engine.call_failed(&call, CallFailure::Timeout);
+    let caller = || engine.json("/api/v1/callers")["callers"][0].clone();
+    until(|| caller()["state"] == "backoff");
+    assert_eq!(engine.delete("/api/v1/streams/remote%2Fa"), 202);
+    until(|| caller()["stopped_by_operator"] == true);
+    until(|| caller()["failures"] == 2);
+    assert_eq!(caller()["last_error"], "max_streams reached");
+    assert_eq!(
+        engine.json("/api/v1/streams/remote%2Fa")["status"],
+        "terminated"
+    );
+    let mut c = server.connection();
+    until(|| {
+        !c_of(&server)
+            .exists::<_, bool>("mirror:claim:remote/a")
+            .unwrap()
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!c.exists::<_, bool>("mirror:claim:remote/a").unwrap());
+    engine.stop();
 }
