@@ -311,7 +311,7 @@ impl<C: Clock> Core<C> {
         let tags = fields
             .others
             .into_iter()
-            .map(|(key, value)| format!("{key}={value}"))
+            .map(|(key, value)| mirror_srt::shown_field(&key, &value))
             .collect();
         Ok((id, fields.user, tags))
     }
@@ -579,7 +579,7 @@ impl<C: Clock> Core<C> {
 
 /// The stream ID as people may see it.
 pub(crate) fn printable(raw: &[u8]) -> String {
-    mirror_srt::printable(raw, SHOWN_STREAM_ID)
+    mirror_srt::shown_stream_id(raw, SHOWN_STREAM_ID)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod config;
 mod connection;
+mod credentials;
 mod crypto;
 mod handshake;
 mod packet;
@@ -23,6 +24,7 @@ mod test_support;
 
 pub use config::{Config, InputBandwidth};
 pub use connection::{Batch, CloseReason, Connection, Event, Proof, SendError};
+pub use credentials::{shown_field, shown_stream_id};
 pub use crypto::{
     CallerSecurity, Cipher, CipherPolicy, KeyLength, KmState, ListenerPolicy, Passphrase,
     PassphraseLength, Security,

@@ -2,6 +2,8 @@
 //! field, or a plain name. Called when a conclusion is authorised.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
+use std::borrow::Cow;
+
 /// `raw` as people may see it, in a log, an API or a page: what is no UTF-8, control characters
 /// (ESC, newline), marks that turn the direction of text and invisible ones become U+FFFD. At
 /// most `limit` bytes.
@@ -74,12 +76,7 @@ impl StreamIdFields {
     pub fn parse(raw: &[u8]) -> Self {
         let raw = raw.get(..MAX_LEN).unwrap_or(raw);
         let text = String::from_utf8_lossy(raw);
-        let text = trim(&text);
-        let decoded = if looks_encoded(text) || begins_encoded(text) {
-            percent_decode(text)
-        } else {
-            text.to_owned()
-        };
+        let decoded = decoded(&text);
         let text = trim(&decoded);
         let text = text.strip_suffix("#feedbackplay").map_or(text, trim);
         let mut fields = if let Some(list) = text.strip_prefix("#!::") {
@@ -196,6 +193,16 @@ impl StreamIdFields {
             fields.others.push(("query".to_owned(), query));
         }
         fields
+    }
+}
+
+/// The whole ID without percent-encoding, where it has one, and without blanks around it.
+pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
+    let text = trim(text);
+    if looks_encoded(text) || begins_encoded(text) {
+        Cow::Owned(percent_decode(text))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 
