@@ -35,7 +35,7 @@ enum Command {
     /// Send a scenario's streams and compare what was sent with what the engine received
     Run(RunArgs),
     /// Measure the engine's CPU per packet against raw sockets, in one interleaved run
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Send bad datagrams at a steady rate
     #[command(hide = true)]
     Flood(FloodArgs),
@@ -93,6 +93,9 @@ struct BenchArgs {
     /// Only these rows, comma-separated (the floors are always measured)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
+    /// Instead of rows: how many streams one shard carries without loss, in steps of --streams
+    #[arg(long)]
+    capacity: bool,
     /// The engine's binary; default: mirror-ingest beside this one
     #[arg(long, value_name = "FILE")]
     engine: Option<PathBuf>,
@@ -317,6 +320,7 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
     match command {
         Command::Run(args) => run_scenario(args),
         Command::Bench(args) => {
+            let args = *args;
             let settings = bench::Settings {
                 rounds: args.rounds as usize,
                 seconds: args.seconds,
@@ -326,10 +330,14 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
                 engine: args.engine,
                 shard_core: args.shard_core,
                 generator_core: args.generator_core,
+                gro: false,
                 json: args.json,
             };
             if let Some(fault) = settings.fault() {
                 return Err(Failure::Use(fault));
+            }
+            if args.capacity {
+                return Ok(bench::capacity::run(&settings)?);
             }
             Ok(bench::run(&settings)?)
         }

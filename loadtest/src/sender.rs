@@ -139,6 +139,35 @@ pub struct Sender {
     transport: Transport,
     wire: Wire,
     stats: SenderStats,
+    losses: Losses,
+}
+
+/// Data packets that an SRT sender loses on purpose, before they reach the wire: which ones
+/// follows from the seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Losses {
+    permille: u64,
+    random: u64,
+}
+
+impl Losses {
+    /// So many of a thousand.
+    pub fn new(permille: u64, seed: u64) -> Self {
+        // splitmix64's increment keeps seeds of 0 and neighbours apart
+        let random = (seed.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        Losses { permille, random }
+    }
+
+    fn hits(&mut self, datagram: &[u8]) -> bool {
+        // SRT, 3: the first bit is clear in data packets
+        if datagram.first().is_none_or(|byte| byte & 0x80 != 0) {
+            return false;
+        }
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 1000 < self.permille
+    }
 }
 
 /// What an SRT sender needs to be told.
@@ -214,6 +243,7 @@ impl Sender {
             transport,
             wire,
             stats: SenderStats::default(),
+            losses: Losses::default(),
         })
     }
 
@@ -231,12 +261,18 @@ impl Sender {
             transport: Transport::Listening(Box::new(listening)),
             wire: Wire::bind(local)?,
             stats: SenderStats::default(),
+            losses: Losses::default(),
         })
     }
 
     /// What passes is impaired from now on (of a listener: once it was called).
     pub fn impair(&mut self, impairment: &Impairment) {
         self.wire.impair(impairment);
+    }
+
+    /// From now on it loses packets on purpose.
+    pub fn lose(&mut self, losses: Losses) {
+        self.losses = losses;
     }
 
     /// A sender without a handshake.
@@ -250,6 +286,7 @@ impl Sender {
             transport,
             wire: Wire::connect(target)?,
             stats,
+            losses: Losses::default(),
         })
     }
 
@@ -364,6 +401,15 @@ impl Sender {
 
     fn transmit(&mut self, now: Instant) {
         if let Transport::Srt { connection, .. } = &mut self.transport {
+            while self.losses.permille > 0 {
+                let room = self.wire.room();
+                let Some(len) = connection.poll_transmit(now, room) else {
+                    return;
+                };
+                if !self.losses.hits(room) {
+                    self.wire.commit(len);
+                }
+            }
             loop {
                 let segments = self.wire.segments_left();
                 let room = self.wire.room();

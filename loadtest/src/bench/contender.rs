@@ -10,6 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::Settings;
+use mirror_srt::CipherPolicy;
+
 use super::floor::{Floor, Way};
 use crate::api::{self, Api};
 use crate::process;
@@ -27,6 +29,14 @@ pub enum Contender {
     CopyRecvmmsg,
     /// The engine up to the stream's ring.
     SrtRecv,
+    /// The same, encrypted with AES-128 in CTR mode.
+    SrtCtr,
+    /// The same, encrypted with AES-128 in GCM.
+    SrtGcm,
+    /// The same, in the clear, with one packet of a hundred lost and repaired.
+    SrtLoss,
+    /// The same, in the clear, as one stream of 1 Gb/s.
+    SrtGigabit,
     /// The engine's whole pipeline.
     SrtFrames,
     /// MPEG-TS in RTP.
@@ -45,7 +55,7 @@ pub enum Traffic {
     /// SRT data packets without ARQ.
     Shaped,
     /// SRT.
-    Srt,
+    Srt(Line),
     /// MPEG-TS in RTP.
     RtpMpegTs,
     /// H.264 in RTP.
@@ -54,14 +64,32 @@ pub enum Traffic {
     RtpH265,
 }
 
+/// How SRT goes over the line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// In the clear.
+    Clear,
+    /// AES-128 in this mode.
+    Sealed(CipherPolicy),
+    /// In the clear, with so many of a thousand packets lost.
+    Lossy(u64),
+}
+
+/// What encrypted rows agree on.
+pub const PASSPHRASE: &str = "the price of a packet";
+
 impl Contender {
     /// All, in the order of the first round.
-    pub const ALL: [Contender; 10] = [
+    pub const ALL: [Contender; 14] = [
         Contender::RawReactor,
         Contender::RawRecvmmsg,
         Contender::CopyReactor,
         Contender::CopyRecvmmsg,
         Contender::SrtRecv,
+        Contender::SrtCtr,
+        Contender::SrtGcm,
+        Contender::SrtLoss,
+        Contender::SrtGigabit,
         Contender::SrtFrames,
         Contender::RtpMpegTs,
         Contender::RtpH264,
@@ -81,6 +109,10 @@ impl Contender {
             Contender::CopyReactor => "copy-reactor",
             Contender::CopyRecvmmsg => "copy-recvmmsg",
             Contender::SrtRecv => "srt-clear-recv",
+            Contender::SrtCtr => "srt-aes128-recv",
+            Contender::SrtGcm => "srt-gcm128-recv",
+            Contender::SrtLoss => "srt-loss1-recv",
+            Contender::SrtGigabit => "srt-1gbps-recv",
             Contender::SrtFrames => "srt-clear-frames",
             Contender::RtpMpegTs => "rtp-mp2t-frames",
             Contender::RtpH264 => "rtp-h264-frames",
@@ -105,6 +137,27 @@ impl Contender {
         !self.is_floor() && !matches!(self, Contender::LiveTransmit)
     }
 
+    /// The settings with which it is measured.
+    pub fn settings(self, settings: &Settings) -> Settings {
+        let mut settings = settings.clone();
+        if self == Contender::SrtGigabit {
+            (settings.streams, settings.bitrate_bps) = (1, 1_000_000_000);
+        }
+        settings
+    }
+
+    /// Whether it stops at the stream's ring.
+    const fn is_reception(self) -> bool {
+        matches!(
+            self,
+            Contender::SrtRecv
+                | Contender::SrtCtr
+                | Contender::SrtGcm
+                | Contender::SrtLoss
+                | Contender::SrtGigabit
+        )
+    }
+
     /// What it is sent.
     pub const fn traffic(self) -> Traffic {
         match self {
@@ -112,7 +165,13 @@ impl Contender {
             | Contender::RawRecvmmsg
             | Contender::CopyReactor
             | Contender::CopyRecvmmsg => Traffic::Shaped,
-            Contender::SrtRecv | Contender::SrtFrames | Contender::LiveTransmit => Traffic::Srt,
+            Contender::SrtRecv
+            | Contender::SrtGigabit
+            | Contender::SrtFrames
+            | Contender::LiveTransmit => Traffic::Srt(Line::Clear),
+            Contender::SrtCtr => Traffic::Srt(Line::Sealed(CipherPolicy::Ctr)),
+            Contender::SrtGcm => Traffic::Srt(Line::Sealed(CipherPolicy::Gcm)),
+            Contender::SrtLoss => Traffic::Srt(Line::Lossy(10)),
             Contender::RtpMpegTs => Traffic::RtpMpegTs,
             Contender::RtpH264 => Traffic::RtpH264,
             Contender::RtpH265 => Traffic::RtpH265,
@@ -284,8 +343,8 @@ impl Engine {
         let pinning =
             std::env::temp_dir().join(format!("mirror-bench-{}-pinning.toml", std::process::id()));
         let map = format!(
-            "[control]\ncores = [{}]\n\n[[shard]]\ncore = {}\n",
-            settings.generator_core, settings.shard_core
+            "[control]\ncores = [{}]\n\n[ring]\ngro = {}\n\n[[shard]]\ncore = {}\n",
+            settings.generator_core, settings.gro, settings.shard_core
         );
         std::fs::write(&pinning, map).with_context(|| pinning.display().to_string())?;
         let mut command = Command::new(binary);
@@ -297,8 +356,11 @@ impl Engine {
             format!("api.listen=127.0.0.1:{api_port}"),
             format!("max_streams={}", settings.streams.max(25)),
         ];
-        if contender == Contender::SrtRecv {
+        if contender.is_reception() {
             sets.push("stream.media=false".to_owned());
+        }
+        if let Traffic::Srt(Line::Sealed(_)) = contender.traffic() {
+            sets.push(format!("srt.encryption.passphrase={PASSPHRASE}"));
         }
         for set in sets {
             command.arg("--set").arg(set);
@@ -312,10 +374,9 @@ impl Engine {
         let child = command
             .spawn()
             .with_context(|| binary.display().to_string())?;
-        let port = if contender.traffic() == Traffic::Srt {
-            srt
-        } else {
-            rtp
+        let port = match contender.traffic() {
+            Traffic::Srt(_) => srt,
+            _ => rtp,
         };
         let api = Api::new(&format!("http://127.0.0.1:{api_port}"), None)?;
         let mut engine = Engine {

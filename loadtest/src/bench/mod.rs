@@ -9,8 +9,10 @@
 //!   with it ([`floor`]).
 //! - `floor-copy`: the same and one copy into arenas of the engine's size.
 //! - `srt-…`, `rtp-…`: the engine ([`contender`]) with its shipped defaults.
+//!   `srt-loss1-recv` loses one packet of a hundred before the wire and repairs it.
 //! - `srt-live-transmit`: libsrt's tool, one process a stream, writing to /dev/null.
 
+pub mod capacity;
 pub mod contender;
 pub mod floor;
 mod table;
@@ -20,14 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use mirror_srt::{KeyLength, Passphrase};
 
 use crate::content::rtp::{RtpShape, RtpStream, RtpTemplate};
 use crate::content::ts::{TsShape, TsStream, TsTemplate};
 use crate::content::{VideoCodec, VideoShape};
 use crate::generator::{self, Generator};
 use crate::report::sender_error;
-use crate::sender::{Content, Sender, SrtCall, Transport};
-use contender::{Contender, Running, Traffic};
+use crate::sender::{Content, Losses, Sender, SrtCall, SrtSecurity, Transport};
+use contender::{Contender, Line, Running, Traffic};
 
 /// What is measured, and how.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct Settings {
     pub shard_core: usize,
     /// Core of everything else.
     pub generator_core: usize,
+    /// The engine joins datagrams (UDP_GRO).
+    pub gro: bool,
     /// Where the JSON goes.
     pub json: Option<PathBuf>,
 }
@@ -130,7 +135,12 @@ pub fn run(settings: &Settings) -> Result<bool> {
         for i in 0..contenders.len() {
             let at = (i + round) % contenders.len();
             let contender = contenders[at];
-            match measure(contender, settings, engine.as_deref(), &traffic) {
+            let own = contender.settings(settings);
+            let other = (own.bitrate_bps != settings.bitrate_bps)
+                .then(|| Templates::new(&own))
+                .transpose()?;
+            let traffic = other.as_ref().unwrap_or(&traffic);
+            match measure(contender, &own, engine.as_deref(), traffic) {
                 Ok(sample) => {
                     eprintln!(
                         "round {} {:<22} {:>7.0} ns/packet, {} lost, generator {:.0} %",
@@ -227,16 +237,21 @@ impl Templates {
                         Content::Ts(ts()),
                         Transport::Shaped { id: i as u32 },
                     ),
-                    Traffic::Srt => {
+                    Traffic::Srt(line) => {
+                        let security = security(line);
                         let id = format!("bench/{}", i + 1);
                         let call = SrtCall {
                             socket_id: number,
                             initial_sequence: number,
                             stream_id: &id,
                             config: &config,
-                            security: None,
+                            security: security.as_ref(),
                         };
-                        Sender::srt(now, target, ts(), &call)
+                        let mut sender = Sender::srt(now, target, ts(), &call)?;
+                        if let Line::Lossy(permille) = line {
+                            sender.lose(Losses::new(permille, number.into()));
+                        }
+                        Ok(sender)
                     }
                     Traffic::RtpMpegTs => Sender::plain(target, Content::Ts(ts()), rtp),
                     Traffic::RtpH264 => Sender::plain(target, native(&self.h264), rtp),
@@ -253,6 +268,18 @@ impl Templates {
             h265: Arc::clone(&self.h265),
         }
     }
+}
+
+/// How a line is encrypted.
+fn security(line: Line) -> Option<SrtSecurity> {
+    let Line::Sealed(cipher) = line else {
+        return None;
+    };
+    Some(SrtSecurity {
+        passphrase: Passphrase::new(contender::PASSPHRASE).ok()?,
+        key_length: Some(KeyLength::Aes128),
+        cipher,
+    })
 }
 
 /// How long traffic runs before it is measured.
