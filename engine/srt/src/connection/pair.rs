@@ -261,6 +261,31 @@ impl Pair {
             listener.handle_timeout(self.now, &mut self.ring);
         }
         self.drain();
+        self.rest();
+    }
+
+    /// Whoever did all that was due has nothing due now, or has once more: else its owner's loop
+    /// would spin.
+    fn rest(&mut self) {
+        // What the caller has received is not taken from it here.
+        let caller_is_due =
+            |pair: &Pair| pair.caller.receiver.is_empty() && pair.is_due(&pair.caller);
+        if caller_is_due(self) {
+            self.caller.handle_timeout(self.now, &mut self.none);
+            self.drain();
+            assert!(!caller_is_due(self), "{:?}", self.caller);
+        }
+        let listener_is_due = |pair: &Pair| pair.listener.as_ref().is_some_and(|l| pair.is_due(l));
+        if listener_is_due(self) {
+            let listener = self.listener.as_mut().unwrap();
+            listener.handle_timeout(self.now, &mut self.ring);
+            self.drain();
+            assert!(!listener_is_due(self), "{:?}", self.listener);
+        }
+    }
+
+    fn is_due(&self, side: &Connection) -> bool {
+        side.poll_timeout().is_some_and(|due| due <= self.now)
     }
 
     pub(super) fn run(&mut self, time: Duration) {

@@ -309,6 +309,91 @@ fn random_and_mutated_datagrams_never_panic_and_counters_add_up() {
     }
 }
 
+/// One control packet of a peer that wants the worst, about numbers near `base`.
+fn hostile(pair: &Pair, random: &mut Random, base: u32) -> Vec<u8> {
+    let near = |random: &mut Random| base.wrapping_add(random.below(6000) as u32) & 0x7FFF_FFFF;
+    let few = |random: &mut Random| [0, 1, 2, 40, u32::MAX][random.below(5) as usize];
+    let (first, more) = (near(random), random.below(8) as u32);
+    match random.below(9) {
+        0 => {
+            let words = [first, few(random), few(random), few(random), 9, 9];
+            pair.control(Control::Ack, random.below(9) as u32, &words)
+        }
+        1 => pair.control(Control::Ack, 0, &[first]),
+        2..=3 => {
+            // Each second packet of many.
+            let words: Vec<u32> = (0..300).map(|i| first.wrapping_add(2 * i)).collect();
+            let words: Vec<u32> = words.iter().map(|word| word & 0x7FFF_FFFF).collect();
+            pair.control(Control::Nak, 0, &words)
+        }
+        4 => pair.control(
+            Control::Nak,
+            0,
+            &[first | 1 << 31, (first + more) & 0x7FFF_FFFF],
+        ),
+        5 => pair.control(
+            Control::DropRequest,
+            0,
+            &[first, (first + more) & 0x7FFF_FFFF],
+        ),
+        6 => pair.control(Control::CongestionWarning, 0, &[0]),
+        7 => pair.control(Control::AckAck, random.below(300) as u32, &[0]),
+        _ => pair.control(Control::Keepalive, 0, &[0]),
+    }
+}
+
+#[test]
+fn whatever_a_peer_sends_no_timer_spins_and_figures_add_up() {
+    for seed in 1..=40 {
+        let mut random = Random(seed * 131);
+        let config = Config {
+            max_bandwidth: [0, 20_000, 400_000][random.below(3) as usize],
+            loss_max_ttl: [0, 3, 200][random.below(3) as usize],
+            latency: Duration::from_millis([0, 20, 120, 900][random.below(4) as usize]),
+            send_drop_delay: [None, Some(Duration::ZERO)][random.below(2) as usize],
+            ..Config::default()
+        };
+        let base = 0x7FFF_FC00;
+        let mut pair = Pair::new(seed, CLEAN, base, config);
+        pair.connect();
+        let naks = random.below(2) == 0;
+        pair.caller.sender.repeats_naks(naks);
+        for _ in 0..4000 {
+            let packet = if random.per_mille(600) {
+                let ahead = [1, 40, 3000, 30_000][random.below(4) as usize];
+                let at = base.wrapping_add(pair.slots as u32 + random.below(ahead) as u32);
+                let mut packet = pair.data(at & 0x7FFF_FFFF, (random.below(40) as u32 / 39) << 27);
+                packet[4] |= (random.below(2) as u8) << 2;
+                packet
+            } else {
+                hostile(&pair, &mut random, base)
+            };
+            let (now, none) = (pair.now, &mut pair.none);
+            if random.per_mille(500) {
+                let _ = pair.caller.handle_datagram(now, now, &packet, none);
+            } else {
+                let _ = pair.inject(&packet);
+            }
+            for _ in 0..random.below(4) {
+                let _ = pair.caller.send(pair.now, b"on");
+            }
+            if random.per_mille(400) {
+                pair.tick();
+            }
+            if random.per_mille(2) {
+                pair.run(Duration::from_millis(random.below(1500)));
+            }
+        }
+        pair.run(Duration::from_secs(8));
+        let stats = pair.received();
+        assert_eq!(
+            stats.pkt_recv_unique,
+            stats.pkt_delivered + stats.pkt_rcv_buf
+        );
+        assert_eq!(stats.pkt_rcv_buf, 0, "seed {seed}");
+    }
+}
+
 /// A caller's request as it leaves, and a listener that has never heard of it.
 fn caller_and_listener() -> (Connection, Handshaker, Instant) {
     let now = Instant::from_millis(700_000);

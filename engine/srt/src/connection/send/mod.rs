@@ -198,6 +198,12 @@ impl Sender {
         self.last_progress = now;
     }
 
+    /// Whether the peer repeats its NAKs, whatever was agreed.
+    #[cfg(test)]
+    pub(crate) const fn repeats_naks(&mut self, repeats: bool) {
+        self.peer_repeats_naks = repeats;
+    }
+
     /// The next message has this number.
     #[cfg(test)]
     pub(crate) const fn skip_messages(&mut self, message: u32) {
