@@ -288,7 +288,8 @@ impl Runtime {
             } += 1;
         }
         if self.refusal_log.admit() {
-            tracing::warn!(stream = %request.stream_id, peer = %request.peer, code, why, "publisher refused");
+            let code = RejectionCode(code);
+            tracing::warn!(stream = %request.stream_id, peer = %request.peer, %code, why, "publisher refused");
         }
     }
 

@@ -154,7 +154,7 @@ pub(crate) fn overlay(base: &mut Table, upper: Table) {
     }
 }
 
-/// Puts an untyped value at `path` ("srt.latency"); array elements by number.
+/// Puts an untyped value at `path` ("srt.latency"). Elements of arrays have no path.
 pub(crate) fn set_path(
     root: &mut Table,
     path: &str,

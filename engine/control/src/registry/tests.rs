@@ -497,6 +497,9 @@ fn caller_whose_stream_is_over_keeps_no_claim_when_its_call_fails() {
     set.push("max_streams=1".to_owned());
     set.push("stream.block_for=3s".to_owned());
     set.push("registry.terminated_ttl=1m".to_owned());
+    // A claim that is kept would be seen for longer than this test waits.
+    set.push("registry.ttl=2m".to_owned());
+    set.push("registry.heartbeat_timeout=1m".to_owned());
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
     let engine = Engine::with_config(config, &set);
     let call = engine.call();
