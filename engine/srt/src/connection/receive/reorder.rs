@@ -64,7 +64,7 @@ impl Reorder {
     /// The packet `index` has come behind later ones, `distance` numbers behind the highest;
     /// `original`: it is no retransmission.
     pub(super) fn filled(&mut self, index: u64, distance: u32, original: bool, count: u64) {
-        let left = self.left(index, count);
+        let left = self.take(index, count);
         if !original {
             return;
         }
@@ -85,12 +85,26 @@ impl Reorder {
         }
     }
 
-    /// How many packets the gap around `index` would still have waited.
-    fn left(&self, index: u64, count: u64) -> u32 {
-        let around = |w: &&Waiting| w.gap.first <= index && index <= w.gap.last;
-        self.waiting.iter().find(around).map_or(0, |w| {
-            u32::try_from(w.due.saturating_sub(count)).unwrap_or(u32::MAX)
-        })
+    /// How many packets the gap around `index` would still have waited. A gap that is closed
+    /// makes room for another.
+    fn take(&mut self, index: u64, count: u64) -> u32 {
+        let around = |w: &Waiting| w.gap.first <= index && index <= w.gap.last;
+        let Some(at) = self.waiting.iter().position(around) else {
+            return 0;
+        };
+        let Some(waiting) = self.waiting.get_mut(at) else {
+            return 0;
+        };
+        let left = waiting.due.saturating_sub(count);
+        let gap = &mut waiting.gap;
+        if gap.first == gap.last {
+            self.waiting.remove(at);
+        } else if index == gap.first {
+            gap.first += 1;
+        } else if index == gap.last {
+            gap.last -= 1;
+        }
+        u32::try_from(left).unwrap_or(u32::MAX)
     }
 
     /// The next gap that has waited long enough.
@@ -183,6 +197,31 @@ mod tests {
             reorder.filled(i * 10, 1, true, i * 10 + 1);
         }
         assert_eq!(reorder.tolerance(), 7);
+    }
+
+    #[test]
+    fn gaps_that_are_closed_do_not_wait() {
+        let mut reorder = Reorder::new(1000);
+        // Each second packet is overtaken by the one behind it.
+        for i in 0..500_u64 {
+            let gap = Range {
+                first: i * 2,
+                last: i * 2,
+            };
+            assert!(reorder.found(gap, i * 2 + 1), "{i}");
+            reorder.filled(i * 2, 1, true, i * 2 + 2);
+        }
+        for (from_the_front, fills) in [(true, [5, 6, 7]), (false, [7, 6, 5])] {
+            assert!(reorder.found(Range { first: 5, last: 7 }, 10));
+            for index in fills {
+                assert_eq!(reorder.waiting.len(), 1, "{from_the_front}");
+                reorder.filled(index, 1, false, 11);
+            }
+            assert_eq!(
+                reorder.attention(),
+                reorder.orderly_since + u64::from(ORDERLY)
+            );
+        }
     }
 
     #[test]
