@@ -413,6 +413,17 @@ impl<C: Clock> Core<C> {
         self.arm(key, next);
     }
 
+    /// Forgets calls whose session is gone or serves something else: an error of ours between
+    /// the answer and the stream must not keep the id from being called for ever.
+    pub(crate) fn forget_lost_calls(&mut self) {
+        let Core {
+            calls, sessions, ..
+        } = self;
+        calls
+            .by_stream
+            .retain(|_, key| sessions.get(*key).is_some_and(|s| s.call.is_some()));
+    }
+
     /// Ends the call that is to bring `id`, if there is one.
     pub(crate) fn cancel_call(&mut self, id: &StreamId) {
         if let Some(&key) = self.calls.by_stream.get(id) {

@@ -396,6 +396,7 @@ impl<C: Clock> Core<C> {
     pub(crate) fn keep_house<D: Driver>(&mut self, driver: &mut D) {
         self.expire_pending();
         self.expire_unproven();
+        self.forget_lost_calls();
         // What the pool can still give changes with every stream.
         self.streams.for_each_mut(|entry| entry.promise(&self.pool));
         let now = self.now;

@@ -348,3 +348,20 @@ fn nobody_but_the_listener_can_answer_refuse_or_end_a_call() {
     world.run(Duration::from_millis(600));
     assert_eq!(world.started("live/a").len(), 1);
 }
+
+#[test]
+fn a_call_that_was_lost_while_it_was_answered_is_made_again() {
+    let mut world = World::new(config(1));
+    order(&world, 0, 1, "live/a");
+    world.run(Duration::from_millis(300));
+    // As an error of ours leaves it: the call is taken out of its session, and no stream is made.
+    let core = &mut world.shards[0].core;
+    let key = core.sessions.iter().map(|(key, _)| key).next().unwrap();
+    core.sessions.get_mut(key).unwrap().call = None;
+    world.run(Duration::from_secs(4));
+    assert_eq!(sessions(&world), 0);
+    world.remotes.push(accepting());
+    order(&world, 0, 2, "live/a");
+    world.run(Duration::from_millis(900));
+    assert_eq!(world.started("live/a"), [(ShardId(0), false)]);
+}
