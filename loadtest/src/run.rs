@@ -529,7 +529,9 @@ impl Engine {
                 let status = self
                     .stream(&p.id)
                     .and_then(|v| Some(v.get("status")?.as_str()?.to_owned()));
-                status.is_some_and(|s| !matches!(s.as_str(), "terminated" | "error"))
+                // pending: the engine is about to call it
+                let vacant = ["terminated", "error", "pending"];
+                status.is_some_and(|s| !vacant.contains(&s.as_str()))
             };
             let taken = plans.iter().find(live);
             match taken {

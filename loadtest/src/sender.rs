@@ -290,6 +290,11 @@ impl Sender {
         })
     }
 
+    /// Its socket's address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.wire.local_addr()
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.stats.phase

@@ -6,7 +6,8 @@ use mirror_tests::matrix::material::Material;
 use mirror_tests::matrix::peer::{Role, Running, Secret, Sender};
 use mirror_tests::matrix::run::free_port;
 use mirror_tests::matrix::{Bench, Cell, Direction, Encryption, Line, Outcome, Peer, table};
-use mirror_tests::{Alone, seconds, wait_for};
+use mirror_tests::process::run;
+use mirror_tests::{Alone, release_binary, seconds, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -323,5 +324,40 @@ fn callers_whose_address_changes_in_mid_stream_lose_nothing() {
             "{}: {text}",
             cell.name()
         );
+    }
+}
+
+#[test]
+fn the_load_generator_calling_and_called_encrypts_over_a_bad_line_and_loses_nothing() {
+    let test = Alone::begin("loadtest-lines");
+    let ports = Ports::free();
+    let port = free_port();
+    let mut config = caller("load/called", port, RIGHT);
+    config += "[srt.encryption]\npassphrase = \"the-right-passphrase\"\n";
+    let engine = engine(&test, ports, &config);
+    let common = "protocol = \"srt\"\nbitrate = \"5Mb\"\nlatency = \"400ms\"\n\
+                  passphrase = \"the-right-passphrase\"\nkey_length = 32\n";
+    let scenario = format!(
+        "duration = \"5s\"\n[target]\nsrt_port = {}\n\
+         [impairment]\nloss = \"2%\"\ndelay = \"20ms\"\njitter = \"5ms\"\n\
+         [[senders]]\nid = \"load/calls\"\n{common}\
+         [[senders]]\nid = \"load/called\"\nmode = \"listener\"\nlisten = \"127.0.0.1:{port}\"\n{common}\
+         [expect]\ndropped = 0\nmissing = 0\nmissing_frames = 1\n",
+        ports.srt
+    );
+    let scenario = test.write("scenario.toml", &scenario).display().to_string();
+    let url = engine.api_url();
+    let (code, said) = run(
+        test.folder(),
+        "loadtest",
+        release_binary("mirror-loadtest"),
+        &["run", &scenario, "--target", &url],
+        seconds(60),
+    );
+    assert_eq!(code, Some(0), "{said}\n{}", engine.process.tail());
+    for id in ["load/calls", "load/called"] {
+        let record = engine.stream(id).unwrap_or_default();
+        assert_eq!(record["encryption"], "aes-ctr-256", "{record:#}");
+        assert!(number(&record["stats"], "packets_retransmitted") > 10.0);
     }
 }
