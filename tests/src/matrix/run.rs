@@ -99,6 +99,8 @@ struct Playing {
     port: u16,
     relay: Relay,
     restarts: u32,
+    /// Its record when enough had come.
+    came: Option<Value>,
     reference: Option<Reference>,
     outcome: Option<Outcome>,
 }
@@ -110,6 +112,19 @@ struct Reference {
     /// Where the relay leads.
     to: u16,
     relay: Relay,
+}
+
+impl Reference {
+    /// Packets that came to libsrt's receiver and packets that never did.
+    fn figures(&self) -> Option<(u64, u64)> {
+        self.receiver.as_ref().and_then(LibsrtReceiver::figures)
+    }
+
+    /// Whether as much of the stream has passed as is judged.
+    fn is_done(&self) -> bool {
+        let passed = self.figures().map_or(0, |(came, missing)| came + missing);
+        passed * CHUNK as u64 >= ENOUGH_BYTES
+    }
 }
 
 impl<'a> Bench<'a> {
@@ -227,6 +242,7 @@ impl<'a> Bench<'a> {
             port,
             relay,
             restarts: 0,
+            came: None,
             reference,
             outcome: None,
         }
@@ -284,42 +300,54 @@ impl<'a> Bench<'a> {
         let came = payload("bytes").unwrap_or(0);
         let missing = payload("missing").unwrap_or(0);
         let passed = came + missing * CHUNK as u64;
-        let done = passed >= ENOUGH_BYTES;
+        if passed >= ENOUGH_BYTES && playing.came.is_none() {
+            playing.came = record.cloned();
+        }
+        let reference = playing.reference.as_ref();
+        let done = playing.came.is_some() && reference.is_none_or(Reference::is_done);
         let gone = playing
             .sender
             .as_mut()
             .is_some_and(|s| s.process.ended().is_some());
         let hopeless = gone && record.is_none() && playing.begun.elapsed() > seconds(5);
         if done || over || hopeless {
-            playing.outcome = Some(self.judge(playing, record));
+            let came = playing.came.take();
+            playing.outcome = Some(self.judge(playing, came.as_ref().or(record)));
         }
     }
 
-    /// ffmpeg closes its listener when it has accepted: if its answer to the conclusion is lost,
-    /// nobody repeats it, and no caller, libsrt's neither, ever gets in. It is started again.
+    /// ffmpeg tries once: it ends when its call fails, and it closes its listener when it has
+    /// accepted. If the answer to a conclusion is lost, libsrt's listener does not repeat it, and
+    /// then no caller, libsrt's neither, ever gets in. It is started again.
     fn start_again(&self, playing: &mut Playing, connected: bool) {
         let listens = playing.cell.direction == Direction::EngineCalls;
-        let patience = seconds(4) * (playing.restarts + 1);
-        let late = playing.begun.elapsed() > patience;
-        if playing.cell.peer != Peer::Ffmpeg || !listens || !late {
+        if playing.cell.peer != Peer::Ffmpeg {
             return;
         }
-        playing.restarts += 1;
-        let start = |port: u16, name: &str| {
-            let name = format!("{}.{name}-{}", playing.name, playing.restarts);
-            let sender = sender_of(&playing.cell, Role::Listens(port));
-            sender.start(self.test.folder(), &name, &self.material)
+        let late = playing.begun.elapsed() > seconds(4) * (playing.restarts + 1);
+        let start = |role: Role, name: &str| {
+            let name = format!("{}.{name}-{}", playing.name, playing.restarts + 1);
+            sender_of(&playing.cell, role).start(self.test.folder(), &name, &self.material)
         };
-        let figures = |r: &Reference| r.receiver.as_ref().and_then(LibsrtReceiver::figures);
-        if let Some(reference) = playing.reference.as_mut().filter(|r| figures(r).is_none()) {
-            // it must have let go of its port
-            reference.sender = None;
-            reference.sender = Some(start(reference.to, "peer2"));
+        if let Some(reference) = playing.reference.as_mut().filter(|r| r.figures().is_none()) {
+            let sender = reference.sender.as_mut();
+            let gone = sender.is_some_and(|s| s.process.ended().is_some());
+            if gone || (listens && late) {
+                let role = if listens {
+                    Role::Listens(reference.to)
+                } else {
+                    Role::Calls(reference.relay.port)
+                };
+                // it must have let go of its port
+                reference.sender = None;
+                reference.sender = Some(start(role, "peer2"));
+            }
         }
-        if !connected {
+        if listens && late && !connected {
             playing.sender = None;
-            playing.sender = Some(start(playing.port, "peer"));
+            playing.sender = Some(start(Role::Listens(playing.port), "peer"));
         }
+        playing.restarts += u32::from(late);
     }
 
     fn judge(&mut self, playing: &mut Playing, record: Option<&Value>) -> Outcome {
@@ -388,7 +416,8 @@ impl<'a> Bench<'a> {
 
 fn judge_like_libsrt(playing: &Playing, outcome: &mut Outcome) {
     let receiver = playing.reference.as_ref().and_then(|r| r.receiver.as_ref());
-    let Some((came, missing)) = receiver.and_then(LibsrtReceiver::figures) else {
+    let reference = playing.reference.as_ref();
+    let Some((came, missing)) = reference.and_then(Reference::figures) else {
         let log = receiver.map(|r| r.process.tail());
         let text = format!("no figures of libsrt's receiver: {log:?}");
         outcome.faults.push(text);
