@@ -40,7 +40,7 @@ enum Command {
     #[command(hide = true)]
     Flood(FloodArgs),
     /// Pass datagrams between two programs, with loss, delay and whatever else a line does
-    Relay(RelayArgs),
+    Relay(Box<RelayArgs>),
     /// The receiver behind the floor rows of bench
     #[command(hide = true)]
     FloorReceiver(bench::floor::ReceiverArgs),
