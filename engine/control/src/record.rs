@@ -285,6 +285,10 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     put("ring_used_slots", json!(s.ring_used_slots));
     put("sessions", json!(s.sessions));
     put("peer_moves", json!(s.peer_moves));
+    if let Some(srt) = &entry.snapshot.srt {
+        put("key_state", json!(srt.rcv_km_state.name()));
+        put("key_refreshes", json!(srt.km_refreshes));
+    }
     if let Some(payload) = &s.payload {
         put("payload", payload_figures(payload));
     }

@@ -123,6 +123,8 @@ mod tests {
             rtt_us: 12_500,
             rtt_min_us: 9_000,
             time_ms: 1000,
+            rcv_km_state: mirror_srt::KmState::Secured,
+            km_refreshes: 3,
             ..Statistics::default()
         };
         seen.srt = Some(Box::new(srt));
@@ -143,6 +145,9 @@ mod tests {
         assert_eq!(now["mbps_recv_rate"], 8.0);
         assert_eq!(now["ms_rtt"], 12.5);
         assert_eq!(now["ms_rtt_min"], 9.0);
+        let whole = engine.json("/api/v1/streams/live%2Fcam1/stats");
+        assert_eq!(whole["key_state"], "secured");
+        assert_eq!(whole["key_refreshes"], 3);
         let text = engine.get("/metrics").1;
         for line in [
             "srt_pkt_recv_total{stream_id=\"live/cam1\"} 1450",

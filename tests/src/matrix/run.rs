@@ -380,6 +380,9 @@ impl<'a> Bench<'a> {
         if let Some(shown) = record["encryption"].as_str().filter(|s| *s != expected) {
             fault(format!("encryption {shown}"));
         }
+        if playing.cell.refreshes_keys() && count("key_refreshes") < 2 {
+            fault(format!("{} key refreshes", count("key_refreshes")));
+        }
         if count("sessions") != 1 {
             fault(format!("{} sessions", count("sessions")));
         }
