@@ -66,6 +66,14 @@ fn storm(thread: u8, server: SocketAddr, stop: &AtomicBool) -> u32 {
     done
 }
 
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn metric(engine: &Engine, name: &str) -> f64 {
     let text = engine.request("GET", "/metrics").map(|r| r.body);
     let text = text.unwrap_or_default();
@@ -91,6 +99,8 @@ fn wrong_passphrases_cost_a_bounded_share_and_honest_publishers_come_in() {
     let spent_before = metric(&engine, "keys_cpu_seconds_total");
     let began = Instant::now();
     let attempts: u32 = std::thread::scope(|scope| {
+        // Also when something below fails: the scope waits for its threads.
+        let _stop = StopAtEnd(&stop);
         let threads: Vec<_> = (0..THREADS)
             .map(|n| {
                 scope.spawn({

@@ -1,9 +1,9 @@
 //! Stream ID → shard (design, section 3). Shards ask during handshakes, under a short lock;
 //! a reservation counts as load at once and expires after 3 s unless it is confirmed, so that
-//! repeats, twins and bursts agree. Control blocks ids that the operator terminated.
+//! repeats, twins and bursts agree. Reservations of handshakes do not count as streams: whoever
+//! has not proved anything yet must not keep others out. Control blocks ids that the operator terminated.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,9 @@ use crate::config::DefaultStream;
 
 /// How long an unconfirmed reservation holds.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(3);
+
+/// Reservations of handshakes at the most.
+const MAX_RESERVED: usize = 8192;
 
 /// Blocked ids kept at the most; beyond it the one that ends first goes.
 const MAX_BLOCKED: usize = 4096;
@@ -33,6 +36,8 @@ struct Inner {
     places: HashMap<StreamId, Place>,
     blocked: HashMap<StreamId, Instant>,
     load: Vec<usize>,
+    /// Places that count as streams.
+    counted: usize,
     /// No reservation expires before this.
     next_expiry: Option<Instant>,
 }
@@ -42,6 +47,8 @@ struct Place {
     shard: ShardId,
     /// `None` once confirmed.
     expires: Option<Instant>,
+    /// Counts as a stream: it is one, or it needs nobody's leave to become one.
+    counted: bool,
 }
 
 impl Directory {
@@ -120,10 +127,37 @@ impl Inner {
     }
 
     fn forget(&mut self, stream_id: &StreamId) {
-        if let Some(place) = self.places.remove(stream_id)
-            && let Some(load) = self.load.get_mut(place.shard.index())
-        {
+        let Some(place) = self.places.remove(stream_id) else {
+            return;
+        };
+        self.counted -= usize::from(place.counted);
+        if let Some(load) = self.load.get_mut(place.shard.index()) {
             *load = load.saturating_sub(1);
+        }
+    }
+
+    /// The stream lives on `shard` from now on.
+    fn settle(&mut self, stream_id: &StreamId, shard: ShardId) {
+        self.forget(stream_id);
+        self.insert(stream_id, shard, None, true);
+    }
+
+    fn insert(
+        &mut self,
+        stream_id: &StreamId,
+        shard: ShardId,
+        expires: Option<Instant>,
+        counted: bool,
+    ) {
+        let place = Place {
+            shard,
+            expires,
+            counted,
+        };
+        self.places.insert(stream_id.clone(), place);
+        self.counted += usize::from(counted);
+        if let Some(load) = self.load.get_mut(shard.index()) {
+            *load += 1;
         }
     }
 
@@ -166,6 +200,7 @@ impl Directory {
         &self,
         now: Instant,
         stream_id: &StreamId,
+        counted: bool,
         choose: impl FnOnce(&Inner) -> ShardId,
     ) -> Reservation {
         let mut inner = self.lock();
@@ -181,20 +216,12 @@ impl Directory {
             }
             return Reservation::Owner(place.shard);
         }
-        if inner.places.len() >= self.max_streams {
+        let reserved = inner.places.len() - inner.counted;
+        if inner.counted >= self.max_streams || (!counted && reserved >= MAX_RESERVED) {
             return Reservation::Full;
         }
         let shard = choose(&inner);
-        inner.places.insert(
-            stream_id.clone(),
-            Place {
-                shard,
-                expires: Some(expires),
-            },
-        );
-        if let Some(load) = inner.load.get_mut(shard.index()) {
-            *load += 1;
-        }
+        inner.insert(stream_id, shard, Some(expires), counted);
         inner.next_expiry = Some(inner.next_expiry.map_or(expires, |at| at.min(expires)));
         Reservation::Owner(shard)
     }
@@ -202,43 +229,27 @@ impl Directory {
 
 impl StreamDirectory for Directory {
     fn reserve(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation {
-        self.reserve_at(now, stream_id, |inner| inner.least_loaded(local))
+        self.reserve_at(now, stream_id, false, |inner| inner.least_loaded(local))
     }
 
     fn reserve_here(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation {
-        self.reserve_at(now, stream_id, |_| local)
+        self.reserve_at(now, stream_id, true, |_| local)
+    }
+
+    fn admit(&self, stream_id: &StreamId, shard: ShardId) -> bool {
+        let mut inner = self.lock();
+        let counts = inner.places.get(stream_id).is_some_and(|p| p.counted);
+        if !counts && inner.counted >= self.max_streams {
+            return false;
+        }
+        inner.settle(stream_id, shard);
+        true
     }
 
     fn confirm(&self, stream_id: &StreamId, shard: ShardId) {
         debug_assert!(shard.index() < self.shards);
-        let inner = &mut *self.lock();
-        match inner.places.entry(stream_id.clone()) {
-            Entry::Occupied(mut place) => {
-                let place = place.get_mut();
-                if place.shard != shard {
-                    if let Some(load) = inner.load.get_mut(place.shard.index()) {
-                        *load = load.saturating_sub(1);
-                    }
-                    if let Some(load) = inner.load.get_mut(shard.index()) {
-                        *load += 1;
-                    }
-                }
-                *place = Place {
-                    shard,
-                    expires: None,
-                };
-            }
-            // The reservation expired meanwhile: the stream exists all the same.
-            Entry::Vacant(vacant) => {
-                vacant.insert(Place {
-                    shard,
-                    expires: None,
-                });
-                if let Some(load) = inner.load.get_mut(shard.index()) {
-                    *load += 1;
-                }
-            }
-        }
+        // Its reservation may have expired meanwhile: the stream exists all the same.
+        self.lock().settle(stream_id, shard);
     }
 
     fn release(&self, stream_id: &StreamId, shard: ShardId) {
@@ -303,10 +314,8 @@ mod tests {
         d.reserve(at(0), &id("a"), ShardId(0));
         d.reserve(at(0), &id("b"), ShardId(0));
         d.confirm(&id("a"), ShardId(0));
-        assert_eq!(
-            d.reserve(at(2_999), &id("c"), ShardId(0)),
-            Reservation::Full
-        );
+        assert_eq!(d.shard_of(&id("b")), Some(ShardId(1)));
+        assert_eq!(d.len(), 2);
         assert!(matches!(
             d.reserve(at(3_000), &id("c"), ShardId(0)),
             Reservation::Owner(_)
@@ -324,14 +333,35 @@ mod tests {
         let d = Directory::new(1, 1, Vec::new());
         d.reserve(at(0), &id("a"), ShardId(0));
         d.reserve(at(2_000), &id("a"), ShardId(0));
+        d.reserve(at(4_000), &id("b"), ShardId(0));
+        assert_eq!(d.shard_of(&id("a")), Some(ShardId(0)));
+        d.reserve(at(5_000), &id("b"), ShardId(0));
+        assert_eq!(d.shard_of(&id("a")), None);
+    }
+
+    #[test]
+    fn handshakes_that_have_proved_nothing_keep_nobody_out() {
+        let d = Directory::new(1, 2, Vec::new());
+        for n in 0..MAX_RESERVED {
+            let stream = id(&format!("storm/{n}"));
+            assert_eq!(
+                d.reserve(at(0), &stream, ShardId(0)),
+                Reservation::Owner(ShardId(0))
+            );
+        }
+        assert_eq!(d.reserve(at(0), &id("more"), ShardId(0)), Reservation::Full);
+        d.release(&id("storm/0"), ShardId(0));
         assert_eq!(
-            d.reserve(at(4_000), &id("b"), ShardId(0)),
-            Reservation::Full
+            d.reserve(at(0), &id("good"), ShardId(0)),
+            Reservation::Owner(ShardId(0))
         );
-        assert!(matches!(
-            d.reserve(at(5_000), &id("b"), ShardId(0)),
-            Reservation::Owner(_)
-        ));
+        assert!(d.admit(&id("good"), ShardId(0)));
+        assert!(d.admit(&id("storm/1"), ShardId(0)));
+        assert!(!d.admit(&id("storm/2"), ShardId(0)), "two streams are all");
+        assert!(d.admit(&id("good"), ShardId(0)), "it has its place");
+        assert_eq!(d.reserve(at(0), &id("late"), ShardId(0)), Reservation::Full);
+        d.release(&id("storm/1"), ShardId(0));
+        assert!(d.admit(&id("storm/2"), ShardId(0)));
     }
 
     #[test]

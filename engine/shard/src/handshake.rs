@@ -483,6 +483,9 @@ impl<C: Clock> Core<C> {
         let now = self.now;
         let config = self.config.clone();
         let srt = config.srt.as_ref().ok_or(RejectionCode::OVERLOAD)?;
+        if !self.directory.admit(&conclusion.stream_id, self.id) {
+            return Err(RejectionCode::OVERLOAD);
+        }
         let publish = self.publish_request(conclusion);
         if let Some(&stream) = self.by_id.get(&conclusion.stream_id) {
             self.supersede(stream, driver);

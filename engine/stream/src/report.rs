@@ -615,6 +615,12 @@ pub trait StreamDirectory: Send + Sync + core::fmt::Debug {
     fn reserve(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation;
     /// The same, but never another shard than `local` for a new stream: its packets come there.
     fn reserve_here(&self, now: Instant, stream_id: &StreamId, local: ShardId) -> Reservation;
+    /// A publisher was let in: whether one more stream may come to be. If so its reservation
+    /// has become a place of its own, which only `release` gives back.
+    fn admit(&self, stream_id: &StreamId, shard: ShardId) -> bool {
+        self.confirm(stream_id, shard);
+        true
+    }
     /// The stream now exists on `shard`.
     fn confirm(&self, stream_id: &StreamId, shard: ShardId);
     /// The stream (or its reservation) is gone.
