@@ -11,13 +11,6 @@ use crate::packet::Header;
 use crate::packet::ack::FullAck;
 use crate::statistics::Statistics;
 
-/// The 10 ms timer of spec section 10.2 ticks for all connections at the same moments: their ACKs
-/// leave together, and wake whoever hears them once.
-const fn next_tick(now: Instant) -> Instant {
-    let interval = ACK_INTERVAL.as_nanos() as u64;
-    Instant::from_nanos((now.as_nanos() / interval + 1) * interval)
-}
-
 impl Receiver {
     /// Everything before it has been received or given up (spec section 10).
     pub(super) fn ack_position(&self) -> u64 {
@@ -54,7 +47,7 @@ impl Receiver {
             self.full_ack = Some((self.compose_ack(position, rtt, available), position));
         }
         self.ack_due = if progress || due || self.announced_available == 0 {
-            next_tick(now)
+            now + ACK_INTERVAL
         } else if unconfirmed {
             repeat_at.max(now + ACK_INTERVAL)
         } else {
