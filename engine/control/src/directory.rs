@@ -98,6 +98,11 @@ impl Directory {
         until.filter(|until| *until > now)
     }
 
+    /// The shard for a stream that the engine fetches itself: it counts from its call on.
+    pub fn reserve_call(&self, now: Instant, stream_id: &StreamId) -> Reservation {
+        self.reserve_at(now, stream_id, true, |inner| inner.least_loaded(ShardId(0)))
+    }
+
     /// The shard of a stream or reservation.
     pub fn shard_of(&self, stream_id: &StreamId) -> Option<ShardId> {
         self.lock().places.get(stream_id).map(|place| place.shard)

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use mirror_base::{Instant, ShardId, StreamId};
+use mirror_base::{Instant, StreamId};
 use mirror_srt::{CallerSecurity, Passphrase, RejectionCode};
 use mirror_stream::report::{
     CallFailure, CallRequest, Command, EndReason, Reservation, Status, StreamDirectory,
@@ -509,7 +509,7 @@ impl Runtime {
             return;
         };
         // A stream in its grace period is found where it lives.
-        let shard = match self.directory.reserve(now, &id, ShardId(0)) {
+        let shard = match self.directory.reserve_call(now, &id) {
             Reservation::Owner(shard) => shard,
             Reservation::Full => {
                 let why = "max_streams reached".to_owned();
