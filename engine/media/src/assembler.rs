@@ -758,6 +758,7 @@ impl Assembler {
             first_arrival: unit.first.arrival,
             last_arrival: next.before_arrival,
             completed_by,
+            ..AccessUnit::default()
         });
     }
 

@@ -9,7 +9,12 @@ pub mod ts;
 pub mod types;
 pub use assembler::Assembler;
 pub use pipeline::Pipeline;
-pub use types::{AccessUnit, Codec, FrameKind, Packet, Track};
+pub use ts::splice::{Splice, SpliceCommand};
+pub use ts::tr101290::{Indicator, Tr101290};
+pub use types::{
+    AccessUnit, Codec, Colour, ContentLight, DisplayOrder, FrameKind, MasteringDisplay, Packet,
+    SideInformation, Track,
+};
 
 // DOOR: signatures other rooms are written against.
 
@@ -22,6 +27,20 @@ pub struct Limits {
     pub max_frame_size: usize,
     /// A unit that got no datagram for so long is closed as damaged.
     pub assembly_timeout: core::time::Duration,
+    /// What becomes of damaged units.
+    pub damaged: Damaged,
+    /// Whether MPEG-TS is measured by TR 101 290.
+    pub tr101290: bool,
+}
+
+/// What becomes of access units that lack something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Damaged {
+    /// They are handed out, marked.
+    #[default]
+    Deliver,
+    /// They are counted and left out.
+    Drop,
 }
 
 impl Default for Limits {
@@ -30,6 +49,8 @@ impl Default for Limits {
             max_tracks: 32,
             max_frame_size: 10 << 20,
             assembly_timeout: core::time::Duration::from_millis(200),
+            damaged: Damaged::Deliver,
+            tr101290: true,
         }
     }
 }

@@ -188,6 +188,23 @@ impl Pipeline {
         Some(unit)
     }
 
+    /// The next splice command (SCTE 35).
+    pub fn poll_splice(&mut self) -> Option<crate::Splice> {
+        self.ts.as_mut()?.demux.poll_splice()
+    }
+
+    /// What TR 101 290 measures; `None` for other than MPEG-TS, or when it is switched off.
+    pub fn tr101290(&self) -> Option<&crate::Tr101290> {
+        self.ts.as_ref()?.demux.tr101290()
+    }
+
+    /// The parameter sets in force of the track at `index`, for who joins late: Annex B VPS,
+    /// SPS and PPS with 4-byte start codes, or an AV1 sequence header OBU. Empty where there are
+    /// none.
+    pub fn parameter_sets(&self, _index: u16) -> &[u8] {
+        &[]
+    }
+
     /// The elementary streams; indexes stay valid. `tracks_version` grows with each change.
     pub fn tracks(&self) -> &[Track] {
         match (&self.ts, &self.rtp) {

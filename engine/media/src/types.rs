@@ -34,6 +34,14 @@ pub enum Codec {
     Scte35,
     /// SMPTE 336 KLV metadata.
     Klv,
+    /// Linear PCM of 16 bits (RFC 3551).
+    L16,
+    /// Linear PCM of 24 bits (RFC 3190).
+    L24,
+    /// VP8: recognised and passed on.
+    Vp8,
+    /// VP9: recognised and passed on.
+    Vp9,
 }
 
 impl Codec {
@@ -54,6 +62,10 @@ impl Codec {
             Codec::MpegAudio => "MPEG_AUDIO",
             Codec::Scte35 => "SCTE35",
             Codec::Klv => "KLV",
+            Codec::L16 => "L16",
+            Codec::L24 => "L24",
+            Codec::Vp8 => "VP8",
+            Codec::Vp9 => "VP9",
         }
     }
 
@@ -61,7 +73,13 @@ impl Codec {
     pub const fn is_video(self) -> bool {
         matches!(
             self,
-            Codec::H264 | Codec::H265 | Codec::Av1 | Codec::JpegXs | Codec::Mpeg2Video
+            Codec::H264
+                | Codec::H265
+                | Codec::Av1
+                | Codec::JpegXs
+                | Codec::Mpeg2Video
+                | Codec::Vp8
+                | Codec::Vp9
         )
     }
 
@@ -69,7 +87,14 @@ impl Codec {
     pub const fn is_audio(self) -> bool {
         matches!(
             self,
-            Codec::Aac | Codec::AacLatm | Codec::Ac3 | Codec::Eac3 | Codec::Opus | Codec::MpegAudio
+            Codec::Aac
+                | Codec::AacLatm
+                | Codec::Ac3
+                | Codec::Eac3
+                | Codec::Opus
+                | Codec::MpegAudio
+                | Codec::L16
+                | Codec::L24
         )
     }
 }
@@ -120,6 +145,69 @@ pub struct Packet<'a> {
     pub payload: &'a [u8],
 }
 
+/// Colour, in the code points of ITU-T H.273 (2: unspecified).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Colour {
+    /// ColourPrimaries (8.1).
+    pub primaries: u8,
+    /// TransferCharacteristics (8.2): 16 is PQ, 18 is HLG.
+    pub transfer: u8,
+    /// MatrixCoefficients (8.3).
+    pub matrix: u8,
+    /// VideoFullRangeFlag.
+    pub full_range: bool,
+}
+
+impl Default for Colour {
+    fn default() -> Self {
+        Colour {
+            primaries: 2,
+            transfer: 2,
+            matrix: 2,
+            full_range: false,
+        }
+    }
+}
+
+/// Mastering display colour volume (SMPTE ST 2086; H.264 D.2.29, HEVC D.3.28, AV1 6.7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MasteringDisplay {
+    /// x and y of green, blue and red, in units of 0.00002.
+    pub primaries: [[u16; 2]; 3],
+    /// x and y of the white point, likewise.
+    pub white_point: [u16; 2],
+    /// In units of 0.0001 cd/m².
+    pub max_luminance: u32,
+    /// In units of 0.0001 cd/m².
+    pub min_luminance: u32,
+}
+
+/// Content light level (CTA-861.3; H.264 D.2.31, HEVC D.3.35, AV1 6.7.3), cd/m².
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ContentLight {
+    /// MaxCLL.
+    pub max: u16,
+    /// MaxFALL.
+    pub max_average: u16,
+}
+
+/// What a video track says besides its pictures (SEI messages, AV1 metadata), once seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SideInformation {
+    /// Recovery point SEI.
+    pub recovery_point: bool,
+    /// Time code: the last one, hours, minutes, seconds, frames.
+    pub timecode: Option<[u8; 4]>,
+    /// CEA-608 bytes in caption data (ATSC A/53).
+    pub cea608: bool,
+    /// CEA-708 bytes in caption data.
+    pub cea708: bool,
+    /// Mastering display colour volume.
+    pub mastering: Option<MasteringDisplay>,
+    /// Content light level.
+    pub light: Option<ContentLight>,
+}
+
 /// An elementary stream inside a stream, and what its bits have told so far.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Track {
@@ -147,6 +235,21 @@ pub struct Track {
     pub chroma_format: u8,
     /// Whether the bit stream is interlaced.
     pub interlaced: bool,
+    /// Colour.
+    pub colour: Colour,
+    /// SEI and metadata seen.
+    pub side: SideInformation,
+    /// Pictures that may precede another in decoding order and follow it in display order, as
+    /// the bit stream promises; else the most that were seen.
+    pub reorder_depth: u8,
+    /// Temporal (sub-)layers, at least 1 for video that is known.
+    pub temporal_layers: u8,
+    /// Spatial or other enhancement layers seen beyond the base layer.
+    pub enhancement_layers: u8,
+    /// AV1: film grain synthesis is asked for.
+    pub film_grain: bool,
+    /// AV1: coded with screen-content tools.
+    pub screen_content: bool,
     /// Audio: samples a second.
     pub sample_rate: u32,
     /// Audio: channels.
@@ -157,6 +260,15 @@ pub struct Track {
     pub scrambled: bool,
     /// No longer in its program; its index may be given to another stream.
     pub gone: bool,
+}
+
+/// See [`AccessUnit::order`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct DisplayOrder {
+    /// Grows with each IDR picture (or memory management operation 5).
+    pub epoch: u32,
+    /// PicOrderCntVal.
+    pub count: i32,
 }
 
 /// One access unit: a coded picture with what belongs to it, an audio frame (or the frames of
@@ -171,6 +283,16 @@ pub struct AccessUnit {
     pub damaged: bool,
     /// May be left out without harm to other units (non-reference).
     pub discardable: bool,
+    /// Temporal (sub-)layer, 0 for the base.
+    pub temporal_id: u8,
+    /// Precedes its random access point in display order, and refers to what lies before it
+    /// (HEVC RASL, H.264 B pictures behind an open-GOP I): not decodable when decoding began
+    /// there.
+    pub leading: bool,
+    /// Place in display order among the units of its track, comparable as long as the track
+    /// lives: an epoch that grows with each IDR, and the picture order count within it. `None`
+    /// where the codec shows in decoding order or it is not known.
+    pub order: Option<DisplayOrder>,
     /// Where its first byte lies.
     pub first: Position,
     /// MPEG-TS: how far into its TS packet `first` lies; 0 elsewhere.
@@ -181,8 +303,11 @@ pub struct AccessUnit {
     pub bytes: u32,
     /// Presentation time in 90 kHz ticks, unwrapped (RTP: the media clock scaled to 90 kHz).
     pub pts: Option<i64>,
-    /// Decoding time likewise; absent where the source does not say.
+    /// Decoding time likewise; derived from the order of the pictures where the source does
+    /// not say (`dts_derived`), and absent while it cannot be.
     pub dts: Option<i64>,
+    /// Whether `dts` is ours.
+    pub dts_derived: bool,
     /// When its first datagram reached the host.
     pub first_arrival: Instant,
     /// When the datagram that holds its last byte reached the host.

@@ -524,6 +524,16 @@ impl Demux {
         &self.counters
     }
 
+    /// What TR 101 290 measures; `None` when it is switched off.
+    pub const fn tr101290(&self) -> Option<&super::tr101290::Tr101290> {
+        None
+    }
+
+    /// The next splice command.
+    pub const fn poll_splice(&mut self) -> Option<super::splice::Splice> {
+        None
+    }
+
     /// Figures, to add to.
     pub const fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters

@@ -18,8 +18,10 @@ pub mod pes;
 pub mod place;
 mod programs;
 pub mod psi;
+pub mod splice;
 pub mod start_codes;
 mod streams;
+pub mod tr101290;
 
 pub use demux::Demux;
 pub use framer::{Framer, PACKET};
