@@ -23,6 +23,8 @@ pub struct Outcome {
     pub retransmitted: u64,
     /// Round-trip time that it measured, ms.
     pub rtt_ms: f64,
+    /// Times that a new key came.
+    pub key_refreshes: u64,
     /// It failed among others, and this is what came of it alone.
     pub again: bool,
     /// How long it took.
@@ -41,6 +43,7 @@ impl Outcome {
             lost: 0,
             retransmitted: 0,
             rtt_ms: 0.0,
+            key_refreshes: 0,
             again: false,
             seconds: 0.0,
         }
@@ -68,6 +71,7 @@ impl Outcome {
             "retransmitted": self.retransmitted,
             "rtt_ms": self.rtt_ms,
             "key_refresh": self.cell.refreshes_keys(),
+            "key_refreshes": self.key_refreshes,
             "again": self.again,
             "seconds": self.seconds,
         })
@@ -86,6 +90,7 @@ impl Outcome {
             lost: count("lost")?,
             retransmitted: count("retransmitted")?,
             rtt_ms: value["rtt_ms"].as_f64()?,
+            key_refreshes: count("key_refreshes")?,
             again: value["again"].as_bool()?,
             seconds: value["seconds"].as_f64()?,
             ..Outcome::of(cell)
