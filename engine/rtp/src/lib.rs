@@ -1,6 +1,10 @@
 //! RTP and RTCP, sans-IO: RFC 3550 (header, source validation, reordering, loss and jitter,
 //! RTCP), RFC 5761 (both on one port).
 //!
+//! Two kinds of session: a [`Session`] is a source that sends to the shared port without being
+//! announced; a [`Media`] is an m-line of a configured session, with ports of its own, where
+//! loss is also repaired (RFC 4585, RFC 4588, SMPTE ST 2022-1 and ST 2022-7).
+//!
 //! The shard parses a datagram's [`Header`], looks the SSRC up and hands the datagram to its
 //! [`Session`], which copies it into the stream's slot ring and releases the packets in order.
 //! After each call that changes something, drain `poll_delivery` and `poll_event`, then ask
@@ -13,13 +17,17 @@
 
 // DOOR: signatures other rooms are written against.
 
+mod clock;
 mod header;
 mod jitter;
+pub mod media;
 mod report;
 pub mod rtcp;
 mod session;
 
+pub use clock::{ClockMap, ntp_nanos};
 pub use header::{Header, is_rtcp};
+pub use media::{Media, MediaConfig};
 pub use report::Reporting;
 pub use session::{SenderReport, Session};
 
