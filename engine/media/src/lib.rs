@@ -87,6 +87,11 @@ pub struct Counters {
     pub units_damaged: u64,
     /// Units that nobody polled in time.
     pub units_dropped: u64,
+    /// Damaged units that were left out ([`Damaged::Drop`]).
+    pub units_left_out: u64,
+    /// Of the damaged ones, handed out or left out, those that are only undecodable
+    /// ([`AccessUnit::undecodable`]).
+    pub units_undecodable: u64,
     /// What could not be used, by reason.
     pub discards: mirror_base::discard::DiscardCounts,
 }

@@ -12,7 +12,7 @@ use mirror_base::{Discard, Instant, SlotRing};
 
 use crate::depacketise::{RtpInput, Taken};
 use crate::ts::{Demux, Framer, PACKET, extract, place::Place};
-use crate::{AccessUnit, Counters, Format, Limits, Packet, Track};
+use crate::{AccessUnit, Counters, Damaged, Format, Limits, Packet, Track};
 
 /// Lost packets that continuity counters of 4 bits are sure to show: two datagrams hold at
 /// most 14 TS packets.
@@ -177,15 +177,37 @@ impl Pipeline {
     /// The next complete access unit, in decoding order of its track.
     #[inline]
     pub fn poll_unit(&mut self) -> Option<AccessUnit> {
-        if let Some(ts) = &mut self.ts
-            && let Some(unit) = ts.demux.poll_unit()
-        {
-            return Some(unit);
+        loop {
+            let unit = match &mut self.ts {
+                Some(ts) => ts.demux.poll_unit(),
+                None => None,
+            };
+            let unit = match unit {
+                Some(unit) => unit,
+                None => self.rtp.as_mut()?.poll_unit()?,
+            };
+            if self.count_unit(&unit) {
+                return Some(unit);
+            }
         }
-        let unit = self.rtp.as_mut()?.poll_unit()?;
-        self.counters.units += 1;
-        self.counters.units_damaged += u64::from(unit.damaged);
-        Some(unit)
+    }
+
+    /// Counts a unit. Whether it is handed out.
+    #[inline]
+    fn count_unit(&mut self, unit: &AccessUnit) -> bool {
+        let left_out = unit.damaged && self.limits.damaged == Damaged::Drop;
+        let counters = match &mut self.ts {
+            Some(ts) => ts.demux.counters_mut(),
+            None => &mut self.counters,
+        };
+        counters.units_undecodable += u64::from(unit.undecodable);
+        if left_out {
+            counters.units_left_out += 1;
+        } else {
+            counters.units += 1;
+            counters.units_damaged += u64::from(unit.damaged);
+        }
+        !left_out
     }
 
     /// The next splice command (SCTE 35).

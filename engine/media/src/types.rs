@@ -223,6 +223,8 @@ pub struct Track {
     pub profile: &'static str,
     /// Level as the standard's `level_idc` (H.264: 40 = 4.0; HEVC: 120 = 4.0).
     pub level: u8,
+    /// HEVC: High tier, not Main; AV1: `seq_tier` 1.
+    pub high_tier: bool,
     /// Luma samples across after cropping, 0 when unknown.
     pub width: u32,
     /// Luma lines after cropping, 0 when unknown.
@@ -289,6 +291,14 @@ pub struct AccessUnit {
     /// (HEVC RASL, H.264 B pictures behind an open-GOP I): not decodable when decoding began
     /// there.
     pub leading: bool,
+    /// Decoding cannot have begun early enough for it: it precedes the first random access
+    /// point since the stream was joined, or is leading with respect to it. It came whole for
+    /// all that is known, but counts as damaged (and `damaged` is set with it).
+    pub undecodable: bool,
+    /// Recovery point (H.264 D.1.8, HEVC D.2.8): decoding that begins here shows right pictures
+    /// after so many more frames, 0 at once (H.264: of `frame_num`; HEVC: of picture order
+    /// count). `None` where the unit carries no such message.
+    pub recovery: Option<u16>,
     /// Place in display order among the units of its track, comparable as long as the track
     /// lives: an epoch that grows with each IDR, and the picture order count within it. `None`
     /// where the codec shows in decoding order or it is not known.
@@ -322,11 +332,19 @@ impl Track {
     pub fn set_video(&mut self, info: &crate::codec::VideoInfo) {
         self.profile = info.profile;
         self.level = info.level;
+        self.high_tier = info.high_tier;
         self.width = info.width;
         self.height = info.height;
         self.frame_rate = info.frame_rate;
         self.bit_depth = info.bit_depth;
         self.chroma_format = info.chroma_format;
         self.interlaced = info.interlaced;
+        self.colour = info.colour;
+        self.reorder_depth = info.reorder_depth.unwrap_or(0);
+        self.temporal_layers = info.temporal_layers;
+        self.enhancement_layers = info.enhancement_layers;
+        self.film_grain = info.film_grain;
+        self.screen_content = info.screen_content;
+        self.side = info.side;
     }
 }

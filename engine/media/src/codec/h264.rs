@@ -146,6 +146,8 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
             bit_depth: u8::try_from(depth).ok()?,
             chroma_format: u8::try_from(chroma).ok()?,
             interlaced: !frame_mbs_only,
+            temporal_layers: 1,
+            ..VideoInfo::default()
         },
         id,
         separate_colour_plane: separate,

@@ -138,6 +138,8 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
             bit_depth: u8::try_from(depth).ok()?,
             chroma_format: u8::try_from(chroma).ok()?,
             interlaced: vui.field_seq || (profile.interlaced && !profile.progressive),
+            temporal_layers: u8::try_from(sub_layers + 1).ok()?,
+            ..VideoInfo::default()
         },
         id,
         vps,

@@ -21,6 +21,8 @@ pub struct VideoInfo {
     pub profile: &'static str,
     /// `level_idc` (`general_level_idc` for HEVC).
     pub level: u8,
+    /// High tier.
+    pub high_tier: bool,
     /// Luma samples across, after cropping.
     pub width: u32,
     /// Luma lines, after cropping.
@@ -33,6 +35,20 @@ pub struct VideoInfo {
     pub chroma_format: u8,
     /// Fields, or frames that may be coded as fields.
     pub interlaced: bool,
+    /// Colour.
+    pub colour: crate::Colour,
+    /// See [`crate::Track::reorder_depth`]; `None`: nothing is promised (and nothing seen).
+    pub reorder_depth: Option<u8>,
+    /// Temporal layers, 1 where there is no scalability.
+    pub temporal_layers: u8,
+    /// Layers beyond the base layer.
+    pub enhancement_layers: u8,
+    /// AV1: film grain synthesis is asked for.
+    pub film_grain: bool,
+    /// AV1: coded with screen-content tools.
+    pub screen_content: bool,
+    /// SEI messages and metadata seen.
+    pub side: crate::SideInformation,
 }
 
 /// The coding type of a slice, or the largest of a picture's.

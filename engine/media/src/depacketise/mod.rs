@@ -306,19 +306,13 @@ fn to_90_khz(units: u64, clock_rate: u32) -> i64 {
 }
 
 fn describe(ssrc: u32, codec: Codec, info: &VideoInfo) -> Track {
-    Track {
+    let mut track = Track {
         id: ssrc,
         codec,
-        profile: info.profile,
-        level: info.level,
-        width: info.width,
-        height: info.height,
-        frame_rate: info.frame_rate,
-        bit_depth: info.bit_depth,
-        chroma_format: info.chroma_format,
-        interlaced: info.interlaced,
         ..Track::default()
-    }
+    };
+    track.set_video(info);
+    track
 }
 
 #[cfg(test)]

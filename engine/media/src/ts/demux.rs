@@ -579,8 +579,6 @@ fn jump(state: &mut PidState, continuity: u8, counters: &mut Counters) -> bool {
 }
 
 fn emit(ready: &mut VecDeque<AccessUnit>, counters: &mut Counters, unit: AccessUnit) {
-    counters.units += 1;
-    counters.units_damaged += u64::from(unit.damaged);
     if ready.len() >= MAX_READY {
         ready.pop_front();
         counters.units_dropped += 1;
