@@ -9,10 +9,12 @@ pub mod latency;
 pub mod report;
 
 mod frames;
+mod lane;
 mod payload;
 mod rate;
 mod stream;
 
+pub use lane::{MAX_LANES, lane_of};
 pub use latency::LatencyRecorder;
 pub use payload::PayloadFigures;
 pub use stream::{SessionStatistics, Stream, StreamConfig};

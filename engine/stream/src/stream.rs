@@ -10,6 +10,7 @@ use mirror_base::{Chunk, Delivery, Discard, Instant, SlotRing, StreamId};
 use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
 use crate::frames::Frames;
+use crate::lane::{Lane, Lanes, lane_of};
 use crate::latency::{ShardLatency, StreamLatency, record};
 use crate::payload::PayloadDigest;
 use crate::rate::RateMeter;
@@ -74,8 +75,7 @@ pub struct Stream {
     mode: Mode,
     peer: SocketAddr,
     config: StreamConfig,
-    ring: SlotRing,
-    pipeline: Option<Pipeline>,
+    lanes: Lanes,
     frames: Frames,
     status: Status,
     state: PipelineState,
@@ -99,12 +99,6 @@ pub struct Stream {
     payload: Option<Box<PayloadDigest>>,
     pending: Vec<PendingUnit>,
     paused: bool,
-    /// The next packet does not continue what the pipeline saw (pause, new session).
-    broken: bool,
-    /// How long the last packet was held between arrival and delivery. The pipeline's clock is
-    /// that of arrivals: it runs late by this much.
-    held: Duration,
-    tracks_version: u32,
     changed: bool,
     /// The present or last SRT session's own figures, in libsrt's names.
     srt: Option<Box<mirror_srt::Statistics>>,
@@ -128,8 +122,7 @@ impl Stream {
             mode,
             peer,
             config,
-            ring: SlotRing::new(),
-            pipeline: None,
+            lanes: Lanes::new(),
             frames,
             status: Status::Connecting,
             state: PipelineState::Initializing,
@@ -148,9 +141,6 @@ impl Stream {
             payload: None,
             pending: Vec::with_capacity(64),
             paused: false,
-            broken: false,
-            held: Duration::ZERO,
-            tracks_version: 0,
             changed: false,
             srt: None,
             encryption: "none",
@@ -162,32 +152,32 @@ impl Stream {
     /// Begins a session: the first one, or that of a returning publisher, whose packets follow
     /// in the ring on what was there. Returns the slot index at which it begins.
     pub fn begin_session(&mut self, now: Instant, peer: SocketAddr, format: Format) -> u64 {
+        self.begin_lanes(now, peer, &[format]);
+        self.lanes.first.ring.next_index()
+    }
+
+    /// The same for a session of several media, each with a numbering of its own: lane by lane
+    /// what they carry, at most [`MAX_LANES`](crate::MAX_LANES). The ring of each says where its
+    /// packets begin.
+    pub fn begin_lanes(&mut self, now: Instant, peer: SocketAddr, formats: &[Format]) {
         self.peer = peer;
         self.started_at = now;
         self.heard_from = now;
         self.stats.sessions += 1;
-        if self.stats.sessions > 1 {
-            self.broken = true;
+        let returns = self.stats.sessions > 1;
+        if returns {
             self.transition(now, PipelineState::Connecting, "publisher returned");
             self.status = Status::Connecting;
         }
-        if self.config.media {
-            match (&mut self.pipeline, format) {
-                // An MPEG-TS pipeline goes on: identity of tracks is kept.
-                (Some(_), Format::MpegTs) => {}
-                (pipeline, _) => {
-                    *pipeline = Some(Pipeline::new(format, self.config.limits.clone()));
-                }
-            }
+        self.lanes.set_count(formats.len());
+        let limits = &self.config.limits;
+        for (lane, format) in self.lanes.iter_mut().zip(formats) {
+            lane.begin(self.config.media.then_some((*format, limits)), returns);
         }
         self.payload = self.config.payload_hash.then(Box::default);
         self.srt = None;
         self.rate.reset();
         self.rate.sample(now, self.stats.bytes_received);
-        let next = self.ring.next_index();
-        // Whatever the last session left undelivered will never be.
-        self.ring.release_before(next);
-        next
     }
 
     /// Who called whom in the session that begins, and the name of its encryption ("none",
@@ -205,12 +195,46 @@ impl Stream {
 
     /// The memory that the session fills.
     pub const fn ring_mut(&mut self) -> &mut SlotRing {
-        &mut self.ring
+        &mut self.lanes.first.ring
     }
 
     /// The memory that the session fills and outputs read.
     pub const fn ring(&self) -> &SlotRing {
-        &self.ring
+        &self.lanes.first.ring
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn lanes_mut(&mut self) -> &mut Lanes {
+        &mut self.lanes
+    }
+
+    /// How many lanes it has.
+    pub const fn lanes(&self) -> usize {
+        self.lanes.count()
+    }
+
+    /// The memory of lane `lane`, counted from 0.
+    pub fn lane_ring(&self, lane: usize) -> Option<&SlotRing> {
+        self.lanes.get(lane).map(|lane| &lane.ring)
+    }
+
+    /// The memory that the session fills with lane `lane`.
+    pub fn lane_ring_mut(&mut self, lane: usize) -> Option<&mut SlotRing> {
+        self.lanes.get_mut(lane).map(|lane| &mut lane.ring)
+    }
+
+    /// The sender of lane `lane` has told its clock (RTCP SR): `ntp` in 32.32 bits when its
+    /// media clock of `clock_rate` Hz stood at `timestamp`. Lanes of one CNAME share that clock.
+    pub fn set_sender_clock(&mut self, lane: usize, ntp: u64, timestamp: u32, clock_rate: u32) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.set_sender_clock(ntp, timestamp, clock_rate);
+        }
+    }
+
+    /// 90 kHz ticks to be added to the presentation times of track `track` to have them on the
+    /// clock of its sender; `None` until the sender has told it.
+    pub fn clock_offset(&self, track: u16) -> Option<i64> {
+        self.lanes.clock_offset(track)
     }
 
     /// Takes one packet that the session released at `now`. Returns how many access units it
@@ -234,7 +258,7 @@ impl Stream {
         record(&mut self.latency.receive, &mut shard.receive, receive_us);
         record(&mut self.latency.hold, &mut shard.hold, hold_us);
         self.last_packet_at = Some(now);
-        if self.pipeline.is_none() && self.payload.is_none() && !self.paused {
+        if self.lanes.first.pipeline.is_none() && self.payload.is_none() && !self.paused {
             return 0;
         }
         self.deliver_payload(now, *delivery, handled)
@@ -242,7 +266,10 @@ impl Stream {
 
     #[inline(never)]
     fn deliver_payload(&mut self, now: Instant, delivery: Delivery, handled: Instant) -> usize {
-        let Some(slot) = self.ring.get(delivery.slot) else {
+        let Some(lane) = self.lanes.of_mut(delivery.slot) else {
+            return 0;
+        };
+        let Some(slot) = lane.ring.get(delivery.slot) else {
             return 0;
         };
         if let Some(digest) = self.payload.as_mut() {
@@ -252,12 +279,12 @@ impl Stream {
             self.discards.count(Discard::Paused);
             return 0;
         }
-        let Some(pipeline) = self.pipeline.as_mut() else {
+        let Some(pipeline) = lane.pipeline.as_mut() else {
             return 0;
         };
         let meta = *slot.meta;
-        self.held = now.saturating_since(meta.arrival);
-        let broken = core::mem::take(&mut self.broken);
+        lane.held = now.saturating_since(meta.arrival);
+        let broken = core::mem::take(&mut lane.broken);
         let discontinuity = delivery.discontinuity || broken;
         pipeline.push(Packet {
             slot: delivery.slot,
@@ -275,6 +302,7 @@ impl Stream {
         let ready = handled.max(delivery.due);
         self.drain_units(
             now,
+            lane_of(delivery.slot),
             PendingUnit {
                 receive_us: u64::from(delivery.handled_after_us),
                 late_us: now.micros_since(ready),
@@ -295,9 +323,9 @@ impl Stream {
         }
     }
 
-    fn drain_units(&mut self, now: Instant, timing: PendingUnit) -> usize {
+    fn drain_units(&mut self, now: Instant, lane: usize, timing: PendingUnit) -> usize {
         let mut completed = 0;
-        while let Some(unit) = self.pipeline.as_mut().and_then(Pipeline::poll_unit) {
+        while let Some(unit) = self.lanes.poll_unit(lane) {
             completed += 1;
             if self.pending.len() < self.pending.capacity() {
                 self.pending.push(timing);
@@ -309,9 +337,8 @@ impl Stream {
 
     fn take_unit(&mut self, now: Instant, unit: &AccessUnit) {
         let codec = self
-            .pipeline
-            .as_ref()
-            .and_then(|p| p.tracks().get(usize::from(unit.track)))
+            .tracks()
+            .get(usize::from(unit.track))
             .map(|t| t.codec)
             .unwrap_or_default();
         let video = codec.is_video();
@@ -344,74 +371,103 @@ impl Stream {
 
     /// Time passed: closes access units that wait too long.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(pipeline) = self.pipeline.as_mut() {
-            // A unit must not be given up because TSBPD held its packets for longer than the
-            // assembly timeout.
-            pipeline.handle_timeout(now.saturating_sub(self.held));
-            self.drain_untimed(now);
+        for lane in self.lanes.iter_mut() {
+            if let Some(pipeline) = lane.pipeline.as_mut() {
+                // A unit must not be given up because TSBPD held its packets for longer than
+                // the assembly timeout.
+                pipeline.handle_timeout(now.saturating_sub(lane.held));
+            }
         }
+        self.drain_untimed(now);
     }
 
     /// Units that no delivery completed (timeout, end of session): counted, not timed.
     fn drain_untimed(&mut self, now: Instant) {
-        while let Some(unit) = self.pipeline.as_mut().and_then(Pipeline::poll_unit) {
-            self.take_unit(now, &unit);
+        for lane in 0..self.lanes.count() {
+            while let Some(unit) = self.lanes.poll_unit(lane) {
+                self.take_unit(now, &unit);
+            }
         }
     }
 
     /// When [`Stream::handle_timeout`] is due next.
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let at = self.pipeline.as_ref().and_then(Pipeline::poll_timeout)?;
-        Some(at + self.held)
+        let first = self.lanes.first.poll_timeout();
+        if self.lanes.others.is_empty() {
+            return first;
+        }
+        let others = self.lanes.others.iter().filter_map(Lane::poll_timeout);
+        others.chain(first).min()
     }
 
-    /// Everything below `index` was delivered or skipped: memory may be reused.
+    /// Everything of its lane below `index` was delivered or skipped: memory may be reused.
     #[inline]
     pub fn release_before(&mut self, index: u64) {
-        self.ring.release_before(index);
+        if let Some(lane) = self.lanes.of_mut(index) {
+            lane.ring.release_before(index);
+        }
     }
 
     /// Chunks that the ring should get now: it grows until it holds what the session holds
     /// back, half as much again, and `ring_bytes` of history, within `per_stream_bytes`.
     #[inline]
     pub fn chunks_wanted(&self) -> usize {
-        let capacity = self.ring.capacity_slots();
-        if capacity > 0 && self.ring.available_slots() > capacity / 4 {
+        self.lane_chunks_wanted(0)
+    }
+
+    /// The same for the ring of lane `lane`. Lanes share what the stream may have.
+    #[inline]
+    pub fn lane_chunks_wanted(&self, lane: usize) -> usize {
+        let Some(Lane { ring, .. }) = self.lanes.get(lane) else {
+            return 0;
+        };
+        let capacity = ring.capacity_slots();
+        if capacity > 0 && ring.available_slots() > capacity / 4 {
             // Room for a burst; the history may still be short.
             if capacity * CHUNK_BYTES / CHUNK_SLOTS >= self.config.ring_bytes {
                 return 0;
             }
         }
-        self.chunks_wanted_slow(capacity)
+        self.chunks_wanted_slow(ring)
     }
 
-    fn chunks_wanted_slow(&self, capacity: usize) -> usize {
-        let held = usize::try_from(self.ring.end().saturating_sub(self.ring.floor())).unwrap_or(0);
+    fn chunks_wanted_slow(&self, ring: &SlotRing) -> usize {
+        let capacity = ring.capacity_slots();
+        let held = usize::try_from(ring.end().saturating_sub(ring.floor())).unwrap_or(0);
         let history = self.config.ring_bytes.div_ceil(CHUNK_BYTES);
         let target = history + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
-        let limit = self.config.per_stream_bytes / CHUNK_BYTES;
-        let target = target.min(limit.max(1));
+        let target = target.min(self.most_chunks());
         // Grown in steps, so that a stream that is never fast never takes much.
         let owned = capacity / CHUNK_SLOTS;
         target.saturating_sub(owned).min(owned.max(8))
     }
 
-    /// There is memory for `chunks` more chunks: the ring may count on them, as far as its own
-    /// limit goes.
+    /// Chunks that the ring of one lane may have.
+    fn most_chunks(&self) -> usize {
+        (self.config.per_stream_bytes / CHUNK_BYTES / self.lanes.count()).max(1)
+    }
+
+    /// There is memory for `chunks` more chunks: the rings may count on them, as far as their
+    /// own limit goes.
     pub fn promise_chunks(&mut self, chunks: usize) {
-        let limit = (self.config.per_stream_bytes / CHUNK_BYTES).max(1);
-        let left = limit.saturating_sub(self.ring.capacity_slots() / CHUNK_SLOTS);
-        self.ring.promise_slots(left.min(chunks) * CHUNK_SLOTS);
+        let limit = self.most_chunks();
+        for Lane { ring, .. } in self.lanes.iter_mut() {
+            let left = limit.saturating_sub(ring.capacity_slots() / CHUNK_SLOTS);
+            ring.promise_slots(left.min(chunks) * CHUNK_SLOTS);
+        }
     }
 
     /// Gives the ring a chunk.
     pub fn add_chunk(&mut self, chunk: Chunk) {
-        self.ring.add_chunk(chunk);
+        self.lanes.first.ring.add_chunk(chunk);
     }
 
     /// Takes the memory back: the stream is gone.
     pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        self.ring.into_chunks()
+        let Lanes { first, others, .. } = self.lanes;
+        let lanes = core::iter::once(first).chain(others);
+        lanes.flat_map(|lane| lane.ring.into_chunks())
     }
 
     /// The session's present figures.
@@ -429,10 +485,12 @@ impl Stream {
 
     /// The session ended. `status` is what the stream is from now on.
     pub fn end_session(&mut self, now: Instant, reason: EndReason, status: Status) {
-        if let Some(pipeline) = self.pipeline.as_mut() {
-            pipeline.finish();
-            self.drain_untimed(now);
+        for lane in self.lanes.iter_mut() {
+            if let Some(pipeline) = lane.pipeline.as_mut() {
+                pipeline.finish();
+            }
         }
+        self.drain_untimed(now);
         let session = core::mem::take(&mut self.session);
         add_session(&mut self.stats, &session);
         self.rate.reset();
@@ -462,7 +520,9 @@ impl Stream {
             return;
         }
         self.paused = paused;
-        self.broken = true;
+        for lane in self.lanes.iter_mut() {
+            lane.broken = true;
+        }
         if !paused {
             // What was dropped on purpose does not count as silence.
             self.heard_from = self.heard_from.max(now);
@@ -488,12 +548,7 @@ impl Stream {
 
     /// Whether status or tracks changed since the last call.
     pub fn take_changed(&mut self) -> bool {
-        if let Some(pipeline) = &self.pipeline
-            && pipeline.tracks_version() != self.tracks_version
-        {
-            self.tracks_version = pipeline.tracks_version();
-            self.changed = true;
-        }
+        self.changed |= self.lanes.take_changed();
         core::mem::take(&mut self.changed)
     }
 
@@ -547,14 +602,26 @@ impl Stream {
         !self.paused && now.saturating_since(since) > timeout
     }
 
-    /// Elementary streams.
+    /// Elementary streams, of all lanes.
     pub fn tracks(&self) -> &[Track] {
-        self.pipeline.as_ref().map_or(&[], |p| p.tracks())
+        self.lanes.tracks()
     }
 
-    /// The media pipeline, for outputs that extract units.
-    pub const fn pipeline(&self) -> Option<&Pipeline> {
-        self.pipeline.as_ref()
+    /// Appends the unit's elementary-stream bytes to `out` (Annex B for H.264 and HEVC);
+    /// `false` when some of them are overwritten already.
+    pub fn extract(&self, unit: &AccessUnit, out: &mut Vec<u8>) -> bool {
+        self.lanes.extract(unit, out)
+    }
+
+    /// The parameter sets in force of track `track`, for who joins late
+    /// ([`Pipeline::parameter_sets`]).
+    pub fn parameter_sets(&self, track: u16) -> &[u8] {
+        self.lanes.parameter_sets(track)
+    }
+
+    /// The media pipelines, lane by lane.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        self.lanes.iter().filter_map(|lane| lane.pipeline.as_ref())
     }
 
     /// The last access units by place, decoding order.
@@ -580,15 +647,15 @@ impl Stream {
         copy_gauges(&mut stats, &self.session);
         stats.bitrate_bps = self.rate.per_second().saturating_mul(8);
         stats.frame_rate_milli = self.frames.measured_rate_milli();
-        stats.ring_capacity_slots = self.ring.capacity_slots() as u64;
-        stats.ring_used_slots = self.ring.end().saturating_sub(self.ring.floor());
+        stats.ring_capacity_slots = self.lanes.capacity_slots() as u64;
+        stats.ring_used_slots = self.lanes.used_slots();
         stats.payload = self.payload.as_ref().map(|digest| digest.figures());
         stats.discards.add(&self.discards);
-        if let Some(pipeline) = &self.pipeline {
+        for pipeline in self.pipelines() {
             let counters = pipeline.counters();
-            stats.ts_packets = counters.ts_packets;
-            stats.continuity_errors = counters.continuity_errors;
-            stats.frames_dropped = counters.units_dropped;
+            stats.ts_packets += counters.ts_packets;
+            stats.continuity_errors += counters.continuity_errors;
+            stats.frames_dropped += counters.units_dropped;
             stats.discards.add(&counters.discards);
         }
         stats
@@ -609,7 +676,7 @@ impl Stream {
             started_at: self.started_at,
             last_packet_at: self.last_packet_at,
             tracks: self.tracks().to_vec(),
-            container: self.pipeline.as_ref().and_then(Pipeline::container),
+            container: self.pipelines().find_map(Pipeline::container),
             stats: self.stats(),
             srt: self.srt.clone(),
             encryption: self.encryption,
