@@ -160,6 +160,8 @@ fn run(mut senders: Vec<Sender>, burst: Duration, shared: &Shared) {
     let groups = pacer.groups();
     let start = process::monotonic();
     let mut media_start: Option<u64> = None;
+    // how far each group's content was sent
+    let mut sent_ns = vec![0; groups];
     let (mut n, mut packets, mut published, mut latest_turn_ns) = (0, 0, None::<u64>, 0);
     loop {
         let turn = pacer.turn(n);
@@ -181,7 +183,13 @@ fn run(mut senders: Vec<Sender>, burst: Duration, shared: &Shared) {
         }
         // what is due by this turn's time, not by the time it came late
         let media = media_start.filter(|_| order == Order::Send as u8);
-        let media_ns = media.and_then(|at| turn.at_ns.checked_sub(at + pacer.phase_ns(turn.group)));
+        let media_ns = media
+            .and_then(|at| turn.at_ns.checked_sub(at + pacer.phase_ns(turn.group)))
+            .zip(sent_ns.get_mut(turn.group))
+            .map(|(due, sent)| {
+                *sent = pacer.catch_up(*sent, due);
+                *sent
+            });
         let unix_us = process::unix_us();
         for sender in senders.iter_mut().skip(turn.group).step_by(groups) {
             packets += sender.drive(now, unix_us, media_ns);

@@ -1,7 +1,9 @@
 //! When which sender's turn is. The senders are divided into groups; each group has one turn a
 //! burst period, and the groups' turns are evenly spread over it. In its turn a sender sends what
 //! has become due since its last one: at 50 Mb/s and 1 ms four or five packets, which leave in
-//! one segmented send. Pure arithmetic: time comes in, time goes out.
+//! one segmented send. After a stall of the generator's core it catches up at twice the rate, as
+//! a sender behind a line does, and not with everything at once. Pure arithmetic: time comes in,
+//! time goes out.
 
 use std::time::Duration;
 
@@ -55,8 +57,14 @@ impl Pacer {
         group as u64 * self.burst_ns / self.groups
     }
 
+    /// Until when a sender's content may leave that was sent until `sent_ns` and is due until
+    /// `due_ns`: no more in a turn than two periods hold.
+    pub fn catch_up(&self, sent_ns: u64, due_ns: u64) -> u64 {
+        due_ns.min(sent_ns + 2 * self.burst_ns)
+    }
+
     /// The first turn that is not before `at_ns`: after a stall the missed turns are skipped, and
-    /// what they would have sent leaves in the next.
+    /// what they would have sent leaves in the next ones ([`Pacer::catch_up`]).
     pub fn first_turn_at(&self, at_ns: u64) -> u64 {
         let mut n = at_ns / self.burst_ns * self.groups;
         while self.turn(n).at_ns < at_ns {
@@ -94,6 +102,21 @@ mod tests {
                 at_ns: 10_666_666
             }
         );
+    }
+
+    #[test]
+    fn what_a_stall_held_up_leaves_at_twice_the_rate() {
+        let pacer = Pacer::new(Duration::from_millis(1), 8);
+        // in time: what is due
+        assert_eq!(pacer.catch_up(5_000_000, 6_000_000), 6_000_000);
+        // 100 ms late: as many turns later everything is sent
+        let (mut sent, mut due, mut turns) = (5_000_000, 105_000_000, 0);
+        while sent + 1_000_000 < due {
+            let until = pacer.catch_up(sent, due);
+            assert!(until - sent <= 2_000_000);
+            (sent, due, turns) = (until, due + 1_000_000, turns + 1);
+        }
+        assert!((99..=101).contains(&turns), "{turns}");
     }
 
     #[test]
