@@ -7,7 +7,7 @@ use mirror_base::Instant;
 use mirror_loadtest::content::rtp::{HEADER, RtpShape, RtpStream, RtpTemplate};
 use mirror_loadtest::content::ts::{DATAGRAM, TsShape, TsStream, TsTemplate, Units};
 use mirror_loadtest::content::{VideoCodec, VideoShape};
-use mirror_media::{AccessUnit, Codec, Format, FrameKind, Limits, Packet, Pipeline};
+use mirror_media::{AccessUnit, Codec, Format, FrameKind, Limits, Packet, PayloadFormat, Pipeline};
 
 fn video(codec: VideoCodec) -> VideoShape {
     VideoShape {
@@ -119,7 +119,7 @@ fn native_rtp_comes_out_of_the_depacketiser_as_it_was_planned() {
         };
         let mut stream = RtpStream::new(Arc::new(RtpTemplate::new(shape).unwrap()), 7, 0, 0);
         let format = Format::Rtp {
-            codec: Some(want),
+            hint: PayloadFormat::of_codec(want).map(Into::into),
             clock_rate: 90_000,
             ssrc: 7,
         };

@@ -8,6 +8,7 @@ mod pipeline;
 pub mod ts;
 pub mod types;
 pub use assembler::Assembler;
+pub use depacketise::{FormatParameters, PayloadFormat, PayloadHint};
 pub use pipeline::Pipeline;
 pub use ts::splice::{Splice, SpliceCommand};
 pub use ts::tr101290::{Indicator, Tr101290};
@@ -56,16 +57,16 @@ impl Default for Limits {
 }
 
 /// What a pipeline is fed with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Format {
     /// SRT: MPEG-TS, found by its sync bytes.
     MpegTs,
-    /// RTP: the payload type's configured codec, a hint; the bits overrule it.
+    /// RTP: what signalling or the payload-type map say, a hint; the bits overrule it.
     /// `None`: detect. MP2T is detected by static type 33 or by sync bytes.
     Rtp {
         /// The hint.
-        codec: Option<Codec>,
-        /// RTP clock rate.
+        hint: Option<PayloadHint>,
+        /// RTP clock rate, Hz; 0: what is usual for the payload format.
         clock_rate: u32,
         /// SSRC, the track's id.
         ssrc: u32,

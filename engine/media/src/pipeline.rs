@@ -109,12 +109,12 @@ impl Pipeline {
         let (rtp, ts) = match format {
             Format::MpegTs => (None, Some(Ts::new(limits.clone()))),
             Format::Rtp {
-                codec,
+                hint,
                 clock_rate,
                 ssrc,
             } => (
                 Some(Box::new(RtpInput::new(
-                    codec,
+                    hint,
                     clock_rate,
                     ssrc,
                     limits.clone(),

@@ -42,6 +42,8 @@ pub enum Codec {
     Vp8,
     /// VP9: recognised and passed on.
     Vp9,
+    /// SMPTE ST 291 ancillary data: recognised and passed on.
+    Ancillary,
 }
 
 impl Codec {
@@ -66,6 +68,7 @@ impl Codec {
             Codec::L24 => "L24",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
+            Codec::Ancillary => "ANC",
         }
     }
 

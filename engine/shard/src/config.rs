@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_media::Codec;
+use mirror_media::{Codec, PayloadFormat};
 
 /// Where one shard runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,6 +37,17 @@ pub struct PayloadType {
     pub clock_rate: u32,
     /// It carries MPEG-TS (RFC 2250) and `codec` means nothing.
     pub mp2t: bool,
+}
+
+impl PayloadType {
+    /// Its payload format.
+    pub(crate) fn format(self) -> Option<PayloadFormat> {
+        if self.mp2t {
+            Some(PayloadFormat::Mp2t)
+        } else {
+            PayloadFormat::of_codec(self.codec)
+        }
+    }
 }
 
 /// The RTP and RTCP ports for ad hoc sessions.

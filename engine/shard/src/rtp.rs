@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use mirror_base::{Discard, StreamId};
-use mirror_media::Format;
+use mirror_media::{Format, PayloadFormat, PayloadHint};
 use mirror_rtp::Header;
 use mirror_stream::report::{EndReason, Mode, Protocol, PublishRequest, Reservation};
 use mirror_uring::Datagram;
@@ -21,8 +21,6 @@ const MAX_UNPROVEN: usize = 32;
 const PROBATION: Duration = Duration::from_secs(2);
 /// A source that was refused is not looked at again for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// RFC 3551: MP2T.
-const PAYLOAD_TYPE_MP2T: u8 = 33;
 
 impl<C: Clock> Core<C> {
     /// A packet of a source that has no session.
@@ -124,15 +122,19 @@ impl<C: Clock> Core<C> {
             .get(usize::from(header.payload_type))
             .copied()
             .flatten();
-        let is_ts = header.payload_type == PAYLOAD_TYPE_MP2T || hint.is_some_and(|h| h.mp2t);
-        let clock_rate = match hint {
-            Some(hint) if !is_ts => hint.clock_rate,
-            _ => 90_000,
+        let fixed = PayloadFormat::from_static_type(header.payload_type);
+        let (media_hint, clock_rate) = match (fixed, hint) {
+            (Some((format, clock_rate, channels)), _) => {
+                let mut hint = PayloadHint::from(format);
+                hint.parameters.channels = channels;
+                (Some(hint), clock_rate)
+            }
+            (None, Some(hint)) => (hint.format().map(PayloadHint::from), hint.clock_rate),
+            (None, None) => (None, 0),
         };
-        let codec = hint.filter(|_| !is_ts).map(|h| h.codec);
         let next_index = self.streams.get(stream)?.stream.ring().next_index();
         let mut options = rtp.session.clone();
-        options.clock_rate = clock_rate;
+        options.clock_rate = if clock_rate == 0 { 90_000 } else { clock_rate };
         let source = mirror_rtp::Session::new(self.now, header.ssrc, &options, next_index);
         let session = Session {
             proto: Proto::Rtp(Box::new(source)),
@@ -156,7 +158,7 @@ impl<C: Clock> Core<C> {
         let key = self.sessions.insert(session).ok()?;
         self.by_ssrc.insert(header.ssrc, key);
         let format = Format::Rtp {
-            codec,
+            hint: media_hint,
             clock_rate,
             ssrc: header.ssrc,
         };

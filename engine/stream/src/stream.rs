@@ -172,7 +172,7 @@ impl Stream {
         self.lanes.set_count(formats.len());
         let limits = &self.config.limits;
         for (lane, format) in self.lanes.iter_mut().zip(formats) {
-            lane.begin(self.config.media.then_some((*format, limits)), returns);
+            lane.begin(self.config.media.then_some((format.clone(), limits)), returns);
         }
         self.payload = self.config.payload_hash.then(Box::default);
         self.srt = None;

@@ -7,19 +7,9 @@
 
 use mirror_base::Discard;
 
+use super::PayloadFormat as Kind;
 use super::nal;
 use crate::Codec;
-
-/// What a stream's payloads are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    /// RFC 2250: whole TS packets.
-    MpegTs,
-    /// NAL units of H.264 or HEVC.
-    Nal(Codec),
-    /// A codec that is not taken apart; known from the hint only.
-    Other(Codec),
-}
 
 /// How well a payload fits a kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -64,6 +54,8 @@ const OVERTURN_HINT: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Detector {
     kind: Option<Kind>,
+    /// The kind is what the hint says.
+    hinted: bool,
     certain: bool,
     seen: u32,
     good: u32,
@@ -71,14 +63,10 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    pub(crate) const fn new(hint: Option<Codec>) -> Self {
-        let kind = match hint {
-            Some(codec @ (Codec::H264 | Codec::H265)) => Some(Kind::Nal(codec)),
-            Some(Codec::Unknown) | None => None,
-            Some(codec) => Some(Kind::Other(codec)),
-        };
+    pub(crate) const fn new(hint: Option<Kind>) -> Self {
         Detector {
-            kind,
+            kind: hint,
+            hinted: hint.is_some(),
             certain: false,
             seen: 0,
             good: 0,
@@ -92,8 +80,16 @@ impl Detector {
     }
 
     /// Whether the bits have confirmed it.
+    #[cfg(test)]
     pub(crate) const fn is_certain(&self) -> bool {
         self.certain
+    }
+
+    /// Whether units may be handed out: confirmed by the bits, or a hint of a kind that they do
+    /// not confirm soon. Video waits for its parameter sets anyway.
+    pub(crate) const fn is_trusted(&self) -> bool {
+        let sure_soon = matches!(self.kind, Some(Kind::H264 | Kind::H265));
+        self.certain || (self.hinted && !sure_soon)
     }
 
     /// Looks at one more payload. `true` if the kind is another now.
@@ -117,7 +113,7 @@ impl Detector {
     fn weigh(&mut self, payload_type: u8, payload: &[u8]) -> bool {
         let mut best: Option<(Kind, Vote)> = None;
         let mut tie = false;
-        for kind in [Kind::MpegTs, Kind::Nal(Codec::H264), Kind::Nal(Codec::H265)] {
+        for kind in [Kind::Mp2t, Kind::H264, Kind::H265] {
             let vote = fits(kind, payload_type, payload);
             let leading = best.map_or(NO, |b| b.1);
             tie = vote > NO && (vote.level() == leading.level() || (tie && vote < leading));
@@ -134,7 +130,7 @@ impl Detector {
         }
         self.seen = self.seen.saturating_add(1);
         let Some((candidate, vote)) = best.filter(|b| !tie && b.1 > SLIGHT) else {
-            if let Some(Kind::Other(_)) = self.kind {
+            if self.kind.is_some_and(is_mute) {
                 self.contrary = 0;
             }
             return false;
@@ -148,7 +144,9 @@ impl Detector {
         self.contrary += vote.weight();
         let bound = match self.kind {
             None => 0,
-            Some(Kind::Other(_)) if vote < STRONG || candidate != Kind::MpegTs => OVERTURN_HINT,
+            Some(kind) if is_mute(kind) && (vote < STRONG || candidate != Kind::Mp2t) => {
+                OVERTURN_HINT
+            }
             Some(_) if self.certain => OVERTURN,
             // A hint, or a first guess, that nothing has spoken for.
             Some(_) if self.good == 0 => 0,
@@ -167,6 +165,7 @@ impl Detector {
         let certain = good >= CERTAIN && good * 2 > seen;
         *self = Detector {
             kind: Some(candidate),
+            hinted: false,
             certain,
             seen,
             good,
@@ -178,11 +177,16 @@ impl Detector {
 
 fn fits(kind: Kind, payload_type: u8, payload: &[u8]) -> Vote {
     match kind {
-        Kind::MpegTs => fits_ts(payload_type, payload),
-        Kind::Nal(Codec::H264) => fits_h264(payload),
-        Kind::Nal(_) => fits_h265(payload),
-        Kind::Other(_) => NO,
+        Kind::Mp2t => fits_ts(payload_type, payload),
+        Kind::H264 => fits_h264(payload),
+        Kind::H265 => fits_h265(payload),
+        _ => NO,
     }
+}
+
+/// Whether the bits of a kind never speak for it.
+const fn is_mute(kind: Kind) -> bool {
+    !matches!(kind, Kind::Mp2t | Kind::H264 | Kind::H265)
 }
 
 /// RFC 2250: a whole number of 188-byte packets. Static type 33 says so, too.
@@ -289,37 +293,26 @@ mod tests {
 
     #[test]
     fn a_wrong_hint_is_overruled_by_the_first_parameter_set() {
-        let mut d = Detector::new(Some(Codec::H264));
+        let mut d = Detector::new(Some(Kind::H264));
         assert!(d.observe(96, &[0x40, 1, 0x0C, 1]));
-        assert_eq!(
-            (d.kind(), d.is_certain()),
-            (Some(Kind::Nal(Codec::H265)), true)
-        );
-        let mut d = Detector::new(Some(Codec::H265));
+        assert_eq!((d.kind(), d.is_certain()), (Some(Kind::H265), true));
+        let mut d = Detector::new(Some(Kind::H265));
         assert!(d.observe(97, &[0x67, 0x64, 0, 0x28]));
-        assert_eq!(
-            (d.kind(), d.is_certain()),
-            (Some(Kind::Nal(Codec::H264)), true)
-        );
+        assert_eq!((d.kind(), d.is_certain()), (Some(Kind::H264), true));
     }
 
     #[test]
     fn ts_is_known_by_its_sync_bytes_whatever_the_payload_type() {
         let mut ts = vec![0; 7 * 188];
         ts.iter_mut().step_by(188).for_each(|b| *b = 0x47);
-        for hint in [
-            None,
-            Some(Codec::H264),
-            Some(Codec::H265),
-            Some(Codec::Opus),
-        ] {
+        for hint in [None, Some(Kind::H264), Some(Kind::H265), Some(Kind::Opus)] {
             let mut d = Detector::new(hint);
             for _ in 0..4 {
                 d.observe(96, &ts);
             }
             assert_eq!(
                 (d.kind(), d.is_certain()),
-                (Some(Kind::MpegTs), true),
+                (Some(Kind::Mp2t), true),
                 "{hint:?}"
             );
         }
@@ -342,13 +335,13 @@ mod tests {
         let changes = (0..20)
             .filter(|_| d.observe(96, &[0x02, 1, 0xD0, 9]))
             .count();
-        assert_eq!((changes, d.kind()), (1, Some(Kind::Nal(Codec::H265))));
+        assert_eq!((changes, d.kind()), (1, Some(Kind::H265)));
     }
 
     #[test]
     fn opus_is_not_taken_for_parameter_sets() {
         for toc in [0x28, 0x48, 0x68] {
-            for hint in [None, Some(Codec::Opus), Some(Codec::H265)] {
+            for hint in [None, Some(Kind::Opus), Some(Kind::H265)] {
                 let mut d = Detector::new(hint);
                 let before = d.kind();
                 for n in 0..200 {
@@ -366,10 +359,7 @@ mod tests {
             d.observe(96, &[0x06, 5, 1, 0, 0x80]);
             d.observe(96, &[0x41, 0x9A, 1]);
         }
-        assert_eq!(
-            (d.kind(), d.is_certain()),
-            (Some(Kind::Nal(Codec::H264)), true)
-        );
+        assert_eq!((d.kind(), d.is_certain()), (Some(Kind::H264), true));
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! From RTP payloads to access units: H.264 (RFC 6184), HEVC (RFC 7798) and MPEG-TS
-//! (RFC 2250), told apart by their bits. [`crate::Pipeline`] owns an [`RtpInput`] for each RTP
+//! From RTP payloads to access units. [`crate::Pipeline`] owns an [`RtpInput`] for each RTP
 //! stream: it feeds it every delivered packet and hands the payloads that turn out to be
-//! MPEG-TS to its demultiplexer.
+//! MPEG-TS to its demultiplexer. What the payloads are is told by a hint ([`parameters`]) and by
+//! their bits ([`detect`]).
 //!
-//! Packets of one timestamp are one access unit. The marker bit ends it at once, so that a
-//! unit need not wait for its successor; a change of the timestamp ends it too, in case the
-//! marker was lost or is never set (RFC 6184, 5.1). The assembler holds both against the
-//! standard's own rules.
+//! Each payload format is a [`Depacketise`] and a variant of [`Depacketiser`]:
+//!
+//! ```text
+//! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798)
+//! ```
+//!
+//! No media byte is kept: a unit names the places of its ends in the slots, and an [`Extractor`]
+//! finds its bytes there again.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 #![cfg_attr(
@@ -16,16 +20,20 @@
 
 mod detect;
 mod nal;
+mod nal_stream;
+pub mod parameters;
+#[allow(dead_code)] // For the formats that follow.
+mod units;
 
 use std::collections::VecDeque;
 
 use mirror_base::seq::Unwrapper;
 use mirror_base::{Discard, Instant, SlotRing};
 
-use crate::codec::VideoInfo;
-use crate::{AccessUnit, Assembler, Codec, Limits, Packet, Track};
-use detect::{Detector, Kind};
-use nal::NalDepacketiser;
+use crate::{AccessUnit, Assembler, Limits, Packet, Track};
+use detect::Detector;
+use nal_stream::NalStream;
+pub use parameters::{FormatParameters, PayloadFormat, PayloadHint};
 
 /// Packets in a row with another payload type until that one is followed.
 const FOLLOW_PAYLOAD_TYPE: u32 = 8;
@@ -43,18 +51,115 @@ pub enum Taken {
     Discarded(Discard),
 }
 
-/// A stream of NAL units.
+/// What a depacketiser is made from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) format: PayloadFormat,
+    /// Those of the hint if it is of this format, else the defaults.
+    pub(crate) parameters: &'a FormatParameters,
+    /// Hz; 0 when nobody says it.
+    pub(crate) clock_rate: u32,
+    pub(crate) limits: &'a Limits,
+    /// The number of its track, for its units.
+    pub(crate) track: u16,
+}
+
+impl Setup<'_> {
+    /// The clock rate, or what is usual for the format.
+    pub(crate) const fn clock_rate_or_usual(&self) -> u32 {
+        match self.clock_rate {
+            0 => self.format.clock_rate(),
+            rate => rate,
+        }
+    }
+}
+
+/// A packet for a depacketiser.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived<'a> {
+    pub(crate) packet: &'a Packet<'a>,
+    /// Its RTP timestamp unwrapped, in clock ticks.
+    pub(crate) units: i64,
+}
+
+/// What lies between a packet and the one before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gap {
+    /// Packets are missing.
+    Loss,
+    /// The stream starts afresh.
+    Restart,
+}
+
+/// What every payload format does. Not used as a trait object: [`Depacketiser`] lists them all.
+pub(crate) trait Depacketise {
+    /// One packet. `Err` names the first thing wrong in it; the rest may have been used.
+    fn push(&mut self, arrived: &Arrived<'_>) -> Result<(), Discard>;
+
+    /// Called before `push` when the packet does not follow its predecessor.
+    fn gap(&mut self, gap: Gap, arrival: Instant);
+
+    /// Closes the unit in the making and hands out what is held back.
+    fn close(&mut self, now: Instant, damaged: bool);
+
+    /// When the unit in the making (or the oldest one that is held back) got its last byte.
+    fn waiting_since(&self) -> Option<Instant>;
+
+    /// Whether [`Depacketise::poll_unit`] has something.
+    fn has_unit(&self) -> bool;
+
+    /// The next complete unit in decoding order.
+    fn poll_unit(&mut self) -> Option<AccessUnit>;
+
+    /// Grows with each change of what [`Depacketise::describe`] tells.
+    fn version(&self) -> u32;
+
+    /// Writes what the bits (and the parameters) tell of the track.
+    fn describe(&self, track: &mut Track);
+
+    /// How the bytes of its units are found again.
+    fn extractor(&self) -> Extractor;
+}
+
+/// The payload formats that are taken apart.
 #[derive(Debug)]
-struct Video {
-    nal: NalDepacketiser,
-    assembler: Assembler,
-    info_version: u32,
+pub(crate) enum Depacketiser {
+    Nal(Box<NalStream>),
+}
+
+/// Does the same with whatever depacketiser it is.
+macro_rules! each {
+    ($depacketiser:expr, $d:ident => $what:expr) => {
+        match $depacketiser {
+            Depacketiser::Nal($d) => $what,
+        }
+    };
+}
+
+impl Depacketiser {
+    /// `None` for a format that has none here.
+    fn new(setup: &Setup<'_>) -> Option<Self> {
+        Some(match setup.format {
+            PayloadFormat::H264 | PayloadFormat::H265 => {
+                Depacketiser::Nal(Box::new(NalStream::new(setup)?))
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// How the bytes of a track's units are found again in the slots.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extractor {
+    /// NAL units, in the order of their packets.
+    Nal(nal::Form),
 }
 
 /// The payloads of one RTP stream. See the module's page.
 #[derive(Debug)]
 pub struct RtpInput {
     limits: Limits,
+    hint: Option<PayloadHint>,
     clock_rate: u32,
     ssrc: u32,
     detector: Detector,
@@ -63,31 +168,39 @@ pub struct RtpInput {
     /// Marks of packets that were left out, for the next one that is used.
     lost_before: u32,
     discontinuity: bool,
-    video: Option<Video>,
-    timestamp: Option<u32>,
+    depacketiser: Option<Depacketiser>,
+    /// Of what the depacketiser tells, shown in `tracks`.
+    shown_version: u32,
     unwrapper: Unwrapper<32>,
     tracks: Vec<Track>,
+    /// One for each track.
+    extractors: Vec<Extractor>,
+    /// The track of the depacketiser's units.
+    track: u16,
     tracks_version: u32,
     ready: VecDeque<AccessUnit>,
     last_arrival: Instant,
 }
 
 impl RtpInput {
-    /// `codec` is a hint. `clock_rate` of 0 stands for 90 kHz.
-    pub fn new(codec: Option<Codec>, clock_rate: u32, ssrc: u32, limits: Limits) -> Self {
+    /// `clock_rate` of 0: what is usual for the format.
+    pub fn new(hint: Option<PayloadHint>, clock_rate: u32, ssrc: u32, limits: Limits) -> Self {
         let mut input = RtpInput {
             limits,
-            clock_rate: if clock_rate == 0 { 90_000 } else { clock_rate },
+            clock_rate,
             ssrc,
-            detector: Detector::new(codec),
+            detector: Detector::new(hint.as_ref().map(|h| h.format)),
+            hint,
             payload_type: None,
             other_type: 0,
             lost_before: 0,
             discontinuity: false,
-            video: None,
-            timestamp: None,
+            depacketiser: None,
+            shown_version: 0,
             unwrapper: Unwrapper::new(),
             tracks: Vec::new(),
+            extractors: Vec::new(),
+            track: 0,
             tracks_version: 0,
             ready: VecDeque::new(),
             last_arrival: Instant::ZERO,
@@ -108,18 +221,18 @@ impl RtpInput {
         if self.detector.observe(packet.payload_type, packet.payload) {
             self.follow_detector();
         }
-        let kind = self.detector.kind();
-        if !matches!(kind, Some(Kind::MpegTs | Kind::Nal(_))) {
-            return self.leave_out(packet, detect::refusal(kind));
+        let is_ts = self.detector.kind() == Some(PayloadFormat::Mp2t);
+        if !is_ts && self.depacketiser.is_none() {
+            return self.leave_out(packet, detect::refusal(self.detector.kind()));
         }
         packet.lost_before = packet
             .lost_before
             .saturating_add(core::mem::take(&mut self.lost_before));
         packet.discontinuity |= core::mem::take(&mut self.discontinuity);
-        if kind == Some(Kind::MpegTs) {
+        if is_ts {
             return Taken::MpegTs;
         }
-        self.push_nal(packet)
+        self.push_media(packet)
     }
 
     /// A packet that is not used: what was lost before it was of the stream all the same.
@@ -131,29 +244,20 @@ impl RtpInput {
     }
 
     #[inline]
-    fn push_nal(&mut self, packet: &Packet<'_>) -> Taken {
-        let Some(video) = &mut self.video else {
+    fn push_media(&mut self, packet: &Packet<'_>) -> Taken {
+        let Some(depacketiser) = &mut self.depacketiser else {
             return Taken::Done;
         };
         if packet.discontinuity {
-            video.nal.interrupt();
-            video.assembler.restart(packet.arrival);
-            self.timestamp = None;
+            each!(depacketiser, d => d.gap(Gap::Restart, packet.arrival));
         } else if packet.lost_before > 0 {
-            video.nal.interrupt();
-            video.assembler.damage();
+            each!(depacketiser, d => d.gap(Gap::Loss, packet.arrival));
         }
-        if self.timestamp != Some(packet.timestamp) {
-            self.timestamp = Some(packet.timestamp);
-            let units = self.unwrapper.unwrap(u64::from(packet.timestamp));
-            let pts = to_90_khz(units, self.clock_rate);
-            video.assembler.next_timestamp(Some(pts), packet.arrival);
-        }
-        let outcome = video.nal.push(packet, &mut video.assembler);
-        if packet.marker {
-            video.assembler.end_of_unit(packet.arrival);
-        }
-        if video.assembler.info().0 != video.info_version {
+        // One turn up is where the unwrapper begins.
+        let units = self.unwrapper.unwrap(u64::from(packet.timestamp));
+        let units = units.cast_signed() - (1 << 32);
+        let outcome = each!(depacketiser, d => d.push(&Arrived { packet, units }));
+        if each!(depacketiser, d => d.version()) != self.shown_version {
             self.learn();
         }
         outcome.map_or_else(Taken::Discarded, |()| Taken::Done)
@@ -173,46 +277,54 @@ impl RtpInput {
 
     /// The kind of payload is another now: what was made of the old one is closed.
     fn follow_detector(&mut self) {
-        if let Some(mut video) = self.video.take() {
-            video.assembler.close(self.last_arrival, true);
-            while let Some(unit) = video.assembler.poll_unit() {
+        self.close(self.last_arrival, true);
+        if let Some(mut old) = self.depacketiser.take() {
+            while let Some(unit) = each!(&mut old, d => d.poll_unit()) {
                 if self.tracks.is_empty() || self.ready.len() >= MAX_READY {
                     break;
                 }
                 self.ready.push_back(unit);
             }
         }
-        self.timestamp = None;
-        let Some(Kind::Nal(codec)) = self.detector.kind() else {
-            return;
-        };
+        self.shown_version = 0;
         // The number of the track that will be shown for it: a used one is kept as it is.
         let last = self.limits.max_tracks.clamp(1, 64) - 1;
-        let track = self.tracks.len().min(last) as u16;
-        if let Some(assembler) = Assembler::new(codec, track, &self.limits, true) {
-            let nal = NalDepacketiser::new(codec);
-            self.video = Some(Video {
-                nal,
-                assembler,
-                info_version: 0,
-            });
-        }
-    }
-
-    /// Shows the track, or what its parameter sets tell anew.
-    #[cold]
-    fn learn(&mut self) {
-        let Some(Kind::Nal(codec)) = self.detector.kind() else {
+        self.track = self.tracks.len().min(last) as u16;
+        let Some(format) = self.detector.kind() else {
             return;
         };
-        let Some(video) = &mut self.video else { return };
-        let (version, info) = video.assembler.info();
-        video.info_version = version;
-        let track = describe(self.ssrc, codec, info);
-        let index = usize::from(video.assembler.track());
-        match self.tracks.get_mut(index) {
-            Some(place) => *place = track,
-            None => self.tracks.push(track),
+        let absent = FormatParameters::default();
+        let hint = self.hint.as_ref().filter(|h| h.format == format);
+        self.depacketiser = Depacketiser::new(&Setup {
+            format,
+            parameters: hint.map_or(&absent, |h| &h.parameters),
+            clock_rate: self.clock_rate,
+            limits: &self.limits,
+            track: self.track,
+        });
+    }
+
+    /// Shows the track, or what its bits tell anew.
+    #[cold]
+    fn learn(&mut self) {
+        let (Some(format), Some(depacketiser)) = (self.detector.kind(), &self.depacketiser) else {
+            return;
+        };
+        let mut track = Track {
+            id: self.ssrc,
+            codec: format.codec(),
+            ..Track::default()
+        };
+        each!(depacketiser, d => d.describe(&mut track));
+        let extractor = each!(depacketiser, d => d.extractor());
+        self.shown_version = each!(depacketiser, d => d.version());
+        let index = usize::from(self.track);
+        match (self.tracks.get_mut(index), self.extractors.get_mut(index)) {
+            (Some(place), Some(how)) => (*place, *how) = (track, extractor),
+            _ => {
+                self.tracks.push(track);
+                self.extractors.push(extractor);
+            }
         }
         self.tracks_version += 1;
     }
@@ -227,7 +339,7 @@ impl RtpInput {
     /// When [`RtpInput::handle_timeout`] is due next.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let since = self.video.as_ref()?.assembler.waiting_since()?;
+        let since = each!(self.depacketiser.as_ref()?, d => d.waiting_since())?;
         Some(since + self.limits.assembly_timeout)
     }
 
@@ -237,29 +349,27 @@ impl RtpInput {
     }
 
     fn close(&mut self, now: Instant, damaged: bool) {
-        if let Some(video) = &mut self.video {
-            video.nal.interrupt();
-            video.assembler.close(now, damaged);
+        if let Some(depacketiser) = &mut self.depacketiser {
+            each!(depacketiser, d => d.close(now, damaged));
         }
     }
 
-    /// The next complete access unit, in decoding order. None comes before the bits have shown
-    /// what the payload is.
+    /// The next complete access unit, in decoding order. None comes before it is clear what the
+    /// payload is.
     #[inline]
     pub fn poll_unit(&mut self) -> Option<AccessUnit> {
         if let Some(unit) = self.ready.pop_front() {
             return Some(unit);
         }
-        let video = self.video.as_mut()?;
-        if !video.assembler.has_unit() || !self.detector.is_certain() {
+        let depacketiser = self.depacketiser.as_mut()?;
+        if !each!(depacketiser, d => d.has_unit()) || !self.detector.is_trusted() {
             return None;
         }
-        let index = usize::from(video.assembler.track());
-        if self.tracks.get(index).is_none() {
-            // Its parameter sets have not come yet.
+        if self.tracks.len() <= usize::from(self.track) {
+            // Its bits have told nothing yet.
             self.learn();
         }
-        self.video.as_mut()?.assembler.poll_unit()
+        each!(self.depacketiser.as_mut()?, d => d.poll_unit())
     }
 
     /// The elementary streams: one, or one more after each change of codec. Indexes stay valid.
@@ -274,45 +384,43 @@ impl RtpInput {
 
     /// "mpegts", or the codec's name, once known.
     pub fn container(&self) -> Option<&'static str> {
-        match self.detector.kind()? {
-            Kind::Nal(codec) => self.detector.is_certain().then(|| codec.name()),
-            Kind::MpegTs => self.detector.is_certain().then_some("mpegts"),
-            Kind::Other(codec) => Some(codec.name()),
+        let format = self
+            .detector
+            .kind()
+            .filter(|_| self.detector.is_trusted())?;
+        Some(match format {
+            PayloadFormat::Mp2t => "mpegts",
+            format => format.codec().name(),
+        })
+    }
+
+    /// Figures of the assembler, for formats that have one.
+    pub fn assembler(&self) -> Option<&Assembler> {
+        match self.depacketiser.as_ref()? {
+            Depacketiser::Nal(nal) => Some(nal.assembler()),
         }
     }
 
-    /// Figures of the assembler.
-    pub fn assembler(&self) -> Option<&Assembler> {
-        self.video.as_ref().map(|v| &v.assembler)
-    }
-
-    /// Appends the unit's bytes to `out`: Annex B with four-byte start codes. `false` when a
-    /// slot is already overwritten.
+    /// Appends the unit's bytes to `out`: for H.264 and HEVC Annex B with four-byte start codes.
+    /// `false` when a slot is already overwritten.
     pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
-        let track = self.tracks.get(usize::from(unit.track));
-        track.is_some_and(|track| nal::extract(track.codec, unit, ring, out))
+        match self.extractors.get(usize::from(unit.track)) {
+            Some(&Extractor::Nal(form)) => nal::extract(form, unit, ring, out),
+            None => false,
+        }
     }
 }
 
-/// Clock units, unwrapped from one turn up, as 90 kHz ticks.
+/// Clock ticks as 90 kHz ticks.
 #[inline]
-fn to_90_khz(units: u64, clock_rate: u32) -> i64 {
-    let units = units.cast_signed() - (1 << 32);
-    if clock_rate == 90_000 {
-        return units;
+pub(crate) fn to_90_khz(units: i64, clock_rate: u32) -> i64 {
+    match clock_rate {
+        0 | 90_000 => units,
+        rate => {
+            let ticks = i128::from(units) * 90_000 / i128::from(rate);
+            i64::try_from(ticks).unwrap_or(i64::MAX)
+        }
     }
-    let ticks = i128::from(units) * 90_000 / i128::from(clock_rate);
-    i64::try_from(ticks).unwrap_or(i64::MAX)
-}
-
-fn describe(ssrc: u32, codec: Codec, info: &VideoInfo) -> Track {
-    let mut track = Track {
-        id: ssrc,
-        codec,
-        ..Track::default()
-    };
-    track.set_video(info);
-    track
 }
 
 #[cfg(test)]

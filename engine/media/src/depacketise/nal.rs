@@ -277,6 +277,13 @@ fn paci(header: [u8; 2], body: &[u8]) -> Rest<'_> {
     }
 }
 
+/// What has to be known to take payloads apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Form {
+    /// H.264 or HEVC.
+    pub(crate) codec: Codec,
+}
+
 /// The state between packets: whether a fragmented NAL unit is open.
 #[derive(Debug)]
 pub(crate) struct NalDepacketiser {
@@ -290,6 +297,10 @@ impl NalDepacketiser {
             codec,
             fragment_open: false,
         }
+    }
+
+    pub(crate) const fn codec(&self) -> Codec {
+        self.codec
     }
 
     /// What was begun will not be continued.
@@ -351,7 +362,7 @@ impl NalDepacketiser {
 
 /// Appends the NAL units of `unit` in Annex B with four-byte start codes; those with a lost
 /// fragment are left out. `false`, and `out` as it was, when a slot is overwritten.
-pub(crate) fn extract(codec: Codec, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
+pub(crate) fn extract(form: Form, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     // Where in `out` the NAL unit in the making begins.
     let mut open: Option<usize> = None;
@@ -370,7 +381,7 @@ pub(crate) fn extract(codec: Codec, unit: &AccessUnit, ring: &SlotRing, out: &mu
         if *payload_type.get_or_insert(this_type) != this_type {
             continue;
         }
-        for piece in pieces(codec, slot.payload).map_while(Result::ok) {
+        for piece in pieces(form.codec, slot.payload).map_while(Result::ok) {
             let at = Position {
                 slot: index,
                 offset: piece.offset,

@@ -6,7 +6,7 @@ use mirror_base::SlotMeta;
 use serde_json::Value;
 
 use super::*;
-use crate::FrameKind;
+use crate::{Codec, FrameKind};
 
 #[path = "../../../../tests/vectors/pcap.rs"]
 mod pcap;
@@ -69,6 +69,8 @@ struct Run {
 
 impl Run {
     fn new(hint: Option<Codec>) -> Self {
+        let format = hint.and_then(PayloadFormat::of_codec);
+        let hint = format.map(PayloadHint::from);
         Run {
             input: RtpInput::new(hint, 90_000, SSRC, Limits::default()),
             ring: SlotRing::with_owned_chunks(16),
