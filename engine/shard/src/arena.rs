@@ -130,15 +130,6 @@ impl<T> Arena<T> {
         slot.value.as_mut().map(|value| (key, value))
     }
 
-    /// The key of whatever lives at `index` now.
-    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
-        let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref().map(|_| Key {
-            index,
-            generation: slot.generation,
-        })
-    }
-
     /// How many values it holds.
     pub(crate) const fn len(&self) -> usize {
         self.len
@@ -188,7 +179,7 @@ mod tests {
         assert_eq!(c.index(), a.index());
         assert!(arena.get(a).is_none() && arena.get_mut(a).is_none());
         assert_eq!((arena.get(c), arena.get(b)), (Some(&"c"), Some(&"b")));
-        assert_eq!(arena.key_at(c.index()), Some(c));
+        assert_eq!(arena.at_mut(c.index()), Some((c, &mut "c")));
         assert_eq!(arena.len(), 2);
         assert_eq!(arena.iter().count(), 2);
     }

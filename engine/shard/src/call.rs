@@ -9,7 +9,7 @@
 use core::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::{Discard, SlotRing, StreamId};
+use mirror_base::{Discard, Instant, SlotRing, StreamId};
 use mirror_media::Format;
 use mirror_srt::{CloseReason, Connection, RejectionCode};
 use mirror_stream::report::{
@@ -131,6 +131,7 @@ impl<C: Clock> Core<C> {
             local: None,
             last_heard: self.now,
             touched: false,
+            quiet_until: Instant::ZERO,
             call: Some(Box::new(call)),
             request: None,
             ssrc: None,

@@ -530,6 +530,7 @@ impl<C: Clock> Core<C> {
             local: conclusion.local,
             last_heard: now,
             touched: false,
+            quiet_until: Instant::ZERO,
             call: None,
             request: Some(request.key()),
             ssrc: None,

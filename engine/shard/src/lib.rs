@@ -24,6 +24,7 @@ mod rtp;
 mod session;
 mod shard;
 mod streams;
+mod timers;
 mod wheel;
 
 #[cfg(test)]

@@ -94,7 +94,10 @@ impl<C: Clock> Core<C> {
                 session.touched = true;
                 self.list_touched(key);
             }
-            Some(at) => self.wheel.arm(index, at),
+            Some(at) => {
+                session.quiet_until = connection.quiet_until();
+                self.wheel.arm(index, at);
+            }
             None => {}
         }
     }

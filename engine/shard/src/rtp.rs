@@ -4,7 +4,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_base::{Discard, StreamId};
+use mirror_base::{Discard, Instant, StreamId};
 use mirror_media::{Format, PayloadFormat, PayloadHint};
 use mirror_rtp::Header;
 use mirror_stream::report::{EndReason, Mode, Protocol, PublishRequest, Reservation};
@@ -145,6 +145,7 @@ impl<C: Clock> Core<C> {
             local: datagram.local.ip(),
             last_heard: self.now,
             touched: false,
+            quiet_until: Instant::ZERO,
             call: None,
             request: None,
             ssrc: Some(header.ssrc),

@@ -94,6 +94,9 @@ pub(crate) struct Session {
     pub(crate) last_heard: Instant,
     /// It is in this turn's list of sessions to serve.
     pub(crate) touched: bool,
+    /// Until then its timer does nothing but deliver ([`release`]); the clock's start: it does
+    /// all there is to do.
+    pub(crate) quiet_until: Instant,
     /// It is a call that is not answered yet, and has no stream.
     pub(crate) call: Option<Box<Call>>,
     /// SRT: the conclusion that it came from.
@@ -157,10 +160,7 @@ pub(crate) fn serve<C: Clock>(
         Proto::Srt(connection) => {
             // It looks at its deadlines itself.
             connection.handle_timeout(now, stream.ring_mut());
-            served.more |= deliver(stream, now, clock, latency, |ring| {
-                connection.poll_delivery(now, ring)
-            });
-            stream.release_before(connection.delivery_index());
+            served.more |= release(connection, stream, now, clock, latency);
             served.more |= transmit(out, send, |out| connection.poll_transmit(now, out));
             while let Some(event) = connection.poll_event() {
                 if let mirror_srt::Event::Closed(reason) = event {
@@ -170,6 +170,7 @@ pub(crate) fn serve<C: Clock>(
             served.drained = connection.is_drained();
             // All deadlines are looked at below.
             connection.needs_look();
+            session.quiet_until = connection.quiet_until();
         }
         Proto::Rtp(source) => {
             if is_due(source.poll_timeout()) {
@@ -198,6 +199,48 @@ pub(crate) fn serve<C: Clock>(
     served.changed = stream.take_changed();
     served.next = earliest(session.proto.poll_timeout(), stream.poll_timeout());
     served
+}
+
+/// Hands what an SRT connection releases to the stream; `true` when there may be more.
+#[inline(never)]
+pub(crate) fn release<C: Clock>(
+    connection: &mut mirror_srt::Connection,
+    stream: &mut Stream,
+    now: Instant,
+    clock: &C,
+    latency: &mut ShardLatency,
+) -> bool {
+    let more = if stream.only_counts() {
+        count(connection, stream, now, latency)
+    } else {
+        deliver(stream, now, clock, latency, |ring| {
+            connection.poll_delivery(now, ring)
+        })
+    };
+    stream.release_before(connection.delivery_index());
+    more
+}
+
+/// The same for a stream that looks at no payload.
+#[inline]
+fn count(
+    connection: &mut mirror_srt::Connection,
+    stream: &mut Stream,
+    now: Instant,
+    latency: &mut ShardLatency,
+) -> bool {
+    let before = connection.delivery_index();
+    let mut left = DELIVERIES_AT_ONCE;
+    while left > 0
+        && let Some(delivery) = connection.poll_delivery(now, stream.ring())
+    {
+        stream.count_delivery(&delivery, latency);
+        left -= 1;
+    }
+    if connection.delivery_index() > before {
+        stream.delivered(now);
+    }
+    left == 0
 }
 
 /// Hands released packets to the stream; `true` when there may be more.

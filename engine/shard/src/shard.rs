@@ -23,7 +23,7 @@ use crate::handshake::{Pending, Rate, Refused};
 use crate::ids::SocketIds;
 use crate::mailbox::{EventSink, Mail, Mailboxes};
 use crate::outbox::Outbox;
-use crate::session::{Proto, RequestKey, Session, earliest};
+use crate::session::{RequestKey, Session};
 use crate::streams::StreamEntry;
 use crate::wheel::{Token, Wheel};
 
@@ -134,7 +134,9 @@ pub(crate) struct Core<C> {
     /// RTP sessions that are not validated, oldest first; some may have been since.
     pub(crate) unproven: std::collections::VecDeque<Key>,
     pub(crate) wheel: Wheel,
-    due: Vec<Token>,
+    /// Tokens whose time has come, and how many of them were looked at.
+    pub(crate) due: Vec<Token>,
+    pub(crate) fired: usize,
     touched: Vec<Key>,
     serving: Vec<Key>,
     pub(crate) outbox: Outbox,
@@ -275,6 +277,7 @@ impl<C: Clock> Core<C> {
             unproven: std::collections::VecDeque::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
+            fired: 0,
             touched: Vec::new(),
             serving: Vec::new(),
             outbox: Outbox::default(),
@@ -352,32 +355,6 @@ impl<C: Clock> Core<C> {
             self.serve_one(key, driver);
         }
         self.serving.clear();
-    }
-
-    fn fire_timers<D: Driver>(&mut self, driver: &mut D) {
-        let mut due = core::mem::take(&mut self.due);
-        self.wheel.expire(self.now, &mut due);
-        for token in due.drain(..) {
-            let Some(key) = self.sessions.key_at(token) else {
-                continue;
-            };
-            // Its deadline may have moved since it was armed.
-            match self.service_due(key) {
-                Some(at) if at > self.now => self.arm(key, Some(at)),
-                _ => self.serve_one(key, driver),
-            }
-        }
-        self.due = due;
-    }
-
-    fn service_due(&self, key: Key) -> Option<Instant> {
-        let session = self.sessions.get(key)?;
-        let stream = self.streams.get(session.stream)?;
-        let own = match &session.proto {
-            Proto::Srt(connection) => connection.next_service(self.now),
-            Proto::Rtp(source) => source.poll_timeout(),
-        };
-        earliest(own, stream.stream.poll_timeout())
     }
 
     /// Arms the timer of the session at `key`.

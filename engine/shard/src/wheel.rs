@@ -2,7 +2,7 @@
 //!
 //! A token's deadline may move as often as it likes: an entry that fires too early is no harm,
 //! the owner looks at its deadlines and arms again. So moving a deadline *later* touches
-//! nothing, and only an earlier one costs an insertion. Deadlines beyond the wheel's span fire
+//! nothing, and only an earlier one moves the entry. Deadlines beyond the wheel's span fire
 //! at its end and are armed again by their owner in the same way.
 
 use mirror_base::Instant;
@@ -13,35 +13,47 @@ const SLOTS: usize = 1024;
 const WORDS: usize = SLOTS / 64;
 const UNARMED: u64 = u64::MAX;
 
-/// What a timer belongs to: a number that the owner gives a meaning.
+/// What a timer belongs to: a number that the owner gives a meaning. Small ones: the wheel keeps
+/// a place for each up to the greatest.
 pub(crate) type Token = u32;
 
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// First entry of each slot's list.
+    /// First token of each slot's list.
     slots: Box<[u32; SLOTS]>,
+    /// Per token: there come to be as many as were ever used, and a steady load allocates
+    /// nothing.
     entries: Vec<Entry>,
-    /// First of the entries that are in no list.
-    free: u32,
     occupied: [u64; WORDS],
     /// The next tick to be expired.
     tick: u64,
-    /// Per token: the tick at which its valid entry fires.
-    armed: Vec<u64>,
 }
 
-/// One entry of a slot's list. There come to be as many as were ever armed at once: a steady
-/// load allocates nothing.
+/// A token's place in its slot's list.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    token: Token,
-    next: u32,
+    /// When it fires; `UNARMED`: it is in no list.
     tick: u64,
+    next: u32,
+    /// The one before it; of the first in a list it means nothing.
+    previous: u32,
+}
+
+impl Entry {
+    const UNARMED: Entry = Entry {
+        tick: UNARMED,
+        next: END,
+        previous: END,
+    };
 }
 
 /// The end of a list.
 const END: u32 = u32::MAX;
+
+const fn slot_of(tick: u64) -> usize {
+    (tick % SLOTS as u64) as usize
+}
 
 impl Wheel {
     /// A wheel that starts at `now`.
@@ -49,10 +61,8 @@ impl Wheel {
         Wheel {
             slots: Box::new([END; SLOTS]),
             entries: Vec::new(),
-            free: END,
             occupied: [0; WORDS],
             tick: now.as_nanos() / TICK_NANOS,
-            armed: Vec::new(),
         }
     }
 
@@ -63,52 +73,64 @@ impl Wheel {
             return;
         }
         let tick = at.as_nanos().div_ceil(TICK_NANOS).max(self.tick);
-        if self
-            .armed
-            .get(token as usize)
-            .is_some_and(|&armed| armed <= tick)
-        {
-            return;
+        match self.entries.get(token as usize) {
+            Some(entry) if entry.tick <= tick => return,
+            Some(Entry { tick: UNARMED, .. }) => {}
+            Some(_) => self.unlink(token),
+            None => self.grow(token),
         }
-        self.insert(token, tick);
+        self.link(token, tick);
     }
 
     #[cold]
     fn grow(&mut self, token: Token) {
-        self.armed.resize(token as usize + 1, UNARMED);
+        self.entries.resize(token as usize + 1, Entry::UNARMED);
     }
 
-    fn insert(&mut self, token: Token, tick: u64) {
-        if token as usize >= self.armed.len() {
-            self.grow(token);
-        }
+    /// Puts an unarmed token at the head of its slot's list.
+    #[inline]
+    fn link(&mut self, token: Token, tick: u64) {
         let tick = tick.min(self.tick + SLOTS as u64 - 1);
-        self.armed[token as usize] = tick;
-        let slot = (tick % SLOTS as u64) as usize;
-        let entry = Entry {
-            token,
-            next: self.slots[slot],
-            tick,
-        };
-        self.slots[slot] = match self.entries.get_mut(self.free as usize) {
-            Some(unused) => {
-                let at = self.free;
-                self.free = unused.next;
-                *unused = entry;
-                at
-            }
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u32
-            }
-        };
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+        let slot = slot_of(tick);
+        let next = core::mem::replace(&mut self.slots[slot], token);
+        if let Some(entry) = self.entries.get_mut(token as usize) {
+            (entry.tick, entry.next) = (tick, next);
+        }
+        match self.entries.get_mut(next as usize) {
+            Some(entry) => entry.previous = token,
+            None => self.occupied[slot / 64] |= 1 << (slot % 64),
+        }
     }
 
-    /// Forgets `token`: its entry fires no more.
+    /// Takes an armed token out of its slot's list.
+    fn unlink(&mut self, token: Token) {
+        let Some(entry) = self.entries.get_mut(token as usize) else {
+            return;
+        };
+        let Entry {
+            tick,
+            next,
+            previous,
+        } = core::mem::replace(entry, Entry::UNARMED);
+        let slot = slot_of(tick);
+        let is_first = self.slots[slot] == token;
+        if let Some(entry) = self.entries.get_mut(next as usize) {
+            entry.previous = previous;
+        } else if is_first {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+        if is_first {
+            self.slots[slot] = next;
+        } else if let Some(entry) = self.entries.get_mut(previous as usize) {
+            entry.next = next;
+        }
+    }
+
+    /// Forgets `token`: it fires no more.
     pub(crate) fn disarm(&mut self, token: Token) {
-        if let Some(armed) = self.armed.get_mut(token as usize) {
-            *armed = UNARMED;
+        let entry = self.entries.get(token as usize);
+        if entry.is_some_and(|entry| entry.tick != UNARMED) {
+            self.unlink(token);
         }
     }
 
@@ -131,19 +153,14 @@ impl Wheel {
     }
 
     fn take_slot(&mut self, due: &mut Vec<Token>) {
-        let slot = (self.tick % SLOTS as u64) as usize;
+        let slot = slot_of(self.tick);
         self.occupied[slot / 64] &= !(1 << (slot % 64));
         let first = due.len();
-        let mut at = core::mem::replace(&mut self.slots[slot], END);
-        while let Some(entry) = self.entries.get_mut(at as usize) {
-            let Entry { token, next, tick } = *entry;
-            entry.next = core::mem::replace(&mut self.free, at);
-            at = next;
-            // A token armed again for an earlier tick leaves its old entry behind.
-            if self.armed[token as usize] == tick {
-                self.armed[token as usize] = UNARMED;
-                due.push(token);
-            }
+        let mut token = core::mem::replace(&mut self.slots[slot], END);
+        while let Some(entry) = self.entries.get_mut(token as usize) {
+            entry.tick = UNARMED;
+            due.push(token);
+            token = entry.next;
         }
         // In the order in which they were armed.
         due[first..].reverse();
@@ -254,16 +271,23 @@ mod tests {
             let deadline = now + random(1_500);
             wheel.arm(token as u32, at(deadline));
             model[token] = Some(model[token].map_or(deadline, |old| old.min(deadline)));
+            if random(8) == 0 {
+                // Anywhere in its slot's list.
+                let token = random(50) as usize;
+                wheel.disarm(token as u32);
+                model[token] = None;
+            }
             if random(4) == 0 {
-                now += random(40);
+                // What is due when it is armed fires with the next tick.
+                now += 1 + random(40);
                 let due = fired(&mut wheel, at(now));
                 for (token, deadline) in model.iter_mut().enumerate() {
                     let is_due = deadline.is_some_and(|d| d <= now);
                     let did = due.contains(&(token as u32));
                     assert!(did || !is_due, "{token} was due and did not fire");
+                    assert!(!did || deadline.is_some(), "{token} was not armed");
                     if did && !is_due {
                         // early: only for deadlines that were beyond the span when armed
-                        assert!(deadline.is_some(), "{token} was not armed");
                         wheel.arm(token as u32, at(deadline.unwrap()));
                     } else if did {
                         *deadline = None;

@@ -85,6 +85,13 @@ impl Lane {
         Some(at + self.held)
     }
 
+    /// Whether its tracks have changed since [`Lane::take_changed`] was called last.
+    #[inline]
+    fn has_changed(&self) -> bool {
+        let version = self.pipeline.as_ref().map(Pipeline::tracks_version);
+        version.is_some_and(|version| version != self.tracks_version)
+    }
+
     /// Whether its tracks have changed since the last call.
     #[inline]
     fn take_changed(&mut self) -> bool {
@@ -180,6 +187,12 @@ impl Lanes {
         } else {
             &self.tracks
         }
+    }
+
+    /// Whether any lane's tracks have changed since [`Lanes::take_changed`] was called last.
+    #[inline]
+    pub(crate) fn has_changed(&self) -> bool {
+        self.first.has_changed() || self.others.iter().any(Lane::has_changed)
     }
 
     /// Whether any lane's tracks have changed since the last call; then they are shown anew.

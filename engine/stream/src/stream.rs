@@ -67,6 +67,13 @@ struct PendingUnit {
     late_us: u64,
 }
 
+/// When the protocol took it.
+#[inline]
+fn handled(delivery: &Delivery) -> Instant {
+    let after = i64::from(delivery.handled_after_us);
+    delivery.arrival.offset_micros(after)
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct Stream {
@@ -250,22 +257,39 @@ impl Stream {
         if matches!(self.status, Status::Connecting | Status::Pending) {
             self.first_packet(now);
         }
-        let receive_us = u64::from(delivery.handled_after_us);
-        let handled = delivery
-            .arrival
-            .offset_micros(i64::from(delivery.handled_after_us));
-        let hold_us = delivery.due.micros_since(handled);
-        record(&mut self.latency.receive, &mut shard.receive, receive_us);
-        record(&mut self.latency.hold, &mut shard.hold, hold_us);
-        self.last_packet_at = Some(now);
+        self.count_delivery(delivery, shard);
+        self.delivered(now);
         if self.lanes.first.pipeline.is_none() && self.payload.is_none() && !self.paused {
             return 0;
         }
-        self.deliver_payload(now, *delivery, handled)
+        self.deliver_payload(now, *delivery)
+    }
+
+    /// Whether a packet needs nothing but [`Stream::count_delivery`], and [`Stream::delivered`]
+    /// after the last: nobody looks at payload, and it is not the first.
+    #[inline]
+    pub fn only_counts(&self) -> bool {
+        let begun = !matches!(self.status, Status::Connecting | Status::Pending);
+        begun && self.lanes.first.pipeline.is_none() && self.payload.is_none() && !self.paused
+    }
+
+    /// Counts the times of a packet that the session released.
+    #[inline(always)]
+    pub fn count_delivery(&mut self, delivery: &Delivery, shard: &mut ShardLatency) {
+        let receive_us = u64::from(delivery.handled_after_us);
+        let hold_us = delivery.due.micros_since(handled(delivery));
+        record(&mut self.latency.receive, &mut shard.receive, receive_us);
+        record(&mut self.latency.hold, &mut shard.hold, hold_us);
+    }
+
+    /// Packets were released at `now`.
+    #[inline]
+    pub const fn delivered(&mut self, now: Instant) {
+        self.last_packet_at = Some(now);
     }
 
     #[inline(never)]
-    fn deliver_payload(&mut self, now: Instant, delivery: Delivery, handled: Instant) -> usize {
+    fn deliver_payload(&mut self, now: Instant, delivery: Delivery) -> usize {
         let Some(lane) = self.lanes.of_mut(delivery.slot) else {
             return 0;
         };
@@ -299,7 +323,7 @@ impl Stream {
         if discontinuity {
             self.frames.discontinuity();
         }
-        let ready = handled.max(delivery.due);
+        let ready = handled(&delivery).max(delivery.due);
         self.drain_units(
             now,
             lane_of(delivery.slot),
@@ -544,6 +568,12 @@ impl Stream {
     /// Counts a datagram of this stream's session that was not used.
     pub const fn count_discard(&mut self, reason: Discard) {
         self.discards.count(reason);
+    }
+
+    /// Whether [`Stream::take_changed`] would say so.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.changed || self.lanes.has_changed()
     }
 
     /// Whether status or tracks changed since the last call.

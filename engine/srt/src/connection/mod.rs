@@ -358,16 +358,38 @@ impl Connection {
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = match &self.phase {
-            Phase::Established => self
-                .receiver
-                .deadline()
-                .min(self.sender.deadline(&self.rtt))
-                .min(self.keys.due)
-                .min(self.housekeeping),
+            Phase::Established => self.quiet_until().min(self.receiver.delivery_due()),
             Phase::Calling(caller) => caller.deadline(),
             Phase::Closed => self.receiver.delivery_due(),
         };
         (due != Instant::FAR_FUTURE).then_some(due)
+    }
+
+    /// Until then there is nothing to do but to deliver, as long as only data come for which
+    /// [`Connection::needs_look`] says no; the clock's start where nothing of that sort is known.
+    /// Passing a gap may bring it down to [`Connection::feedback_due`].
+    #[inline]
+    pub fn quiet_until(&self) -> Instant {
+        if !matches!(self.phase, Phase::Established) {
+            return Instant::ZERO;
+        }
+        self.receiver
+            .feedback_due()
+            .min(self.sender.deadline(&self.rtt))
+            .min(self.keys.due)
+            .min(self.housekeeping)
+    }
+
+    /// When an ACK or a NAK is due.
+    #[inline]
+    pub fn feedback_due(&self) -> Instant {
+        self.receiver.feedback_due()
+    }
+
+    /// When the next delivery is due, if nothing else happens before.
+    #[inline]
+    pub const fn delivery_due(&self) -> Instant {
+        self.receiver.delivery_due()
     }
 
     /// Whether [`Connection::next_service`] may have come nearer since this was asked last.

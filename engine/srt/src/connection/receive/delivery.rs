@@ -85,7 +85,7 @@ impl Receiver {
     }
 
     /// The next packet in order whose time has come.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn deliver(
         &mut self,
         now: Instant,

@@ -618,10 +618,10 @@ impl Receiver {
         }
     }
 
-    /// When a timer or a delivery is due.
+    /// When an ACK or a NAK is due.
     #[inline]
-    pub(crate) fn deadline(&self) -> Instant {
-        self.head_due.min(self.ack_due).min(self.nak_due)
+    pub(crate) fn feedback_due(&self) -> Instant {
+        self.ack_due.min(self.nak_due)
     }
 
     /// Whether a data packet continues what was received: it is missing or comes next, within

@@ -1,0 +1,82 @@
+//! What happens when a session's timer fires. A stream's packets come due a few each tick, so
+//! that this is the second half of the hot path: a session that has nothing to do but to deliver
+//! does just that, and everything else goes through [`Core::serve_one`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::driver::{Clock, Driver};
+use crate::session::{Proto, release};
+use crate::shard::Core;
+use crate::wheel::Token;
+
+impl<C: Clock> Core<C> {
+    /// Serves the sessions whose time has come. One boundary for all that only deliver: a broken
+    /// invariant ends the one whose code was running, and the others have their turn.
+    pub(crate) fn fire_timers<D: Driver>(&mut self, driver: &mut D) {
+        self.wheel.expire(self.now, &mut self.due);
+        if self.due.is_empty() {
+            return;
+        }
+        loop {
+            let fired = catch_unwind(AssertUnwindSafe(|| self.fire_due(driver)));
+            let Err(panic) = fired else { break };
+            match self.handling.take() {
+                Some(key) => self.session_panicked(key),
+                None => resume_unwind(panic),
+            }
+        }
+        self.due.clear();
+        self.fired = 0;
+    }
+
+    fn fire_due<D: Driver>(&mut self, driver: &mut D) {
+        while let Some(&token) = self.due.get(self.fired) {
+            self.fired += 1;
+            self.fire(token, driver);
+        }
+    }
+
+    #[inline]
+    fn fire<D: Driver>(&mut self, token: Token, driver: &mut D) {
+        let Core {
+            sessions,
+            streams,
+            clock,
+            latency,
+            wheel,
+            handling,
+            ..
+        } = self;
+        let now = self.now;
+        let Some((key, session)) = sessions.at_mut(token) else {
+            return;
+        };
+        if now < session.quiet_until
+            && let Proto::Srt(connection) = &mut session.proto
+            && let Some(entry) = streams.get_mut(session.stream)
+        {
+            *handling = Some(key);
+            #[cfg(test)]
+            assert!(!session.poisoned, "the test poisoned this session");
+            let stream = &mut entry.stream;
+            let more = release(connection, stream, now, clock, latency);
+            // What passing a gap brought.
+            session.quiet_until = session.quiet_until.min(connection.feedback_due());
+            // The next one's time is looked at below.
+            connection.needs_look();
+            let media_due = stream.poll_timeout();
+            *handling = None;
+            if more {
+                return self.touch(key);
+            }
+            if now < session.quiet_until
+                && media_due.is_none_or(|at| now < at)
+                && !stream.has_changed()
+            {
+                let next = connection.delivery_due().min(session.quiet_until);
+                return wheel.arm(token, media_due.map_or(next, |at| at.min(next)));
+            }
+        }
+        self.serve_one(key, driver);
+    }
+}
