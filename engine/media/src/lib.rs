@@ -4,6 +4,7 @@
 pub mod assembler;
 pub mod codec;
 pub mod depacketise;
+pub mod files;
 mod pipeline;
 pub mod ts;
 pub mod types;

@@ -209,6 +209,8 @@ pub struct SideInformation {
     pub mastering: Option<MasteringDisplay>,
     /// Content light level.
     pub light: Option<ContentLight>,
+    /// Dynamic metadata of SMPTE ST 2094-40 (HDR10+).
+    pub hdr10_plus: bool,
 }
 
 /// An elementary stream inside a stream, and what its bits have told so far.

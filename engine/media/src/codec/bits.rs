@@ -9,6 +9,7 @@ pub struct BitReader<'a> {
     zeros: u8,
     cache: u64,
     available: u32,
+    escaped: bool,
 }
 
 impl<'a> BitReader<'a> {
@@ -20,7 +21,15 @@ impl<'a> BitReader<'a> {
             zeros: 0,
             cache: 0,
             available: 0,
+            escaped: true,
         }
+    }
+
+    /// Over bytes without emulation prevention: what [`unescape`] made, or MPEG-2 video.
+    pub const fn raw(data: &'a [u8]) -> Self {
+        let mut reader = BitReader::new(data);
+        reader.escaped = false;
+        reader
     }
 
     fn refill(&mut self) {
@@ -29,7 +38,7 @@ impl<'a> BitReader<'a> {
                 return;
             };
             self.at += 1;
-            if self.zeros >= 2 && byte == 3 {
+            if self.zeros >= 2 && byte == 3 && self.escaped {
                 self.zeros = 0;
                 continue;
             }
@@ -109,6 +118,16 @@ impl<'a> BitReader<'a> {
     }
 }
 
+/// Appends `data` to `out` without its emulation prevention bytes.
+pub fn unescape(mut data: &[u8], out: &mut Vec<u8>) {
+    while let Some(at) = memchr::memmem::find(data, &[0, 0, 3]) {
+        let (before, rest) = data.split_at(at + 2);
+        out.extend_from_slice(before);
+        data = rest.get(1..).unwrap_or_default();
+    }
+    out.extend_from_slice(data);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +161,16 @@ mod tests {
             for byte in &rbsp {
                 assert_eq!(reader.byte(8), Some(*byte));
             }
+            let mut out = Vec::new();
+            unescape(&ebsp, &mut out);
+            assert_eq!(out, rbsp);
         }
+    }
+
+    #[test]
+    fn bytes_without_emulation_prevention_are_read_as_they_are() {
+        let mut reader = BitReader::raw(&[0, 0, 3, 1]);
+        assert_eq!(reader.u(32), Some(0x0000_0301));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The elementary streams' own syntax: bit reader, H.264, HEVC and audio headers (reference:
-//! ISO 14496-10, ISO 23008-2). Everything here reads bounded heads of untrusted data and
+//! The elementary streams' own syntax: bit reader, H.264, HEVC, MPEG-2 video and audio headers,
+//! SEI messages and decoder configuration records (reference: ISO 14496-10, ISO 23008-2,
+//! ISO 13818-2). Everything here reads bounded heads of untrusted data and
 //! returns `None` where they break the syntax. Called by [`crate::assembler`] and the
 //! MPEG-TS demultiplexer.
 
@@ -13,6 +14,9 @@ pub mod audio;
 pub mod bits;
 pub mod h264;
 pub mod h265;
+pub mod mpeg2;
+pub mod records;
+pub mod sei;
 
 /// What a sequence parameter set tells of the video.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +64,20 @@ pub enum SliceKind {
     P,
     /// Predicted from two lists.
     B,
+}
+
+/// The VUI's video signal type from `video_full_range_flag` on (H.264 E.1.1, HEVC E.2.1).
+fn read_colour(r: &mut bits::BitReader<'_>) -> Option<crate::Colour> {
+    let mut colour = crate::Colour {
+        full_range: r.flag()?,
+        ..crate::Colour::default()
+    };
+    if r.flag()? {
+        colour.primaries = r.byte(8)?;
+        colour.transfer = r.byte(8)?;
+        colour.matrix = r.byte(8)?;
+    }
+    Some(colour)
 }
 
 /// A rate as a reduced fraction, (0, 0) if it makes no sense.

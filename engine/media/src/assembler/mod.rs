@@ -1,7 +1,9 @@
-//! From NAL units to access units (H.264 7.4.1.2.3 and 7.4.1.2.4, HEVC 7.4.2.4.4).
+//! From NAL units to access units (H.264 7.4.1.2.3 and 7.4.1.2.4, HEVC 7.4.2.4.4; MPEG-2 video
+//! 6.1.1, whose start codes stand for NAL units).
 //!
-//! The MPEG-TS demultiplexer, which finds NAL units by their start codes, and the RTP
-//! depacketisers, which know them from the payload format, both drive an [`Assembler`]:
+//! The MPEG-TS demultiplexer and the reader of Annex B files, which find NAL units by their start
+//! codes, and the RTP depacketisers, which know them from the payload format, drive an
+//! [`Assembler`]:
 //!
 //! ```text
 //! set_timestamps(pts, dts)       the times of the next unit that begins
@@ -18,6 +20,11 @@
 //! into one scratch buffer, and a unit is named by the positions of its ends. The rules of the
 //! standard decide where a unit ends; `end_of_unit` only makes it known earlier, and is
 //! disbelieved for a while when the slices that follow prove it wrong.
+//!
+//! Here are its doors and the gathering of heads. [`classify`] knows what a NAL unit is by its
+//! header, [`pictures`] reads heads and puts slices into units, [`close`] tells what a finished
+//! unit is, with [`order`] (reordering, decoding times) and [`start`] (where decoding can begin);
+//! [`sets`] keeps the parameter sets for who joins late.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 #![cfg_attr(
@@ -25,63 +32,45 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
 )]
 
+mod classify;
+mod close;
+mod order;
+mod pictures;
+mod sets;
+mod start;
+mod unit;
+
 use std::collections::VecDeque;
 
 use mirror_base::{Instant, Position};
 
-use crate::codec::{SliceKind, VideoInfo, h264, h265};
-use crate::{AccessUnit, Codec, FrameKind, Limits};
+use crate::codec::{VideoInfo, h264, h265, mpeg2};
+use crate::{AccessUnit, Codec, DisplayOrder, Limits, SideInformation};
+use classify::{Class, Wanted, classify};
+use unit::{Mark, Prefix, TRUST, Trust, Unit};
 
-/// Bytes kept of a slice: its header up to what the boundary rules compare.
-const SLICE_HEAD: usize = 64;
+/// Bytes kept of a slice: its header up to the reference picture marking.
+const SLICE_HEAD: usize = 96;
 /// Bytes kept of a parameter set or an SEI NAL unit.
-const SET_HEAD: usize = 2048;
+const SET_HEAD: usize = 4096;
 /// Units that wait for `poll_unit`; a caller that never polls loses the oldest.
 const MAX_READY: usize = 256;
-/// How often in a row an early end must have been right before it is believed.
-const TRUST: u8 = 8;
-
-/// Where something begins, and what was known there.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    at: Position,
-    lead: u8,
-    /// Bytes of the stream before it.
-    total: u64,
-    /// The datagram that it begins in.
-    arrival: Instant,
-    /// One past the byte before it, and the arrival of that byte's datagram.
-    before: Position,
-    before_arrival: Instant,
-}
-
-/// What a NAL unit is to the boundary rules.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum NalClass {
-    /// Begins a new access unit when the current one has a picture.
-    Prefix(Wanted),
-    /// Stands before a slice, and belongs to the access unit that the slice belongs to.
-    SlicePrefix,
-    /// A slice.
-    Slice,
-    /// Stays in the current access unit, unread.
-    Stays,
-}
-
-/// What a prefix NAL unit is read for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wanted {
-    Nothing,
-    Vps,
-    Sps,
-    Pps,
-    Sei,
-}
 
 #[derive(Debug)]
 enum CodecState {
     H264(Box<h264::State>),
     H265(Box<h265::State>),
+    Mpeg2(Box<mpeg2::State>),
+}
+
+impl CodecState {
+    const fn codec(&self) -> Codec {
+        match self {
+            CodecState::H264(_) => Codec::H264,
+            CodecState::H265(_) => Codec::H265,
+            CodecState::Mpeg2(_) => Codec::Mpeg2Video,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,63 +80,7 @@ enum Stage {
     /// The header's one or two bytes are awaited.
     Header,
     /// The head of that class is awaited.
-    Head(NalClass),
-}
-
-/// What prefix NAL units have told about the picture that they precede.
-#[derive(Clone, Copy, Debug, Default)]
-struct Prefix {
-    sps: bool,
-    recovery: Option<u32>,
-    random_access: bool,
-}
-
-/// The unit in the making.
-#[derive(Clone, Copy, Debug, Default)]
-struct Unit {
-    first: Mark,
-    pts: Option<i64>,
-    dts: Option<i64>,
-    prefix: Prefix,
-    damaged: bool,
-    has_picture: bool,
-    idr: bool,
-    irap: bool,
-    largest: Option<SliceKind>,
-    /// It is a pair of fields whose first has only intra slices.
-    intra_field: bool,
-    discardable: bool,
-    /// A field that still lacks its other.
-    lone_field: bool,
-    /// The first prefix NAL unit after a lone field: the boundary, if no second field follows.
-    boundary: Option<Mark>,
-}
-
-/// How far a source's early end of a unit is believed.
-#[derive(Clone, Copy, Debug)]
-struct Trust {
-    score: u8,
-    /// An end was announced since the last NAL unit: whether the unit was closed on it, and the
-    /// bytes of the stream before it.
-    announced: Option<(bool, u64)>,
-}
-
-impl Trust {
-    /// The next NAL unit, which begins behind `total` bytes, begins a unit as announced, or not.
-    /// Whether a unit was closed too early.
-    fn verdict(&mut self, begins: bool, total: u64) -> bool {
-        let Some((closed, at)) = self.announced.filter(|&(_, at)| total >= at) else {
-            return false;
-        };
-        self.announced = None;
-        let right = begins && at == total;
-        self.score = if right {
-            (self.score + 1).min(TRUST)
-        } else {
-            0
-        };
-        closed && !right
-    }
+    Head(Class),
 }
 
 /// Counters of an assembler.
@@ -192,19 +125,49 @@ pub struct Assembler {
     source_delimits: bool,
     trust: Trust,
     ready: VecDeque<AccessUnit>,
-    info: VideoInfo,
-    info_version: u32,
+    known: Known,
+    start: start::Start,
+    /// Where the last open random access point stands in display order.
+    entry: Option<DisplayOrder>,
+    observed: order::Observed,
+    deriver: order::Deriver,
+    sets: sets::ParameterSets,
     counters: AssemblerCounters,
 }
 
+/// What the bits have told of the stream.
+#[derive(Debug, Default)]
+struct Known {
+    info: VideoInfo,
+    version: u32,
+    /// The parameter sets' generation that `info` is of.
+    generation: u32,
+    /// Something else was learned since.
+    changed: bool,
+    side: SideInformation,
+    /// The reorder depth that the parameter sets promise.
+    promised: Option<u8>,
+    /// Alternative transfer characteristics.
+    transfer: Option<u8>,
+    /// Temporal layers seen.
+    temporal_layers: u8,
+    /// Layers beyond the base layer that were seen, a bit for each.
+    layers: u128,
+    /// What the prefix NAL unit (H.264 type 14) before the next slice says.
+    next_temporal_id: Option<u8>,
+    /// SEI without emulation prevention.
+    rbsp: Vec<u8>,
+}
+
 impl Assembler {
-    /// For a track of H.264 or HEVC; `None` for any other codec. `believe_ends`: whether
+    /// For a track of H.264, HEVC or MPEG-2 video; `None` for any other codec. `believe_ends`: whether
     /// [`Assembler::end_of_unit`] closes units from the first one (RTP markers) or only after
     /// it was right several times (PES boundaries).
     pub fn new(codec: Codec, track: u16, limits: &Limits, believe_ends: bool) -> Option<Self> {
         let codec = match codec {
             Codec::H264 => CodecState::H264(Box::default()),
             Codec::H265 => CodecState::H265(Box::default()),
+            Codec::Mpeg2Video => CodecState::Mpeg2(Box::default()),
             _ => return None,
         };
         Some(Assembler {
@@ -232,8 +195,12 @@ impl Assembler {
                 announced: None,
             },
             ready: VecDeque::with_capacity(8),
-            info: VideoInfo::default(),
-            info_version: 0,
+            known: Known::default(),
+            start: start::Start::default(),
+            entry: None,
+            observed: order::Observed::default(),
+            deriver: order::Deriver::default(),
+            sets: sets::ParameterSets::default(),
             counters: AssemblerCounters::default(),
         })
     }
@@ -268,7 +235,7 @@ impl Assembler {
     }
 
     fn begin(&mut self, at: Position, lead: u8, arrival: Instant, behind: u8) {
-        self.finish_head(arrival);
+        self.finish_head(arrival, true);
         self.nal = Mark {
             at,
             lead,
@@ -280,7 +247,7 @@ impl Assembler {
         self.head.clear();
         self.stage = Stage::Header;
         self.want = match self.codec {
-            CodecState::H264(_) => 1,
+            CodecState::H264(_) | CodecState::Mpeg2(_) => 1,
             CodecState::H265(_) => 2,
         };
     }
@@ -316,7 +283,7 @@ impl Assembler {
 
     /// The current NAL unit is complete; `end` is one past its last byte.
     pub fn nal_end(&mut self, end: Position, arrival: Instant) {
-        self.finish_head(arrival);
+        self.finish_head(arrival, true);
         self.end = Some(end);
         self.oversize_end(end);
     }
@@ -346,7 +313,7 @@ impl Assembler {
 
     /// The source says that the access unit ends here. Call [`Assembler::nal_end`] before it.
     pub fn end_of_unit(&mut self, arrival: Instant) {
-        self.finish_head(arrival);
+        self.finish_head(arrival, true);
         if !self.open || !self.unit.has_picture || self.unit.lone_field {
             return;
         }
@@ -393,7 +360,7 @@ impl Assembler {
     /// Closes the unit in the making whatever it lacks: end of the stream, a time limit, a
     /// change of the program. `now` becomes its `completed_by`.
     pub fn close(&mut self, now: Instant, damaged: bool) {
-        self.finish_head(now);
+        self.finish_head(now, false);
         // A time limit at the very place where an end was announced leaves it to what follows
         // to tell whether that was right: slow streams have no other way to gain trust.
         let total = self.total;
@@ -414,8 +381,13 @@ impl Assembler {
         self.close(now, true);
         self.damage();
         self.prefix = Prefix::default();
-        if let CodecState::H264(state) = &mut self.codec {
-            state.forget_previous();
+        self.start = start::Start::default();
+        self.entry = None;
+        self.deriver.restart();
+        match &mut self.codec {
+            CodecState::H264(state) => state.restart(),
+            CodecState::H265(state) => state.restart(),
+            CodecState::Mpeg2(state) => state.restart(),
         }
     }
 
@@ -437,15 +409,26 @@ impl Assembler {
     }
 
     /// What the parameter sets in use say; the number grows with each change.
+    /// Time codes alone make no new number: they change with each picture.
     pub const fn info(&self) -> (u32, &VideoInfo) {
-        (self.info_version, &self.info)
+        (self.known.version, &self.known.info)
     }
 
-    /// Feeds a parameter set that came outside the stream (SDP `sprop-…`), with its header.
+    /// Feeds a parameter set that came outside the stream (SDP `sprop-…`, a decoder
+    /// configuration record), with its header.
     pub fn add_parameter_set(&mut self, nal: &[u8]) {
-        if let NalClass::Prefix(wanted) = self.classify(nal) {
-            self.read_prefix(wanted, nal);
+        if let Class::Prefix(wanted @ (Wanted::Vps | Wanted::Sps | Wanted::Pps)) =
+            classify(self.codec.codec(), nal)
+        {
+            self.read_set(wanted, nal, true);
+            self.activate_sets();
         }
+    }
+
+    /// The parameter sets in force, Annex B with four-byte start codes. Empty until they came,
+    /// and for MPEG-2 video, which repeats its headers.
+    pub fn parameter_sets(&self) -> &[u8] {
+        self.sets.in_force()
     }
 
     /// The track's number.
@@ -470,7 +453,7 @@ impl Assembler {
             }
             match self.stage {
                 Stage::Header => self.on_header(arrival),
-                Stage::Head(_) => self.finish_head(arrival),
+                Stage::Head(_) => self.finish_head(arrival, false),
                 Stage::Idle => {}
             }
         }
@@ -478,54 +461,41 @@ impl Assembler {
 
     /// The NAL unit's type is known.
     fn on_header(&mut self, arrival: Instant) {
-        let class = self.classify(&self.head);
+        let class = classify(self.codec.codec(), &self.head);
         self.stage = Stage::Head(class);
         match class {
-            NalClass::Prefix(wanted) => {
-                self.want = if wanted == Wanted::Nothing {
-                    0
-                } else {
-                    SET_HEAD - self.head.len()
-                };
+            Class::Slice => self.want = SLICE_HEAD,
+            Class::Row(row) => {
+                self.stage = Stage::Idle;
+                self.on_row(row, arrival);
+            }
+            Class::Prefix(wanted) => {
+                self.want = wanted.bytes(SET_HEAD).saturating_sub(self.head.len());
                 self.on_prefix(false, arrival);
             }
-            NalClass::SlicePrefix => {
+            Class::SlicePrefix => {
+                self.want = Wanted::Extension.bytes(SET_HEAD) - 1;
                 self.on_prefix(true, arrival);
-                self.stage = Stage::Idle;
             }
-            NalClass::Slice => self.want = SLICE_HEAD,
-            NalClass::Stays => self.stage = Stage::Idle,
+            Class::Stays(Wanted::Layer(layer)) => self.see_layer(layer),
+            Class::Stays(Wanted::End) => {
+                if let CodecState::H265(state) = &mut self.codec {
+                    state.end_of_sequence();
+                }
+            }
+            Class::Stays(wanted) => {
+                self.want = wanted.bytes(SET_HEAD).saturating_sub(self.head.len());
+            }
+        }
+        if self.want == 0 {
+            self.stage = Stage::Idle;
         }
     }
 
-    fn classify(&self, nal: &[u8]) -> NalClass {
-        match (&self.codec, nal) {
-            // 7.4.1.2.3; 2 is a data partition with the slice header.
-            (CodecState::H264(_), [header, ..]) => match header & 0x1F {
-                1 | 2 | 5 => NalClass::Slice,
-                7 => NalClass::Prefix(Wanted::Sps),
-                8 => NalClass::Prefix(Wanted::Pps),
-                6 => NalClass::Prefix(Wanted::Sei),
-                // 7.4.1.2.3 counts it among those that begin a unit, but after the last slice
-                // only: SVC and MVC put one before each slice of the base layer.
-                14 => NalClass::SlicePrefix,
-                9 | 15..=18 => NalClass::Prefix(Wanted::Nothing),
-                _ => NalClass::Stays,
-            },
-            // 7.4.2.4.4; enhancement layers stay unread.
-            (CodecState::H265(_), &[a, b, ..]) if a & 1 == 0 && b & 0xF8 == 0 => {
-                match a >> 1 & 0x3F {
-                    0..=9 | 16..=23 => NalClass::Slice,
-                    32 => NalClass::Prefix(Wanted::Vps),
-                    33 => NalClass::Prefix(Wanted::Sps),
-                    34 => NalClass::Prefix(Wanted::Pps),
-                    39 => NalClass::Prefix(Wanted::Sei),
-                    35 | 41..=44 | 48..=55 => NalClass::Prefix(Wanted::Nothing),
-                    _ => NalClass::Stays,
-                }
-            }
-            _ => NalClass::Stays,
-        }
+    fn see_layer(&mut self, layer: u8) {
+        let seen = self.known.layers | 1 << (layer & 127);
+        self.known.changed |= seen != self.known.layers;
+        self.known.layers = seen;
     }
 
     /// `undecided`: the slice behind it tells whether it begins a unit.
@@ -546,142 +516,24 @@ impl Assembler {
         }
     }
 
-    /// The head of the NAL unit is as complete as it gets.
-    fn finish_head(&mut self, arrival: Instant) {
-        let Stage::Head(class) = self.stage else {
-            self.stage = Stage::Idle;
-            self.want = 0;
-            return;
-        };
-        self.stage = Stage::Idle;
+    /// The head of the NAL unit is as complete as it gets. `ended`: the NAL unit has ended too.
+    fn finish_head(&mut self, arrival: Instant, ended: bool) {
+        let stage = core::mem::replace(&mut self.stage, Stage::Idle);
         self.want = 0;
+        let Stage::Head(class) = stage else { return };
         let head = core::mem::take(&mut self.head);
         match class {
-            NalClass::Prefix(wanted) => self.read_prefix(wanted, &head),
-            NalClass::Slice => self.on_slice(&head, arrival),
-            NalClass::SlicePrefix | NalClass::Stays => {}
+            Class::Slice => self.on_slice(&head, arrival),
+            Class::Prefix(wanted) | Class::Stays(wanted) => self.read_nal(wanted, &head, ended),
+            Class::SlicePrefix => {
+                if let Some(&[_, a, b, c]) = head.first_chunk::<4>() {
+                    let extension = h264::extension([a, b, c]);
+                    self.known.next_temporal_id = Some(extension.temporal_id);
+                }
+            }
+            Class::Row(_) => {}
         }
         self.head = head;
-    }
-
-    fn read_prefix(&mut self, wanted: Wanted, nal: &[u8]) {
-        let good = match (&mut self.codec, wanted) {
-            (_, Wanted::Nothing) => true,
-            (CodecState::H264(state), _) => {
-                let rbsp = nal.get(1..).unwrap_or_default();
-                match wanted {
-                    Wanted::Sps => {
-                        self.prefix.sps = true;
-                        state.add_sps(rbsp)
-                    }
-                    Wanted::Pps => state.add_pps(rbsp),
-                    _ => {
-                        self.prefix.recovery = self.prefix.recovery.or(h264::recovery_point(rbsp));
-                        true
-                    }
-                }
-            }
-            (CodecState::H265(state), _) => {
-                let rbsp = nal.get(2..).unwrap_or_default();
-                match wanted {
-                    Wanted::Vps => state.add_vps(rbsp),
-                    Wanted::Sps => state.add_sps(rbsp),
-                    Wanted::Pps => state.add_pps(rbsp),
-                    _ => true,
-                }
-            }
-        };
-        if !good {
-            self.counters.malformed += 1;
-        }
-    }
-
-    fn on_slice(&mut self, head: &[u8], arrival: Instant) {
-        match &mut self.codec {
-            CodecState::H264(state) => {
-                let before = state.previous();
-                let Some(slice) = state.parse_slice(head) else {
-                    return self.malformed_slice(arrival);
-                };
-                let begins = state.begins_picture(slice);
-                let field = slice.rest.is_some_and(|r| r.field);
-                let second = self.open
-                    && self.unit.lone_field
-                    && before.is_some_and(|first| h264::completes_frame(&first, &slice));
-                let info = state.info().copied();
-                if second && begins {
-                    // A random access point in fields is an I field and mostly a P field that
-                    // refers to it (H.264 D.2.8: the recovery point is that of the first).
-                    self.unit.intra_field = self.unit.largest == Some(SliceKind::I);
-                    self.unit.lone_field = false;
-                    self.unit.boundary = None;
-                    // What stood between the fields belongs to this frame.
-                    self.prefix = Prefix::default();
-                } else {
-                    self.place_slice(begins, slice.first_mb == 0, arrival);
-                    self.unit.lone_field |= field && begins;
-                }
-                self.unit.idr |= slice.idr;
-                self.unit.discardable = slice.ref_idc == 0;
-                self.unit.largest = self.unit.largest.max(slice.kind);
-                self.learn(info);
-            }
-            CodecState::H265(state) => {
-                let Some(slice) = state.parse_slice(head) else {
-                    return self.malformed_slice(arrival);
-                };
-                let info = state.info().copied();
-                self.place_slice(slice.first, slice.first, arrival);
-                self.unit.idr |= slice.is_idr();
-                self.unit.irap |= slice.is_irap();
-                self.unit.discardable = slice.is_discardable();
-                self.unit.largest = self.unit.largest.max(slice.kind);
-                self.learn(info);
-            }
-        }
-    }
-
-    fn malformed_slice(&mut self, arrival: Instant) {
-        self.counters.malformed += 1;
-        if !self.open {
-            self.place_slice(false, false, arrival);
-        }
-        self.unit.damaged = true;
-        self.unit.has_picture = true;
-    }
-
-    fn learn(&mut self, info: Option<VideoInfo>) {
-        if let Some(info) = info.filter(|i| *i != self.info) {
-            self.info = info;
-            self.info_version += 1;
-        }
-    }
-
-    /// Puts the slice that begins at `self.nal` into the unit that it belongs to.
-    /// `whole_head`: it is the first slice of its picture for certain.
-    fn place_slice(&mut self, begins: bool, whole_head: bool, arrival: Instant) {
-        let boundary = self.unit.boundary.filter(|_| self.open);
-        let boundary = boundary.unwrap_or(self.nal);
-        let contradicted = self.trust.verdict(begins, boundary.total);
-        if !self.open {
-            self.open_at(self.nal);
-            // Nothing but the slice's own word tells that the picture's start is here.
-            self.unit.damaged |= contradicted || (self.lossy && !whole_head);
-        } else if self.unit.has_picture && begins {
-            self.close_at(boundary, arrival);
-            self.open_at(boundary);
-            self.unit.damaged |= self.lossy && !whole_head;
-        } else if !self.unit.has_picture {
-            self.unit.damaged |= self.lossy && !whole_head;
-        } else {
-            // What stood between two slices of a picture belongs to it.
-            self.unit.boundary = None;
-            self.prefix = Prefix::default();
-            return;
-        }
-        self.unit.has_picture = true;
-        self.unit.prefix = core::mem::take(&mut self.prefix);
-        self.lossy = false;
     }
 
     fn open_at(&mut self, first: Mark) {
@@ -699,75 +551,5 @@ impl Assembler {
             // RTP timestamp is that of all that carries it.
             self.set_timestamps(None, None);
         }
-    }
-
-    fn close_here(&mut self, arrival: Instant) {
-        let end = self.end.unwrap_or(self.nal.at);
-        let mark = Mark {
-            at: end,
-            total: self.total,
-            before: end,
-            before_arrival: self.last_arrival,
-            ..Mark::default()
-        };
-        self.close_at(mark, arrival);
-    }
-
-    /// The unit ends before `next`.
-    fn close_at(&mut self, next: Mark, completed_by: Instant) {
-        let unit = &self.unit;
-        self.open = false;
-        self.limit = u64::MAX;
-        if next.total <= unit.first.total {
-            return;
-        }
-        let kind = match unit.largest {
-            _ if unit.idr => FrameKind::Idr,
-            _ if unit.irap => FrameKind::Cra,
-            // H.264 open GOP: a recovery point of count 0, or what encoders without SEI give.
-            largest
-                if (unit.intra_field || largest == Some(SliceKind::I))
-                    && matches!(self.codec, CodecState::H264(_))
-                    && match unit.prefix.recovery {
-                        Some(count) => count == 0,
-                        None => unit.prefix.sps || unit.prefix.random_access,
-                    } =>
-            {
-                FrameKind::Cra
-            }
-            Some(SliceKind::I) => FrameKind::I,
-            Some(SliceKind::P) => FrameKind::P,
-            Some(SliceKind::B) => FrameKind::B,
-            None => FrameKind::Other,
-        };
-        if self.ready.len() >= MAX_READY {
-            self.ready.pop_front();
-            self.counters.dropped += 1;
-        }
-        self.ready.push_back(AccessUnit {
-            track: self.track,
-            kind,
-            damaged: unit.damaged,
-            discardable: unit.discardable,
-            first: unit.first.at,
-            lead: unit.first.lead,
-            end: next.before,
-            bytes: u32::try_from(next.total - unit.first.total).unwrap_or(u32::MAX),
-            pts: unit.pts,
-            dts: unit.dts,
-            first_arrival: unit.first.arrival,
-            last_arrival: next.before_arrival,
-            completed_by,
-            ..AccessUnit::default()
-        });
-    }
-
-    #[cold]
-    fn close_oversized(&mut self, arrival: Instant) {
-        self.counters.oversized += 1;
-        self.damage();
-        // The caller has not said yet where these bytes end.
-        self.close_here(arrival);
-        self.oversized = true;
     }
 }

@@ -1,0 +1,182 @@
+//! HEVC (ITU-T H.265, ISO 23008-2) as far as access units need it: VPS timing, SPS ([`sps`]),
+//! PPS, the start of slice segment headers and picture order count ([`slice`]). Called by
+//! [`crate::assembler`].
+
+pub mod slice;
+pub mod sps;
+
+pub use slice::Slice;
+pub use sps::{Sps, parse_sps};
+
+use super::bits::BitReader;
+use super::{VideoInfo, rate};
+use crate::DisplayOrder;
+
+/// A picture parameter set (7.3.2.3), the fields that matter here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pps {
+    /// `pps_pic_parameter_set_id`.
+    pub id: u8,
+    /// `pps_seq_parameter_set_id`.
+    pub sps: u8,
+    dependent_slices: bool,
+    output_flag: bool,
+    extra_bits: u32,
+}
+
+/// Parses a PPS's start; `rbsp` begins behind the NAL unit's two header bytes.
+pub fn parse_pps(rbsp: &[u8]) -> Option<Pps> {
+    let mut r = BitReader::new(rbsp);
+    Some(Pps {
+        id: u8::try_from(r.ue_max(63)?).ok()?,
+        sps: u8::try_from(r.ue_max(15)?).ok()?,
+        dependent_slices: r.flag()?,
+        output_flag: r.flag()?,
+        extra_bits: r.u(3)?,
+    })
+}
+
+/// The frame rate in a VPS (7.3.2.1), for streams whose SPS has none, with the VPS's id.
+pub fn parse_vps(rbsp: &[u8]) -> Option<(u8, (u32, u32))> {
+    let mut r = BitReader::new(rbsp);
+    let id = r.byte(4)?;
+    r.skip(8)?;
+    let sub_layers = r.u(3)?;
+    if sub_layers > 6 {
+        return None;
+    }
+    r.skip(17)?;
+    sps::profile_tier_level(&mut r, sub_layers)?;
+    let first = if r.flag()? { 0 } else { sub_layers };
+    for _ in first..=sub_layers {
+        r.ue()?;
+        r.ue()?;
+        r.ue()?;
+    }
+    let max_layer = r.u(6)?;
+    for _ in 0..r.ue_max(1023)? {
+        r.skip(max_layer + 1)?;
+    }
+    if !r.flag()? {
+        return Some((id, (0, 0)));
+    }
+    let tick = r.u(32)?;
+    let scale = r.u(32)?;
+    Some((id, rate(u64::from(scale), u64::from(tick))))
+}
+
+/// All parameter sets seen, the slice before, and the count of the pictures.
+#[derive(Debug)]
+pub struct State {
+    vps_rate: [(u32, u32); 16],
+    sps: [Option<Box<Sps>>; 16],
+    pps: [Option<Pps>; 64],
+    /// The SPS that the last slice referred to.
+    active: Option<u8>,
+    /// Grows when that, or what it (or its VPS) says, changes.
+    generation: u32,
+    previous: Option<Slice>,
+    poc: slice::Counter,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            vps_rate: [(0, 0); 16],
+            sps: [const { None }; 16],
+            pps: [None; 64],
+            active: None,
+            generation: 0,
+            previous: None,
+            poc: slice::Counter::default(),
+        }
+    }
+}
+
+impl State {
+    /// Stores a VPS's timing and returns its id; `None` if it breaks the syntax. `rbsp` begins
+    /// behind the NAL unit's header, as for the others.
+    pub fn add_vps(&mut self, rbsp: &[u8]) -> Option<u8> {
+        let (id, rate) = parse_vps(rbsp)?;
+        let place = self.vps_rate.get_mut(usize::from(id))?;
+        if *place != rate {
+            *place = rate;
+            self.generation += 1;
+        }
+        Some(id)
+    }
+
+    /// Stores an SPS and returns its id and that of its VPS; `None` if it breaks the syntax.
+    pub fn add_sps(&mut self, rbsp: &[u8]) -> Option<(u8, u8)> {
+        let sps = parse_sps(rbsp)?;
+        let ids = (sps.id, sps.vps);
+        let place = self.sps.get_mut(usize::from(sps.id))?;
+        if place.as_deref() != Some(&sps) {
+            *place = Some(Box::new(sps));
+            self.generation += u32::from(self.active == Some(ids.0));
+        }
+        Some(ids)
+    }
+
+    /// Stores a PPS and returns its id and that of its SPS; `None` if it breaks the syntax.
+    pub fn add_pps(&mut self, rbsp: &[u8]) -> Option<(u8, u8)> {
+        let pps = parse_pps(rbsp)?;
+        let ids = (pps.id, pps.sps);
+        *self.pps.get_mut(usize::from(pps.id))? = Some(pps);
+        Some(ids)
+    }
+
+    /// The number of the SPS in use.
+    pub const fn active(&self) -> Option<u8> {
+        self.active
+    }
+
+    /// What the SPS in use (and its VPS) say.
+    pub fn info(&self) -> Option<VideoInfo> {
+        let sps = self.sps.get(usize::from(self.active?))?.as_deref()?;
+        let mut info = sps.info;
+        if info.frame_rate == (0, 0) {
+            let of_vps = self.vps_rate.get(usize::from(sps.vps));
+            info.frame_rate = of_vps.copied().unwrap_or_default();
+        }
+        Some(info)
+    }
+
+    /// Grows with each change of [`State::info`].
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The slice segment before.
+    pub const fn previous(&self) -> Option<Slice> {
+        self.previous
+    }
+
+    /// `slice` is the one that the next is compared with.
+    pub const fn follow(&mut self, slice: Slice) {
+        self.previous = Some(slice);
+    }
+
+    /// The place in display order of the picture that `slice` belongs to, and whether decoding
+    /// begins afresh there (`NoRaslOutputFlag`: its RASL pictures are not decodable). Once for
+    /// each picture, in decoding order.
+    pub fn picture_order(&mut self, slice: &Slice) -> (Option<DisplayOrder>, bool) {
+        let sps = self
+            .active
+            .and_then(|id| self.sps.get(usize::from(id))?.as_deref());
+        let bits = sps.map_or(4, |s| s.log2_max_poc_lsb);
+        self.poc.next(bits, slice)
+    }
+
+    /// A sequence ends (NAL unit type 36 or 37): the next CRA picture begins afresh.
+    pub const fn end_of_sequence(&mut self) {
+        self.poc.end_of_sequence();
+    }
+
+    /// The stream starts afresh: the slice before is forgotten, and what follows is not shown
+    /// before anything that was.
+    pub const fn restart(&mut self) {
+        self.previous = None;
+        self.poc.restart();
+    }
+}
