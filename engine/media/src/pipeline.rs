@@ -223,8 +223,12 @@ impl Pipeline {
     /// The parameter sets in force of the track at `index`, for who joins late: Annex B VPS,
     /// SPS and PPS with 4-byte start codes, or an AV1 sequence header OBU. Empty where there are
     /// none.
-    pub fn parameter_sets(&self, _index: u16) -> &[u8] {
-        &[]
+    pub fn parameter_sets(&self, index: u16) -> &[u8] {
+        match (&self.ts, &self.rtp) {
+            (Some(ts), _) => ts.demux.parameter_sets(index),
+            (None, Some(rtp)) => rtp.parameter_sets(index),
+            (None, None) => &[],
+        }
     }
 
     /// The elementary streams; indexes stay valid. `tracks_version` grows with each change.

@@ -199,7 +199,7 @@ pub struct ContentLight {
 pub struct SideInformation {
     /// Recovery point SEI.
     pub recovery_point: bool,
-    /// Time code: the last one, hours, minutes, seconds, frames.
+    /// Time code of the last key frame: hours, minutes, seconds, frames.
     pub timecode: Option<[u8; 4]>,
     /// CEA-608 bytes in caption data (ATSC A/53).
     pub cea608: bool,

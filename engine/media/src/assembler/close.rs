@@ -85,6 +85,10 @@ impl Assembler {
             last_arrival: next.before_arrival,
             completed_by,
         });
+        if kind.is_key() && self.known.side.timecode.is_some() {
+            self.known.show_timecode = true;
+            self.known.changed = true;
+        }
         if self.known.changed {
             self.learn();
         }
@@ -180,15 +184,15 @@ impl Assembler {
             ..of_sets
         };
         info.colour.transfer = known.transfer.unwrap_or(info.colour.transfer);
-        let shown = |of: &VideoInfo| {
-            let mut of = *of;
-            of.side.timecode = of.side.timecode.map(|_| [0; 4]);
-            of
-        };
-        if shown(&info) != shown(&known.info) {
-            known.version += 1;
+        // Time codes change with each picture, and are shown anew with each key frame.
+        let show_timecode = core::mem::take(&mut known.show_timecode);
+        if !show_timecode && known.info.side.timecode.is_some() {
+            info.side.timecode = known.info.side.timecode;
         }
-        known.info = info;
+        if info != known.info {
+            known.version += 1;
+            known.info = info;
+        }
     }
 
     /// Puts the parameter sets in force together, if they changed.

@@ -145,6 +145,8 @@ struct Known {
     /// Something else was learned since.
     changed: bool,
     side: SideInformation,
+    /// A key frame has come, with which the time code is shown anew.
+    show_timecode: bool,
     /// The reorder depth that the parameter sets promise.
     promised: Option<u8>,
     /// Alternative transfer characteristics.
@@ -409,7 +411,7 @@ impl Assembler {
     }
 
     /// What the parameter sets in use say; the number grows with each change.
-    /// Time codes alone make no new number: they change with each picture.
+    /// The time code is that of the last key frame.
     pub const fn info(&self) -> (u32, &VideoInfo) {
         (self.known.version, &self.known.info)
     }

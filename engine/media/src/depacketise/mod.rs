@@ -119,6 +119,11 @@ pub(crate) trait Depacketise {
 
     /// How the bytes of its units are found again.
     fn extractor(&self) -> Extractor;
+
+    /// See [`crate::Pipeline::parameter_sets`].
+    fn parameter_sets(&self) -> &[u8] {
+        &[]
+    }
 }
 
 /// The payload formats that are taken apart.
@@ -392,6 +397,16 @@ impl RtpInput {
             PayloadFormat::Mp2t => "mpegts",
             format => format.codec().name(),
         })
+    }
+
+    /// See [`crate::Pipeline::parameter_sets`].
+    pub fn parameter_sets(&self, index: u16) -> &[u8] {
+        match &self.depacketiser {
+            Some(depacketiser) if index == self.track => {
+                each!(depacketiser, d => d.parameter_sets())
+            }
+            _ => &[],
+        }
     }
 
     /// Figures of the assembler, for formats that have one.

@@ -92,6 +92,10 @@ impl Depacketise for NalStream {
         track.set_video(self.assembler.info().1);
     }
 
+    fn parameter_sets(&self) -> &[u8] {
+        self.assembler.parameter_sets()
+    }
+
     fn extractor(&self) -> Extractor {
         Extractor::Nal(nal::Form {
             codec: self.nal.codec(),

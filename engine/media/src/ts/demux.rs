@@ -524,6 +524,15 @@ impl Demux {
         &self.counters
     }
 
+    /// See [`crate::Pipeline::parameter_sets`].
+    pub fn parameter_sets(&self, index: u16) -> &[u8] {
+        let of_track = self.pids.iter().find_map(|state| match &state.body {
+            Body::Video(video) if video.track == index => Some(&video.asm),
+            _ => None,
+        });
+        of_track.map_or(&[], |asm| asm.parameter_sets())
+    }
+
     /// What TR 101 290 measures; `None` when it is switched off.
     pub const fn tr101290(&self) -> Option<&super::tr101290::Tr101290> {
         None
