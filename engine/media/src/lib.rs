@@ -5,6 +5,7 @@ pub mod assembler;
 pub mod codec;
 pub mod depacketise;
 pub mod files;
+pub mod obu_assembler;
 mod pipeline;
 pub mod ts;
 pub mod types;

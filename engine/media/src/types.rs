@@ -226,7 +226,9 @@ pub struct Track {
     pub codec: Codec,
     /// Profile's name, as the standard writes it ("High", "Main 10"); empty when unknown.
     pub profile: &'static str,
-    /// Level as the standard's `level_idc` (H.264: 40 = 4.0; HEVC: 120 = 4.0).
+    /// Level as the standard's `level_idc` (H.264: 40 = 4.0; HEVC: 120 = 4.0), AV1's
+    /// `seq_level_idx` (8 = 4.0, 31 = no limits), the high byte of JPEG XS's `Plev`
+    /// (0x10 = 2k-1, 0 = no limits).
     pub level: u8,
     /// HEVC: High tier, not Main; AV1: `seq_tier` 1.
     pub high_tier: bool,

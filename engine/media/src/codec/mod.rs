@@ -11,9 +11,11 @@
 )]
 
 pub mod audio;
+pub mod av1;
 pub mod bits;
 pub mod h264;
 pub mod h265;
+pub mod jpegxs;
 pub mod mpeg2;
 pub mod records;
 pub mod sei;

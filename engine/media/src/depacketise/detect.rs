@@ -8,7 +8,7 @@
 use mirror_base::Discard;
 
 use super::PayloadFormat as Kind;
-use super::nal;
+use super::{av1, jpegxs, nal};
 use crate::Codec;
 
 /// How well a payload fits a kind.
@@ -21,8 +21,10 @@ enum Vote {
     Weak,
     /// As good as so many weak ones as its weight says.
     Strong,
+    /// Enough alone, however much before it could have been anything.
+    Proof,
 }
-use Vote::{No as NO, Slight as SLIGHT, Strong as STRONG, Weak as WEAK};
+use Vote::{No as NO, Proof as PROOF, Slight as SLIGHT, Strong as STRONG, Weak as WEAK};
 
 impl Vote {
     /// A slight fit is enough to make a weak one of another kind doubtful.
@@ -31,6 +33,7 @@ impl Vote {
             NO => 0,
             SLIGHT | WEAK => 1,
             STRONG => 2,
+            PROOF => 3,
         }
     }
 
@@ -38,7 +41,7 @@ impl Vote {
         match self {
             NO | SLIGHT => 0,
             WEAK => 1,
-            STRONG => 3,
+            STRONG | PROOF => 3,
         }
     }
 }
@@ -113,8 +116,12 @@ impl Detector {
     fn weigh(&mut self, payload_type: u8, payload: &[u8]) -> bool {
         let mut best: Option<(Kind, Vote)> = None;
         let mut tie = false;
-        for kind in [Kind::Mp2t, Kind::H264, Kind::H265] {
-            let vote = fits(kind, payload_type, payload);
+        for kind in [Kind::Mp2t, Kind::H264, Kind::H265, Kind::Av1, Kind::Jxsv] {
+            let vote = match (kind, fits(kind, payload_type, payload)) {
+                // Nearly anything may be of these.
+                (Kind::Av1 | Kind::Jxsv, vote) if vote < PROOF => NO,
+                (_, vote) => vote,
+            };
             let leading = best.map_or(NO, |b| b.1);
             tie = vote > NO && (vote.level() == leading.level() || (tie && vote < leading));
             if vote.level() > leading.level() {
@@ -138,16 +145,16 @@ impl Detector {
         if self.kind == Some(candidate) {
             self.good = self.good.saturating_add(vote.weight());
             self.contrary = 0;
-            self.certain |= self.good >= CERTAIN && self.good * 2 > self.seen;
+            self.certain |= vote == PROOF || (self.good >= CERTAIN && self.good * 2 > self.seen);
             return false;
         }
         self.contrary += vote.weight();
         let bound = match self.kind {
             None => 0,
-            Some(kind) if is_mute(kind) && (vote < STRONG || candidate != Kind::Mp2t) => {
+            Some(_) if self.certain => OVERTURN,
+            Some(kind) if says_little(kind) && (vote < STRONG || candidate != Kind::Mp2t) => {
                 OVERTURN_HINT
             }
-            Some(_) if self.certain => OVERTURN,
             // A hint, or a first guess, that nothing has spoken for.
             Some(_) if self.good == 0 => 0,
             Some(_) => self.good + CERTAIN,
@@ -162,7 +169,7 @@ impl Detector {
             self.seen
         };
         let good = self.contrary;
-        let certain = good >= CERTAIN && good * 2 > seen;
+        let certain = vote == PROOF || (good >= CERTAIN && good * 2 > seen);
         *self = Detector {
             kind: Some(candidate),
             hinted: false,
@@ -180,13 +187,31 @@ fn fits(kind: Kind, payload_type: u8, payload: &[u8]) -> Vote {
         Kind::Mp2t => fits_ts(payload_type, payload),
         Kind::H264 => fits_h264(payload),
         Kind::H265 => fits_h265(payload),
+        Kind::Av1 => match av1::begins_sequence(payload) {
+            true => PROOF,
+            false if av1::is_plausible(payload) => SLIGHT,
+            false => NO,
+        },
+        Kind::Jxsv => match jpegxs::begins_picture(payload) {
+            true => PROOF,
+            false if jpegxs::is_plausible(payload) => SLIGHT,
+            false => NO,
+        },
         _ => NO,
     }
 }
 
 /// Whether the bits of a kind never speak for it.
 const fn is_mute(kind: Kind) -> bool {
-    !matches!(kind, Kind::Mp2t | Kind::H264 | Kind::H265)
+    !matches!(
+        kind,
+        Kind::Mp2t | Kind::H264 | Kind::H265 | Kind::Av1 | Kind::Jxsv
+    )
+}
+
+/// Whether few payloads of a kind speak for it.
+const fn says_little(kind: Kind) -> bool {
+    is_mute(kind) || matches!(kind, Kind::Av1 | Kind::Jxsv)
 }
 
 /// RFC 2250: a whole number of 188-byte packets. Static type 33 says so, too.

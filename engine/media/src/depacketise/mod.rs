@@ -7,6 +7,8 @@
 //!
 //! ```text
 //! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798)
+//! av1          AV1 (AOMedia)
+//! jpegxs       JPEG XS (RFC 9134)
 //! ```
 //!
 //! No media byte is kept: a unit names the places of its ends in the slots, and an [`Extractor`]
@@ -18,7 +20,9 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
 )]
 
+mod av1;
 mod detect;
+mod jpegxs;
 mod nal;
 mod nal_stream;
 pub mod parameters;
@@ -31,7 +35,9 @@ use mirror_base::seq::Unwrapper;
 use mirror_base::{Discard, Instant, SlotRing};
 
 use crate::{AccessUnit, Assembler, Limits, Packet, Track};
+use av1::Av1Depacketiser;
 use detect::Detector;
+use jpegxs::JxsDepacketiser;
 use nal_stream::NalStream;
 pub use parameters::{FormatParameters, PayloadFormat, PayloadHint};
 
@@ -130,6 +136,8 @@ pub(crate) trait Depacketise {
 #[derive(Debug)]
 pub(crate) enum Depacketiser {
     Nal(Box<NalStream>),
+    Av1(Box<Av1Depacketiser>),
+    JpegXs(Box<JxsDepacketiser>),
 }
 
 /// Does the same with whatever depacketiser it is.
@@ -137,6 +145,8 @@ macro_rules! each {
     ($depacketiser:expr, $d:ident => $what:expr) => {
         match $depacketiser {
             Depacketiser::Nal($d) => $what,
+            Depacketiser::Av1($d) => $what,
+            Depacketiser::JpegXs($d) => $what,
         }
     };
 }
@@ -148,6 +158,8 @@ impl Depacketiser {
             PayloadFormat::H264 | PayloadFormat::H265 => {
                 Depacketiser::Nal(Box::new(NalStream::new(setup)?))
             }
+            PayloadFormat::Av1 => Depacketiser::Av1(Box::new(Av1Depacketiser::new(setup))),
+            PayloadFormat::Jxsv => Depacketiser::JpegXs(Box::new(JxsDepacketiser::new(setup))),
             _ => return None,
         })
     }
@@ -158,6 +170,10 @@ impl Depacketiser {
 pub(crate) enum Extractor {
     /// NAL units, in the order of their packets.
     Nal(nal::Form),
+    /// OBUs, in the order of their packets.
+    Av1,
+    /// Codestreams, in the order of their packets' counters.
+    JpegXs,
 }
 
 /// The payloads of one RTP stream. See the module's page.
@@ -413,14 +429,18 @@ impl RtpInput {
     pub fn assembler(&self) -> Option<&Assembler> {
         match self.depacketiser.as_ref()? {
             Depacketiser::Nal(nal) => Some(nal.assembler()),
+            _ => None,
         }
     }
 
-    /// Appends the unit's bytes to `out`: for H.264 and HEVC Annex B with four-byte start codes.
+    /// Appends the unit's bytes to `out`: for H.264 and HEVC Annex B with four-byte start codes,
+    /// for AV1 OBUs with sizes behind a temporal delimiter, for JPEG XS codestreams.
     /// `false` when a slot is already overwritten.
     pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
         match self.extractors.get(usize::from(unit.track)) {
             Some(&Extractor::Nal(form)) => nal::extract(form, unit, ring, out),
+            Some(Extractor::Av1) => av1::extract(unit, ring, out),
+            Some(Extractor::JpegXs) => jpegxs::extract(unit, ring, out),
             None => false,
         }
     }

@@ -482,9 +482,9 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
     // RFC 6416 lets a StreamMuxConfig end on a half byte.
     text.chunks(2)
-        .map(|pair| match pair {
-            &[a, b] => Some(digit(a)? << 4 | digit(b)?),
-            &[a] => Some(digit(a)? << 4),
+        .map(|pair| match *pair {
+            [a, b] => Some(digit(a)? << 4 | digit(b)?),
+            [a] => Some(digit(a)? << 4),
             _ => None,
         })
         .collect()

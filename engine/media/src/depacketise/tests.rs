@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::*;
 use crate::{Codec, FrameKind};
 
+mod av1;
+mod jpegxs;
 #[path = "../../../../tests/vectors/pcap.rs"]
 mod pcap;
 mod sha256;
