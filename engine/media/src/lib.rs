@@ -12,8 +12,8 @@ pub mod types;
 pub use assembler::Assembler;
 pub use depacketise::{FormatParameters, PayloadFormat, PayloadHint};
 pub use pipeline::Pipeline;
-pub use ts::splice::{Splice, SpliceCommand};
-pub use ts::tr101290::{Indicator, Tr101290};
+pub use ts::splice::{Segmentation, Splice, SpliceCommand};
+pub use ts::tr101290::{Check, Indicator, Tr101290, Tr101290Limits};
 pub use types::{
     AccessUnit, Codec, Colour, ContentLight, DisplayOrder, FrameKind, MasteringDisplay, Packet,
     SideInformation, Track,
@@ -34,6 +34,8 @@ pub struct Limits {
     pub damaged: Damaged,
     /// Whether MPEG-TS is measured by TR 101 290.
     pub tr101290: bool,
+    /// What counts as too long there.
+    pub tr101290_limits: Tr101290Limits,
 }
 
 /// What becomes of access units that lack something.
@@ -54,6 +56,7 @@ impl Default for Limits {
             assembly_timeout: core::time::Duration::from_millis(200),
             damaged: Damaged::Deliver,
             tr101290: true,
+            tr101290_limits: Tr101290Limits::default(),
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct Counters {
     pub ts_packets: u64,
     /// Continuity counters that were not the next one (TR 101 290, 1.4).
     pub continuity_errors: u64,
+    /// Losses of the grid of TS packets (TR 101 290, 1.1).
+    pub sync_losses: u64,
     /// Packets of PID 0x1FFF.
     pub null_packets: u64,
     /// Access units that were handed out.

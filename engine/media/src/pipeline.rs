@@ -11,6 +11,7 @@
 use mirror_base::{Discard, Instant, SlotRing};
 
 use crate::depacketise::{RtpInput, Taken};
+use crate::ts::framer::When;
 use crate::ts::{Demux, Framer, PACKET, extract, place::Place};
 use crate::{AccessUnit, Counters, Damaged, Format, Limits, Packet, Track};
 
@@ -51,10 +52,11 @@ impl Ts {
             self.gap(packet);
         }
         let (packets, rest) = packet.payload.as_chunks::<PACKET>();
-        let aligned = rest.is_empty() && self.framer.is_empty() && !packets.is_empty();
-        if aligned && packets.iter().all(|p| p[0] == 0x47) {
+        let whole = rest.is_empty() && self.framer.is_plain() && !packets.is_empty();
+        if whole && packets.iter().all(|p| p[0] == 0x47) {
             self.found = true;
-            self.demux.counters_mut().ts_packets += packets.len() as u64;
+            self.framer.took_plain();
+            self.demux.payload(packets.len() as u64, packet.arrival);
             let mut offset = 0;
             for ts_packet in packets {
                 self.demux.packet(
@@ -69,6 +71,7 @@ impl Ts {
         self.push_unaligned(packet);
     }
 
+    /// A payload that is not whole packets of 188 bytes, or comes behind such a one.
     #[cold]
     fn push_unaligned(&mut self, packet: &Packet<'_>) {
         let Ts {
@@ -76,20 +79,28 @@ impl Ts {
             demux,
             found,
         } = self;
-        let mut count = 0;
-        let lost = framer.push(packet.slot, packet.payload, 0, |ts_packet, place| {
-            count += 1;
-            demux.packet(ts_packet, place, packet.arrival);
+        let mut single = |ts_packet: &[u8; PACKET], place: &Place, when: When| {
+            *found = true;
+            demux.single(ts_packet, place, when.arrival, when.skipped);
+        };
+        let lost = framer.push(packet.slot, packet.payload, 0, packet.arrival, &mut single);
+        if lost.is_some() {
+            demux.framing(lost, packet.arrival);
+        }
+    }
+
+    /// The stream has ended: what the framer still holds, and the units in the making.
+    fn finish(&mut self) {
+        let Ts { framer, demux, .. } = self;
+        let mut last = Instant::ZERO;
+        let lost = framer.finish(|ts_packet, place, when| {
+            last = when.arrival;
+            demux.single(ts_packet, place, when.arrival, when.skipped);
         });
-        *found |= count > 0;
-        let counters = demux.counters_mut();
-        counters.ts_packets += count;
-        for _ in 0..lost.payloads {
-            counters.discards.count(Discard::NoTsSync);
+        if lost.is_some() {
+            demux.framing(lost, last);
         }
-        for _ in 0..lost.packets {
-            counters.discards.count(Discard::MalformedTs);
-        }
+        demux.finish();
     }
 
     #[cold]
@@ -99,6 +110,8 @@ impl Ts {
             self.demux.restart(packet.arrival);
         } else if packet.lost_before > COVERED_BY_CONTINUITY {
             self.demux.lost();
+        } else {
+            self.demux.lost_some();
         }
     }
 }
@@ -170,7 +183,7 @@ impl Pipeline {
             rtp.finish();
         }
         if let Some(ts) = &mut self.ts {
-            ts.demux.finish();
+            ts.finish();
         }
     }
 
@@ -271,7 +284,7 @@ impl Pipeline {
     }
 
     /// The newest clock reference of each MPEG-TS program: program number and PCR.
-    pub fn clocks(&self) -> impl Iterator<Item = (u16, crate::ts::demux::Pcr)> + '_ {
+    pub fn clocks(&self) -> impl Iterator<Item = (u16, crate::ts::Pcr)> + '_ {
         self.ts.iter().flat_map(|ts| ts.demux.clocks())
     }
 
@@ -281,7 +294,8 @@ impl Pipeline {
         match (&self.ts, &self.rtp) {
             (Some(ts), _) => {
                 let track = ts.demux.tracks().get(usize::from(unit.track));
-                track.is_some_and(|track| extract::extract(track.id, unit, ring, out))
+                let stride = ts.framer.stride();
+                track.is_some_and(|track| extract::extract(track, stride, unit, ring, out))
             }
             (None, Some(rtp)) => rtp.extract(unit, ring, out),
             (None, None) => false,

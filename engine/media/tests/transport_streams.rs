@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Bench, VIDEO_PID, Writer, facts, pat, pmt, vector};
-use mirror_media::{AccessUnit, Codec, Limits};
+use mirror_media::{AccessUnit, Codec, Limits, Track};
 use serde_json::Value;
 
 const FILES: [&str; 13] = [
@@ -180,14 +180,13 @@ fn extracted_units_make_up_the_elementary_stream() {
         .chain(["ts_two_programs.ts", "tr290_1.4_legal_duplicate.ts"])
     {
         let bytes = vector(name);
-        for payload in [1316, 376, 1000] {
+        for payload in [1316, 376, 1000, 100] {
             let bench = Bench::run(&bytes, payload);
-            for track in bench
-                .pipeline
-                .tracks()
-                .iter()
-                .filter(|t| t.codec != Codec::Scte35)
-            {
+            // Sections, metadata cells and Opus control headers are unwrapped.
+            let bare = |t: &&Track| {
+                !matches!(t.codec, Codec::Scte35 | Codec::Opus) && t.stream_type != 0x15
+            };
+            for track in bench.pipeline.tracks().iter().filter(bare) {
                 let pid = track.id as u16;
                 let whole: Vec<u8> = bench
                     .units_of(pid)
@@ -204,22 +203,53 @@ fn extracted_units_make_up_the_elementary_stream() {
 }
 
 #[test]
-fn audio_units_are_the_pes_packets() {
-    let name = "ts_h264_aac_cbr600k.ts";
-    let bench = Bench::run(&vector(name), 1316);
-    let facts = facts(name);
-    let pes = &facts["pes"]["0x101"];
-    let units = bench.units_of(0x101);
-    assert_eq!(units.len() as u64, pes["count"].as_u64().unwrap());
-    let times: Vec<u64> = units.iter().map(|u| modulo(u.pts).unwrap()).collect();
-    let expected: Vec<u64> = pes["pts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|v| v.as_u64().unwrap())
-        .collect();
-    assert_eq!(times, expected);
-    assert_eq!(bench.pipeline.tracks()[bench.track(0x101)].profile, "LC");
+fn audio_units_are_frames_and_the_first_of_a_pes_packet_has_its_time() {
+    for (name, pid, profile) in [
+        ("ts_h264_aac_cbr600k.ts", "0x101", "LC"),
+        ("ts_h264_interlaced_mp2.ts", "0x101", "Layer II"),
+        ("ts_h264b2_ac3.ts", "0x101", ""),
+        ("ts_h264_2997_eac3.ts", "0x101", ""),
+        ("ts_hevc_opengop_opus.ts", "0x101", ""),
+        ("ts_aac_latm_only.ts", "0x100", "LC"),
+    ] {
+        let bench = Bench::run(&vector(name), 1316);
+        let facts = facts(name);
+        let number = pid_of(&Value::from(pid));
+        let units = bench.units_of(number);
+        let streams = facts["ffprobe_streams"].as_array().unwrap();
+        let stream = streams.iter().find(|s| s["id"] == pid).unwrap();
+        let frames = stream["nb_read_packets"].as_str().unwrap();
+        assert_eq!(units.len().to_string(), frames, "{name}");
+        assert!(units.iter().all(|u| !u.damaged), "{name}");
+        let times: Vec<u64> = units.iter().map(|u| modulo(u.pts).unwrap()).collect();
+        for pts in facts["pes"][pid]["pts"].as_array().unwrap() {
+            assert!(times.contains(&pts.as_u64().unwrap()), "{name}: {pts}");
+        }
+        let steps: Vec<u64> = times.windows(2).map(|w| w[1] - w[0]).collect();
+        assert!(
+            steps.iter().all(|s| s.abs_diff(steps[0]) <= 1),
+            "{name}: {steps:?}"
+        );
+        let track = &bench.pipeline.tracks()[bench.track(number)];
+        assert_eq!(track.profile, profile, "{name}");
+    }
+}
+
+#[test]
+fn audio_frames_may_straddle_pes_packets() {
+    let name = "ts_aac_frames_straddle_pes.ts";
+    for payload in [1316, 188, 1000, 60] {
+        let bench = Bench::run(&vector(name), payload);
+        let units = bench.units_of(0x101);
+        assert_eq!(units.len(), 95);
+        for (n, unit) in units.iter().enumerate() {
+            assert_eq!(unit.pts, Some(90_000 + n as i64 * 1920), "frame {n}");
+            assert!(!unit.damaged && bench.bytes_of(unit).len() == unit.bytes as usize);
+            assert!(bench.bytes_of(unit).starts_with(&[0xFF, 0xF1]), "frame {n}");
+        }
+        let whole: Vec<u8> = units.iter().flat_map(|u| bench.bytes_of(u)).collect();
+        assert!(whole == elementary_stream(&vector(name), 0x101));
+    }
 }
 
 #[test]

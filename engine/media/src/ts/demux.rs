@@ -1,32 +1,47 @@
 //! The demultiplexer (ISO 13818-1, 2.4): from TS packets to the access units of every
 //! elementary stream of every program. The path of a packet of a known PID is a table lookup,
 //! the continuity check and, for H.264 and HEVC, the search for start codes; everything rarer
-//! is in functions of its own. Nothing is allocated but when programs change.
+//! is in functions of its own ([`super::unusual`], [`super::programs`], [`super::monitor`]).
+//! Nothing is allocated but when programs change.
 
 use std::collections::VecDeque;
 
 use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
-use super::pes::{Clock33, Stage, Step};
+use super::frames::Framed;
+use super::heads;
+use super::monitor::Monitor;
+use super::pcr::{Pcr, ProgramClock};
+use super::pes::{Pes, PesHeader, Stage, Step};
 use super::place::Place;
 use super::psi::Sections;
-use super::streams::{Other, Video};
+use super::splice::Splice;
+use super::streams::{Other, SpliceStream, Video};
+use super::tr101290::Tr101290;
 use super::{DISCONTINUITY, Header, PACKET, PCR, RANDOM_ACCESS};
-use crate::{AccessUnit, Counters, Limits, Track};
+use crate::{AccessUnit, Codec, Counters, Limits, Track};
 
 /// transport_priority, which means nothing here.
 const PRIORITY: u32 = 0x0020_0000;
 const PIDS: usize = 8192;
 const NULL_PID: usize = 0x1FFF;
 /// No continuity counter yet.
-pub(super) const NO_CONTINUITY: u8 = 0xFF;
+pub(super) const NO_CONTINUITY: u8 = 0x80;
+/// Mark in a continuity counter: no packet since it was set.
+pub(super) const UNSEEN: u8 = 0x20;
+/// Mark in a continuity counter: the packet came twice.
+const DUPLICATED: u8 = 0x10;
 /// Programs that are followed; a PAT may list more.
 pub(super) const MAX_PROGRAMS: usize = 32;
 /// Entries of the PID table: PAT, PMTs, PCR PIDs and elementary streams.
 pub(super) const MAX_PIDS: usize = 200;
 /// Units that wait to be polled.
 const MAX_READY: usize = 1024;
+/// Splice commands that wait to be polled.
+pub(super) const MAX_SPLICES: usize = 64;
+/// PES packets that are looked at to tell a codec from its bits.
+const LOOKS: u8 = 64;
 
 /// A program of the PAT.
 #[derive(Debug)]
@@ -39,17 +54,7 @@ pub(super) struct Program {
     pub(super) map_crc: Option<u32>,
     pub(super) pcr_pid: u16,
     pub(super) pids: SmallVec<[u16; 8]>,
-    pub(super) clock: Clock33,
-    pub(super) pcr: Option<Pcr>,
-}
-
-/// A program clock reference (2.4.3.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pcr {
-    /// In 27 MHz ticks, wrapping at 2^33 · 300.
-    pub ticks: u64,
-    /// When its datagram reached the host.
-    pub arrival: Instant,
+    pub(super) clock: ProgramClock,
 }
 
 /// What is known of a PID.
@@ -57,19 +62,39 @@ pub struct Pcr {
 pub(super) struct PidState {
     pub(super) pid: u16,
     pub(super) continuity: u8,
-    /// The first four bytes of a packet with nothing but payload, without its counter.
-    pub(super) plain: u32,
     /// Place of its program in the table.
     pub(super) program: u8,
+    /// The first four bytes of a packet with nothing but payload, without its counter.
+    pub(super) plain: u32,
+    /// The last eight bytes of the newest packet: tells a duplicate from another one.
+    pub(super) tail: u64,
+    pub(super) identity: Identity,
     pub(super) body: Body,
+}
+
+/// How far a codec is certain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Identity {
+    /// What the PMT names.
+    pub(super) declared: Codec,
+    /// What the bits showed instead, how often in a row.
+    pub(super) rival: Codec,
+    pub(super) votes: u8,
+    /// PES packets looked at; `LOOKS`: enough.
+    pub(super) looks: u8,
 }
 
 #[derive(Debug)]
 pub(super) enum Body {
     /// PCR only, or a stream that there is no track for.
     Unused,
+    /// PAT and PMTs.
     Psi(Box<Sections>),
+    /// Tables that are measured only.
+    Si(Box<Sections>),
+    Splice(Box<SpliceStream>),
     Video(Box<Video>),
+    Framed(Box<Framed>),
     Other(Box<Other>),
 }
 
@@ -84,28 +109,95 @@ pub struct Demux {
     pub(super) tracks: Vec<Track>,
     pub(super) tracks_version: u32,
     pub(super) ready: VecDeque<AccessUnit>,
+    pub(super) splices: VecDeque<Splice>,
+    pub(super) monitor: Option<Box<Monitor>>,
+    /// When [`Demux::check_gaps`] is due.
+    pub(super) next_check: Instant,
+    /// Packets of the stream so far, and those before the payload at hand.
+    position: u64,
+    pub(super) base: u64,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
+}
+
+/// The last bytes of a packet.
+#[inline]
+fn tail(packet: &[u8; PACKET]) -> u64 {
+    packet.last_chunk().copied().map_or(0, u64::from_le_bytes)
 }
 
 impl Demux {
     /// A fresh one.
     pub fn new(limits: Limits) -> Self {
+        let monitored = limits.tr101290;
         let mut demux = Demux {
             table: Box::new([0; PIDS]),
             // Place 0 stands for every PID that is not listed.
-            pids: vec![PidState::new(0x1FFF, 0, Body::Unused)],
+            pids: vec![PidState::new(0x1FFF, 0, Codec::Unknown, Body::Unused)],
             free: Vec::new(),
             programs: Vec::new(),
             pat: SmallVec::new(),
             tracks: Vec::new(),
             tracks_version: 0,
             ready: VecDeque::with_capacity(64),
+            splices: VecDeque::new(),
+            monitor: monitored.then(|| Box::new(Monitor::new(limits.tr101290_limits))),
+            next_check: Instant::ZERO,
+            position: 0,
+            base: 0,
             limits,
             counters: Counters::default(),
         };
-        demux.list(0, 0, Body::Psi(Box::default()));
+        demux.list(0, 0, Codec::Unknown, Body::Psi(Box::default()));
+        if monitored {
+            for pid in super::monitor::SI_PIDS {
+                demux.list(
+                    pid,
+                    0,
+                    Codec::Unknown,
+                    Body::Si(Box::new(Sections::private())),
+                );
+            }
+        }
         demux
+    }
+
+    /// A payload of `count` whole packets comes, by [`Demux::packet`].
+    #[inline]
+    pub fn payload(&mut self, count: u64, arrival: Instant) {
+        self.base = self.position;
+        self.position += count;
+        self.counters.ts_packets += count;
+        if arrival >= self.next_check {
+            self.check_gaps(arrival);
+        }
+    }
+
+    /// One packet of a payload that is no whole packets; `skipped` wrong ones stood before it.
+    pub fn single(&mut self, packet: &[u8; PACKET], place: &Place, arrival: Instant, skipped: u64) {
+        self.payload(1, arrival);
+        self.base = (self.base + skipped).wrapping_sub(place.number());
+        self.packet(packet, place, arrival);
+    }
+
+    /// What the framer could not use.
+    #[cold]
+    pub fn framing(&mut self, lost: super::framer::Lost, arrival: Instant) {
+        self.position += lost.sync_errors;
+        for _ in 0..lost.payloads {
+            self.counters.discards.count(Discard::NoTsSync);
+        }
+        for _ in 0..lost.packets {
+            self.counters.discards.count(Discard::MalformedTs);
+        }
+        self.counters.sync_losses += lost.sync_losses;
+        if lost.sync_losses > 0 {
+            self.lose_position();
+        }
+        if let Some(monitor) = &mut self.monitor {
+            monitor.now = monitor.now.max(arrival);
+            monitor.framing(lost.sync_errors, lost.sync_losses);
+        }
     }
 
     /// One packet, whose sync byte is right.
@@ -121,6 +213,7 @@ impl Demux {
             && video.plain(packet, place, arrival)
         {
             state.continuity = (bits & 0xF) as u8;
+            state.tail = tail(packet);
             return;
         }
         self.any_packet(index, packet, place, arrival);
@@ -131,11 +224,14 @@ impl Demux {
     fn any_packet(&mut self, index: usize, packet: &[u8; PACKET], place: &Place, arrival: Instant) {
         let header = Header::read(packet);
         if index == 0 {
-            self.counters.null_packets += u64::from(header.pid() == NULL_PID);
-            return;
+            if header.pid() == NULL_PID {
+                self.counters.null_packets += 1;
+                return;
+            }
+            return self.unlisted(header, arrival);
         }
-        let unusual = header.is_odd() || header.flags & (DISCONTINUITY | PCR) != 0;
-        if unusual && !self.odd(index, header, packet, arrival) {
+        let odd = header.is_odd() || header.flags & (DISCONTINUITY | PCR) != 0;
+        if odd && !self.odd(index, header, packet, place, arrival) {
             return;
         }
         let Some(state) = self.pids.get_mut(index) else {
@@ -143,11 +239,18 @@ impl Demux {
         };
         let continuity = header.continuity();
         if continuity != state.continuity.wrapping_add(1) & 0xF
-            && !jump(state, continuity, &mut self.counters)
+            && !self.jump(index, continuity, tail(packet), arrival)
         {
             return;
         }
+        let Some(state) = self.pids.get_mut(index) else {
+            return;
+        };
         state.continuity = continuity;
+        state.tail = tail(packet);
+        if odd && header.is_scrambled() {
+            return self.scrambled(index, arrival);
+        }
         let Some(data) = packet.get(header.payload..) else {
             self.counters.discards.count(Discard::MalformedTs);
             return;
@@ -156,88 +259,48 @@ impl Demux {
             Body::Video(video) => {
                 let starts = header.starts_unit() || header.flags & RANDOM_ACCESS != 0;
                 if starts || video.pes.stage != Stage::Payload || video.ended {
-                    return self.video_start(index, header, data, place, arrival);
+                    return self.pes_packet(index, header, data, place, arrival);
                 }
                 video.payload(data, place, header.payload, arrival);
                 if header.is_stuffed() || video.asm.has_unit() {
                     self.video_end(index, header.is_stuffed(), arrival);
                 }
             }
-            Body::Other(_) => self.other(index, header, data, place, arrival),
-            Body::Psi(_) => self.psi(index, header.starts_unit(), data, arrival),
+            Body::Framed(_) | Body::Other(_) => {
+                self.pes_packet(index, header, data, place, arrival);
+            }
+            Body::Psi(_) | Body::Si(_) => self.psi(index, header.starts_unit(), data, arrival),
+            Body::Splice(_) => self.splice_packet(index, header, data, place, arrival),
             Body::Unused => {}
         }
     }
 
-    /// Transport errors, scrambling, PCR, discontinuity, packets without payload. Whether the
-    /// payload is to be used.
+    /// A continuity counter that is not the next one (2.4.3.3). Whether the packet is used.
     #[cold]
-    fn odd(
-        &mut self,
-        index: usize,
-        header: Header,
-        packet: &[u8; PACKET],
-        arrival: Instant,
-    ) -> bool {
+    fn jump(&mut self, index: usize, continuity: u8, tail: u64, arrival: Instant) -> bool {
         let Some(state) = self.pids.get_mut(index) else {
             return false;
         };
-        let continuity = header.continuity();
-        if header.has_error() {
-            self.counters.discards.count(Discard::MalformedTs);
-            let expected = continuity == state.continuity.wrapping_add(1) & 0xF;
-            state.continuity = if expected { continuity } else { NO_CONTINUITY };
-            state.damage();
-            return false;
+        let last = state.continuity;
+        if last & NO_CONTINUITY != 0 {
+            return true;
         }
-        if header.flags & DISCONTINUITY != 0 {
-            state.continuity = NO_CONTINUITY;
-        }
-        if header.flags & PCR != 0 {
-            self.note_pcr(packet, header.pid(), arrival);
-        }
-        let Some(state) = self.pids.get_mut(index) else {
-            return false;
-        };
-        if !header.has_payload() {
-            if header.payload == 4 || header.payload > PACKET {
-                self.counters.discards.count(Discard::MalformedTs);
+        if last & 0xF == continuity && state.tail == tail {
+            // Sent twice is legal; more often is an error, but still nothing new.
+            state.continuity = last & !UNSEEN | DUPLICATED;
+            if last & DUPLICATED != 0 {
+                self.continuity_error(index, arrival);
             }
             return false;
         }
-        if header.is_scrambled() {
-            self.counters.discards.count(Discard::Undecryptable);
-            state.continuity = continuity;
-            state.damage();
-            if let Some(track) = state.track()
-                && let Some(track) = self.tracks.get_mut(usize::from(track))
-                && !track.scrambled
-            {
-                track.scrambled = true;
-                self.tracks_version += 1;
-            }
-            return false;
-        }
+        self.continuity_error(index, arrival);
+        self.lose_position();
+        self.damage(index);
         true
     }
 
-    fn note_pcr(&mut self, packet: &[u8; PACKET], pid: usize, arrival: Instant) {
-        let [_, _, _, _, length, _, b0, b1, b2, b3, b4, b5, ..] = *packet;
-        if length < 7 {
-            self.counters.discards.count(Discard::MalformedTs);
-            return;
-        }
-        let base = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 1 | u64::from(b4 >> 7);
-        let ticks = base * 300 + (u64::from(b4 & 1) << 8 | u64::from(b5));
-        for program in self.programs.iter_mut().flatten() {
-            if usize::from(program.pcr_pid) == pid {
-                program.pcr = Some(Pcr { ticks, arrival });
-            }
-        }
-    }
-
-    /// A video packet that is not simply more of the current PES packet.
-    fn video_start(
+    /// A packet of a PES stream that is not simply more of the current PES packet.
+    fn pes_packet(
         &mut self,
         index: usize,
         header: Header,
@@ -245,56 +308,181 @@ impl Demux {
         place: &Place,
         arrival: Instant,
     ) {
+        if header.starts_unit() {
+            self.begin_pes(index, arrival);
+        }
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
-        let Body::Video(video) = &mut state.body else {
-            return;
-        };
-        let mut lead = header.payload;
-        if header.starts_unit() {
-            if video.pes.is_unfinished() {
-                self.counters.discards.count(Discard::MalformedPes);
-                video.asm.damage();
+        if let Body::Video(video) = &mut state.body {
+            if !header.starts_unit() && video.ended {
+                video.asm.not_the_end();
             }
             video.ended = false;
-            video.pes.start();
-        } else if video.ended {
-            video.ended = false;
-            video.asm.not_the_end();
+            if header.flags & RANDOM_ACCESS != 0 {
+                video.asm.random_access();
+            }
         }
-        if header.flags & RANDOM_ACCESS != 0 {
-            video.asm.random_access();
-        }
-        if video.pes.stage == Stage::Header {
-            match video.pes.header(data) {
+        let mut lead = header.payload;
+        let Some(pes) = state.body.pes() else { return };
+        if pes.stage == Stage::Header {
+            match pes.header(data) {
                 Step::More => return,
                 Step::Bad => {
                     self.counters.discards.count(Discard::MalformedPes);
-                    video.asm.damage();
+                    if let Body::Video(video) = &mut state.body {
+                        video.asm.damage();
+                    }
                     return;
                 }
-                Step::Payload(skip, pes) => {
+                Step::Payload(skip, facts) => {
                     data = data.get(skip..).unwrap_or_default();
                     lead += skip;
-                    video.open_pes(data, arrival);
-                    let program = self
-                        .programs
-                        .get_mut(usize::from(state.program))
-                        .and_then(Option::as_mut);
-                    let (pts, dts) = program.map_or((None, None), |p| p.clock.unwrap(&pes));
-                    video.asm.set_timestamps(pts, dts);
-                    if pes.scrambled {
-                        self.counters.discards.count(Discard::Undecryptable);
-                        video.asm.damage();
-                        video.pes.end();
+                    if !self.open_pes(index, &facts, data, place, lead, arrival) {
+                        return;
                     }
                 }
             }
         }
-        if video.pes.stage == Stage::Payload {
-            video.payload(data, place, lead, arrival);
-            self.video_end(index, header.is_stuffed(), arrival);
+        self.feed(index, header, data, place, lead, arrival);
+    }
+
+    /// A PES packet begins; the one before ends, whole or not.
+    fn begin_pes(&mut self, index: usize, arrival: Instant) {
+        let Some(state) = self.pids.get_mut(index) else {
+            return;
+        };
+        let cut = state.body.pes().is_some_and(|pes| pes.is_unfinished());
+        if cut {
+            self.counters.discards.count(Discard::MalformedPes);
+        }
+        let (ready, counters) = (&mut self.ready, &mut self.counters);
+        match &mut state.body {
+            Body::Video(video) if cut => video.asm.damage(),
+            Body::Framed(framed) if cut => framed.lose(&mut |unit| emit(ready, counters, unit)),
+            Body::Other(other) => {
+                if let Some(unit) = other.close(arrival, cut) {
+                    emit(ready, counters, unit);
+                }
+            }
+            _ => {}
+        }
+        if let Some(pes) = state.body.pes() {
+            pes.start();
+        }
+    }
+
+    /// The header of a PES packet is complete, `data` follows it. Whether it is to be read.
+    fn open_pes(
+        &mut self,
+        index: usize,
+        facts: &PesHeader,
+        data: &[u8],
+        place: &Place,
+        lead: usize,
+        arrival: Instant,
+    ) -> bool {
+        if facts.scrambled {
+            self.pes_scrambled(index);
+            return false;
+        }
+        self.identify(index, data, arrival);
+        let Some(state) = self.pids.get_mut(index) else {
+            return false;
+        };
+        let (pid, track) = (state.pid, state.track());
+        let program = self
+            .programs
+            .get_mut(usize::from(state.program))
+            .and_then(Option::as_mut);
+        let mut times = (None, None);
+        if let Some(program) = program {
+            times = program.clock.times.unwrap(facts);
+            let clock = program.clock.ticks;
+            if let (Some(monitor), Some(_)) = (&mut self.monitor, times.0)
+                && track
+                    .and_then(|t| self.tracks.get(usize::from(t)))
+                    .is_some_and(|t| t.codec.is_video() || t.codec.is_audio())
+            {
+                monitor.pts(index, pid, clock);
+            }
+            if times.0.is_none() && matches!(state.body, Body::Framed(_)) {
+                // Asynchronous KLV has no times: that of its arrival on the program's clock.
+                let is_klv = |t: &Track| t.codec == Codec::Klv;
+                let track = track.and_then(|t| self.tracks.get(usize::from(t)));
+                let now = program.clock.now().filter(|_| track.is_some_and(is_klv));
+                times = (now, now);
+            }
+        }
+        let (ready, counters) = (&mut self.ready, &mut self.counters);
+        match &mut state.body {
+            Body::Video(video) => {
+                video.open_pes(data, arrival);
+                video.asm.set_timestamps(times.0, times.1);
+            }
+            Body::Framed(framed) => {
+                framed.open_pes(data, times, &mut |unit| emit(ready, counters, unit));
+            }
+            Body::Other(other) => other.open(place.at(lead), lead, times.0, times.1, arrival),
+            _ => {}
+        }
+        true
+    }
+
+    /// Bytes of a PES packet's payload.
+    fn feed(
+        &mut self,
+        index: usize,
+        header: Header,
+        data: &[u8],
+        place: &Place,
+        lead: usize,
+        arrival: Instant,
+    ) {
+        let Some(state) = self.pids.get_mut(index) else {
+            return;
+        };
+        let (ready, counters) = (&mut self.ready, &mut self.counters);
+        match &mut state.body {
+            Body::Video(video) if video.pes.stage == Stage::Payload => {
+                video.payload(data, place, lead, arrival);
+                self.video_end(index, header.is_stuffed(), arrival);
+            }
+            Body::Framed(framed) if framed.pes.stage == Stage::Payload => {
+                let (body, last) = framed.pes.body(data);
+                let before = framed.malformed;
+                framed.feed(body, last, place, lead, arrival, &mut |unit| {
+                    emit(ready, counters, unit);
+                });
+                if last {
+                    framed.pes.end();
+                }
+                for _ in before..framed.malformed {
+                    counters.discards.count(Discard::MalformedBitstream);
+                }
+                let (version, info) = framed.info;
+                if version != framed.shown
+                    && let Some(track) = self.tracks.get_mut(usize::from(framed.track))
+                {
+                    framed.shown = version;
+                    track.set_audio(&info);
+                    self.tracks_version += 1;
+                }
+            }
+            Body::Other(other) if other.pes.stage == Stage::Payload => {
+                let (body, last) = other.pes.body(data);
+                other.take(body, place.at(lead + body.len()), arrival);
+                let oversized = other.unit.bytes as usize > self.limits.max_frame_size;
+                if oversized {
+                    counters.discards.count(Discard::LimitExceeded);
+                }
+                if (last || oversized)
+                    && let Some(unit) = other.close(arrival, oversized)
+                {
+                    emit(ready, counters, unit);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -318,7 +506,7 @@ impl Demux {
         self.collect(index);
     }
 
-    fn collect(&mut self, index: usize) {
+    pub(super) fn collect(&mut self, index: usize) {
         let Some(PidState {
             body: Body::Video(video),
             ..
@@ -347,67 +535,40 @@ impl Demux {
         }
     }
 
-    /// A packet of a stream whose units are its PES packets.
-    fn other(
-        &mut self,
-        index: usize,
-        header: Header,
-        mut data: &[u8],
-        place: &Place,
-        arrival: Instant,
-    ) {
+    /// Looks at the first bytes of a PES packet for what the stream is coded in: descriptors may
+    /// be missing, and stream types wrong.
+    fn identify(&mut self, index: usize, data: &[u8], arrival: Instant) {
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
-        let Body::Other(other) = &mut state.body else {
+        if state.identity.looks >= LOOKS {
+            return;
+        }
+        let Some(codec) = state
+            .track()
+            .and_then(|t| self.tracks.get(usize::from(t)))
+            .map(|t| t.codec)
+        else {
             return;
         };
-        let mut lead = header.payload;
-        if header.starts_unit() {
-            let cut = other.pes.is_unfinished();
-            if let Some(unit) = other.close(arrival, cut) {
-                emit(&mut self.ready, &mut self.counters, unit);
-            }
-            other.pes.start();
-        }
-        if other.pes.stage == Stage::Header {
-            match other.pes.header(data) {
-                Step::More => return,
-                Step::Bad => return self.counters.discards.count(Discard::MalformedPes),
-                Step::Payload(skip, pes) => {
-                    data = data.get(skip..).unwrap_or_default();
-                    lead += skip;
-                    if pes.scrambled {
-                        self.counters.discards.count(Discard::Undecryptable);
-                        return other.pes.end();
-                    }
-                    let program = self
-                        .programs
-                        .get_mut(usize::from(state.program))
-                        .and_then(Option::as_mut);
-                    let (pts, dts) = program.map_or((None, None), |p| p.clock.unwrap(&pes));
-                    other.open(place.at(lead), lead, pts, dts, arrival);
-                    if let Some(track) = self.tracks.get_mut(usize::from(other.track))
-                        && track.set_audio(data)
-                    {
-                        self.tracks_version += 1;
-                    }
-                }
-            }
-        }
-        if other.pes.stage != Stage::Payload {
+        let identity = &mut state.identity;
+        identity.looks += 1;
+        let Some(found) = heads::codec_of(data) else {
+            return;
+        };
+        if found == codec {
+            identity.looks = LOOKS;
             return;
         }
-        let (body, last) = other.pes.body(data);
-        other.take(body, place.at(lead + body.len()), arrival);
-        let oversized = other.unit.bytes as usize > self.limits.max_frame_size;
-        if oversized {
-            self.counters.discards.count(Discard::LimitExceeded);
-        }
-        if (last || oversized)
-            && let Some(unit) = other.close(arrival, oversized)
-        {
-            emit(&mut self.ready, &mut self.counters, unit);
+        identity.votes = if identity.rival == found {
+            identity.votes + 1
+        } else {
+            1
+        };
+        identity.rival = found;
+        let enough = if codec == Codec::Unknown { 1 } else { 3 };
+        if identity.votes >= enough {
+            self.recode(index, found, arrival);
         }
     }
 
@@ -416,6 +577,7 @@ impl Demux {
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
+        let (ready, counters) = (&mut self.ready, &mut self.counters);
         match &mut state.body {
             Body::Video(video) => {
                 let damaged = match damage {
@@ -427,46 +589,24 @@ impl Demux {
                 video.asm.close(now, damaged);
                 self.collect(index);
             }
+            Body::Framed(framed) => framed.close(&mut |unit| emit(ready, counters, unit)),
             Body::Other(other) => {
                 let damaged = damage == Damage::Certain || other.pes.is_unfinished();
                 if let Some(unit) = other.close(now, damaged) {
-                    emit(&mut self.ready, &mut self.counters, unit);
+                    emit(ready, counters, unit);
                 }
             }
-            Body::Psi(_) | Body::Unused => {}
+            Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => {}
         }
     }
 
-    /// Datagrams were lost, so many that continuity counters may have come round.
-    pub fn lost(&mut self) {
-        for state in &mut self.pids {
-            state.damage();
-            state.continuity = NO_CONTINUITY;
-        }
-    }
-
-    /// The stream starts afresh: what is in the making is closed as damaged.
-    pub fn restart(&mut self, now: Instant) {
-        for index in 0..self.pids.len() {
-            self.close(index, now, Damage::Certain);
-            if let Some(state) = self.pids.get_mut(index) {
-                state.continuity = NO_CONTINUITY;
-                match &mut state.body {
-                    Body::Video(video) => {
-                        video.pes.end();
-                        video.scanner.restart();
-                        video.asm.restart(now);
-                    }
-                    Body::Other(other) => other.pes.end(),
-                    Body::Psi(sections) => sections.restart(),
-                    Body::Unused => {}
-                }
-            }
-        }
-        for program in self.programs.iter_mut().flatten() {
-            program.clock = Clock33::default();
-            program.pcr = None;
-        }
+    /// Bytes of a PID were lost.
+    pub(super) fn damage(&mut self, index: usize) {
+        let Some(state) = self.pids.get_mut(index) else {
+            return;
+        };
+        let (ready, counters) = (&mut self.ready, &mut self.counters);
+        state.damage(&mut |unit| emit(ready, counters, unit));
     }
 
     /// Closes units that got nothing for the assembly timeout.
@@ -533,19 +673,19 @@ impl Demux {
         of_track.map_or(&[], |asm| asm.parameter_sets())
     }
 
-    /// What TR 101 290 measures; `None` when it is switched off.
-    pub const fn tr101290(&self) -> Option<&super::tr101290::Tr101290> {
-        None
-    }
-
-    /// The next splice command.
-    pub const fn poll_splice(&mut self) -> Option<super::splice::Splice> {
-        None
-    }
-
     /// Figures, to add to.
     pub const fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
+    }
+
+    /// What TR 101 290 measures; `None` when it is switched off.
+    pub fn tr101290(&self) -> Option<&Tr101290> {
+        self.monitor.as_ref().map(|monitor| &monitor.report)
+    }
+
+    /// The next splice command.
+    pub fn poll_splice(&mut self) -> Option<Splice> {
+        self.splices.pop_front()
     }
 
     /// The newest clock reference of each program that has one: program number and PCR.
@@ -553,7 +693,7 @@ impl Demux {
         self.programs
             .iter()
             .flatten()
-            .filter_map(|p| Some((p.number, p.pcr?)))
+            .filter_map(|p| Some((p.number, p.clock.last?)))
     }
 }
 
@@ -568,26 +708,18 @@ pub(super) enum Damage {
     Certain,
 }
 
-/// A continuity counter that is not the next one (2.4.3.3). Whether the packet is used.
-#[cold]
-fn jump(state: &mut PidState, continuity: u8, counters: &mut Counters) -> bool {
-    /// Marks that a duplicate was seen.
-    const DUPLICATED: u8 = 0x10;
-    if state.continuity == NO_CONTINUITY {
-        return true;
+impl Body {
+    pub(super) fn pes(&mut self) -> Option<&mut Pes> {
+        match self {
+            Body::Video(video) => Some(&mut video.pes),
+            Body::Framed(framed) => Some(&mut framed.pes),
+            Body::Other(other) => Some(&mut other.pes),
+            Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => None,
+        }
     }
-    if state.continuity & 0xF == continuity {
-        // Sent twice is legal; more often is an error, but still nothing new.
-        counters.continuity_errors += u64::from(state.continuity & DUPLICATED != 0);
-        state.continuity |= DUPLICATED;
-        return false;
-    }
-    counters.continuity_errors += 1;
-    state.damage();
-    true
 }
 
-fn emit(ready: &mut VecDeque<AccessUnit>, counters: &mut Counters, unit: AccessUnit) {
+pub(super) fn emit(ready: &mut VecDeque<AccessUnit>, counters: &mut Counters, unit: AccessUnit) {
     if ready.len() >= MAX_READY {
         ready.pop_front();
         counters.units_dropped += 1;

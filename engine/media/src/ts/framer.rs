@@ -1,232 +1,442 @@
-//! Finds the 188-byte grid of TS packets in a stream of payloads (ISO 13818-1, 2.4.3.2;
-//! TR 101 290, 5.2.1). Payloads are nearly always whole packets; others are reframed, the
-//! grid's phase being carried from one payload to the next, and found again after garbage.
+//! Finds the grid of TS packets in a stream of payloads (ISO 13818-1, 2.4.3.2; TR 101 290,
+//! 5.2.1, indicators 1.1 and 1.2): 188 bytes from sync byte to sync byte, 204 with the parity
+//! of an outer code behind each packet, 192 with an arrival time before each (Blu-ray, "M2TS").
+//!
+//! Payloads are nearly always whole packets: [`Framer::push`] then looks at their sync bytes
+//! alone. Any other payload is gathered with what is undecided before it, so that packets may
+//! lie across payloads in any way. Synchronisation has the hysteresis of TR 101 290: two wrong
+//! sync bytes in a row lose it, five right ones (or a payload that begins with two) gain it.
 
-use mirror_base::Position;
+use mirror_base::Instant;
+use smallvec::SmallVec;
 
-use super::place::Place;
+use super::place::{MAX_SPLITS, Place};
 
 /// Bytes of a TS packet.
 pub const PACKET: usize = 188;
 const SYNC: u8 = 0x47;
+/// From one sync byte to the next: plain, with 16 bytes of parity, with 4 of arrival time.
+const STRIDES: [usize; 3] = [PACKET, 204, 192];
+/// Bytes of arrival time before the packets of a stride of 192.
+const STAMP: usize = 4;
+/// Right sync bytes in a row that make a grid.
+const LOCK: usize = 5;
+/// Right sync bytes that make a grid where a payload begins with the first.
+const LOCK_AT_START: usize = 2;
 
 /// What [`Framer::push`] could not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Payloads in which no grid was found.
-    pub payloads: u32,
-    /// Packets whose sync byte was wrong while the grid went on, and pieces given up.
-    pub packets: u32,
+    pub payloads: u64,
+    /// Packets whose sync byte was wrong, and pieces given up.
+    pub packets: u64,
+    /// Packets whose sync byte alone was wrong: the grid went on (TR 101 290, 1.2).
+    pub sync_errors: u64,
+    /// Losses of the grid (TR 101 290, 1.1).
+    pub sync_losses: u64,
+}
+
+impl Lost {
+    /// Whether there is something.
+    pub fn is_some(&self) -> bool {
+        *self != Lost::default()
+    }
+}
+
+/// When a packet came.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// Its last byte's datagram reached the host.
+    pub arrival: Instant,
+    /// Packets with wrong sync bytes that the same call has passed over before it.
+    pub skipped: u64,
+}
+
+/// Bytes of one payload among those that are held.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Where in the buffer they begin, and where in their payload.
+    from: usize,
+    slot: u64,
+    offset: usize,
+    arrival: Instant,
+    /// They are the payload's first.
+    begins: bool,
 }
 
 /// See the module's page.
 #[derive(Debug)]
 pub struct Framer {
-    carry: [u8; PACKET],
-    carry_len: usize,
-    carry_at: Position,
+    stride: usize,
+    locked: bool,
+    /// Bytes of the payloads to come that lie between two packets.
+    skip: usize,
+    /// What is undecided: the beginning of a packet, or everything while there is no grid.
+    held: Vec<u8>,
+    runs: SmallVec<[Run; 8]>,
+    /// Bytes given up since the grid was lost.
+    astray: Option<u64>,
 }
 
 impl Default for Framer {
     fn default() -> Self {
         Framer {
-            carry: [0; PACKET],
-            carry_len: 0,
-            carry_at: Position::default(),
+            stride: PACKET,
+            locked: false,
+            skip: 0,
+            held: Vec::new(),
+            runs: SmallVec::new(),
+            astray: None,
         }
     }
 }
 
-/// Whether `payload` has a sync byte at `at` and at each further packet; with `least` of them.
-fn grid_at(payload: &[u8], at: usize, least: usize) -> bool {
-    let mut hits = 0;
-    for byte in payload.iter().skip(at).step_by(PACKET) {
-        if *byte != SYNC {
-            return false;
-        }
-        hits += 1;
-    }
-    hits >= least
+/// Where a grid begins.
+#[derive(Clone, Copy)]
+struct Grid {
+    at: usize,
+    stride: usize,
 }
 
-/// The first offset from `from` on at which a grid begins.
-fn find_grid(payload: &[u8], from: usize) -> Option<usize> {
-    // One sync byte proves nothing, unless the rest is exactly one packet.
-    let last = (from + PACKET).min(payload.len());
-    (from..last).find(|&at| {
-        grid_at(
-            payload,
-            at,
-            if at + PACKET == payload.len() { 1 } else { 2 },
-        )
-    })
+/// Sync bytes in a row, at most [`LOCK`] of them.
+struct Hits {
+    count: usize,
+    /// All that there are bytes for, but fewer than [`LOCK`].
+    to_the_end: bool,
+}
+
+/// Whether `payload` is whole packets, sync byte to sync byte, from its first byte on.
+#[inline]
+fn is_whole(payload: &[u8], stride: usize) -> bool {
+    !payload.is_empty()
+        && payload.len().is_multiple_of(stride)
+        && payload.iter().step_by(stride).all(|&b| b == SYNC)
+}
+
+/// The bytes from sync byte to sync byte, if `payload` shows whole packets of any kind: what
+/// tells MPEG-TS from other payloads. At least two packets are asked for.
+pub fn packet_size(payload: &[u8]) -> Option<usize> {
+    let shows = |&stride: &usize| {
+        let from = if stride == 192 { STAMP } else { 0 };
+        let mut syncs = payload.iter().skip(from).step_by(stride);
+        payload.len() >= 2 * stride && syncs.all(|&b| b == SYNC)
+    };
+    STRIDES.into_iter().find(shows)
 }
 
 impl Framer {
-    /// Forgets the piece of a packet: what comes is no continuation.
-    pub const fn restart(&mut self) {
-        self.carry_len = 0;
+    /// One that continues a grid of `stride`: what comes first is a sync byte.
+    pub fn continuing(stride: usize) -> Self {
+        Framer {
+            stride,
+            locked: true,
+            ..Framer::default()
+        }
     }
 
-    /// Whether no piece of a packet is carried.
+    /// Bytes from one sync byte to the next: 188, 192 or 204.
+    pub const fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// What comes is no continuation (packets were lost): the piece of a packet is forgotten.
+    pub fn restart(&mut self) {
+        self.clear();
+        self.locked = false;
+        self.skip = 0;
+        self.astray = None;
+    }
+
+    fn clear(&mut self) {
+        self.held.clear();
+        self.runs.clear();
+    }
+
+    /// Whether a payload of whole 188-byte packets may be taken as it is: nothing is held.
     #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.carry_len == 0
+    pub const fn is_plain(&self) -> bool {
+        self.held.is_empty() && self.stride == PACKET && self.skip == 0 && self.astray.is_none()
     }
 
-    /// Takes the payload of `slot` apart, from `start` on, where a packet is known to begin
-    /// unless a piece is carried.
+    /// Such a payload was taken.
+    #[inline]
+    pub const fn took_plain(&mut self) {
+        self.locked = true;
+    }
+
+    /// Takes the payload of `slot` apart, from `start` on.
     pub fn push(
         &mut self,
         slot: u64,
         payload: &[u8],
         start: usize,
-        mut each: impl FnMut(&[u8; PACKET], &Place),
+        arrival: Instant,
+        mut each: impl FnMut(&[u8; PACKET], &Place, When),
     ) -> Lost {
         let mut lost = Lost::default();
-        let mut at = start;
-        if self.carry_len > 0 {
-            at = self.finish_carry(slot, payload, &mut lost, &mut each);
+        let Some(bytes) = payload.get(start..).filter(|b| !b.is_empty()) else {
+            return lost;
+        };
+        if self.runs.last().is_some_and(|run| run.slot + 1 != slot) {
+            lost.packets += 1;
+            self.restart();
         }
-        while let Some(rest) = payload.get(at..).filter(|r| !r.is_empty()) {
-            if rest.first() != Some(&SYNC) {
-                // One wrong sync byte in a grid that goes on costs one packet.
-                if grid_at(payload, at + PACKET, 1) {
-                    lost.packets += 1;
-                    at += PACKET;
-                    continue;
-                }
-                let Some(found) = find_grid(payload, at) else {
-                    lost.payloads += 1;
-                    return lost;
-                };
-                lost.packets += 1;
-                at = found;
-                continue;
+        if self.held.is_empty()
+            && self.skip == 0
+            && let Some(stride) = self.whole_stride(bytes)
+        {
+            if !self.locked {
+                self.lock(0, Grid { at: 0, stride }, &mut lost);
             }
-            let Some(packet) = rest.first_chunk::<PACKET>() else {
-                self.keep(slot, at, rest);
-                return lost;
-            };
-            each(
-                packet,
-                &Place::whole(slot, u16::try_from(at).unwrap_or(u16::MAX)),
-            );
-            at += PACKET;
+            for (n, packet) in bytes.chunks(stride).enumerate() {
+                if let Some(packet) = packet.first_chunk::<PACKET>() {
+                    let offset = u16::try_from(start + n * stride).unwrap_or(u16::MAX);
+                    let when = When {
+                        arrival,
+                        skipped: lost.sync_errors,
+                    };
+                    each(packet, &Place::whole(slot, offset), when);
+                }
+            }
+            return lost;
         }
+        self.runs.push(Run {
+            from: self.held.len(),
+            slot,
+            offset: start,
+            arrival,
+            begins: start == 0,
+        });
+        self.held.extend_from_slice(bytes);
+        self.process(false, &mut lost, &mut each);
         lost
     }
 
-    fn keep(&mut self, slot: u64, at: usize, rest: &[u8]) {
-        if let Some(place) = self.carry.get_mut(..rest.len()) {
-            place.copy_from_slice(rest);
-            self.carry_len = rest.len();
-            self.carry_at = Position {
-                slot,
-                offset: u16::try_from(at).unwrap_or(u16::MAX),
-            };
-        }
+    /// The stream has ended: what is held is taken for packets as far as it looks like that.
+    pub fn finish(&mut self, mut each: impl FnMut(&[u8; PACKET], &Place, When)) -> Lost {
+        let mut lost = Lost::default();
+        self.process(true, &mut lost, &mut each);
+        lost.packets += u64::from(!self.held.is_empty());
+        self.restart();
+        lost
     }
 
-    /// Completes the carried packet; returns where the next one begins.
-    fn finish_carry(
+    /// The distance of the packets, if `bytes` is whole packets that can be taken as they are.
+    fn whole_stride(&self, bytes: &[u8]) -> Option<usize> {
+        if self.locked {
+            return is_whole(bytes, self.stride).then_some(self.stride);
+        }
+        let alone = bytes.len() == PACKET && self.astray.is_none();
+        let mut strides = [PACKET, 204].into_iter();
+        strides.find(|&s| (alone || bytes.len() >= 2 * s) && is_whole(bytes, s))
+    }
+
+    fn process(
         &mut self,
-        slot: u64,
-        payload: &[u8],
+        ended: bool,
         lost: &mut Lost,
-        each: &mut impl FnMut(&[u8; PACKET], &Place),
-    ) -> usize {
-        let have = core::mem::take(&mut self.carry_len);
-        let need = PACKET - have;
-        let follows = self.carry_at.slot + 1 == slot
-            && payload.len() >= need
-            && payload.get(need).is_none_or(|&b| b == SYNC);
-        let (Some(tail), Some(head)) = (self.carry.get_mut(have..), payload.get(..need)) else {
-            lost.packets += 1;
-            return 0;
-        };
-        if !follows {
-            lost.packets += 1;
-            return 0;
+        each: &mut impl FnMut(&[u8; PACKET], &Place, When),
+    ) {
+        let passed = self.skip.min(self.held.len());
+        self.skip -= passed;
+        let mut at = passed;
+        while at < self.held.len() {
+            if !self.locked {
+                match self.search(at, ended) {
+                    Ok(grid) => at = self.lock(at, grid, lost),
+                    Err(keep) => {
+                        self.give_up(keep - at, lost);
+                        at = keep;
+                        break;
+                    }
+                }
+                continue;
+            }
+            let next = self.held.get(at + self.stride).copied();
+            if next.is_some_and(|b| b != SYNC)
+                && let Some(begin) = self.grid_of_a_later_payload(at)
+            {
+                // A piece of a packet at a payload's end, whose rest did not come.
+                lost.packets += 1;
+                at = begin;
+                continue;
+            }
+            let rest = self.held.get(at..).unwrap_or_default();
+            if rest.first() == Some(&SYNC) {
+                let Some(packet) = rest.first_chunk::<PACKET>() else {
+                    break;
+                };
+                match self.place(at) {
+                    Some((place, arrival)) => {
+                        let skipped = lost.sync_errors;
+                        each(packet, &place, When { arrival, skipped });
+                    }
+                    None => lost.packets += 1,
+                }
+                at += self.stride;
+            } else if next == Some(SYNC) || (ended && next.is_none()) {
+                lost.packets += 1;
+                lost.sync_errors += 1;
+                at += self.stride;
+            } else if next.is_some() {
+                lost.sync_losses += 1;
+                self.locked = false;
+                self.astray = Some(0);
+            } else {
+                break;
+            }
         }
-        tail.copy_from_slice(head);
-        let split = u16::try_from(have).unwrap_or(0);
-        each(
-            &self.carry,
-            &Place::carried(self.carry_at.offset, split, slot),
-        );
-        need
+        self.skip += at.saturating_sub(self.held.len());
+        self.forget(at.min(self.held.len()));
     }
 
-    /// Starts with the packet whose first bytes are the last `piece` bytes of `payload`.
-    pub fn carry_tail(&mut self, slot: u64, payload: &[u8], piece: usize) -> bool {
-        let Some(at) = payload.len().checked_sub(piece).filter(|_| piece < PACKET) else {
-            return false;
+    /// No grid in `bytes` bytes.
+    fn give_up(&mut self, bytes: usize, lost: &mut Lost) {
+        lost.payloads += u64::from(bytes > 0);
+        if let Some(astray) = &mut self.astray {
+            *astray += bytes as u64;
+        }
+    }
+
+    /// The grid is known (again); returns where it begins.
+    fn lock(&mut self, at: usize, grid: Grid, lost: &mut Lost) -> usize {
+        let stray = (grid.at - at) as u64;
+        let all = self.astray.take().map(|before| before + stray);
+        let stride = self.stride as u64;
+        if let Some(all) = all
+            && all.is_multiple_of(stride)
+            && grid.stride == self.stride
+        {
+            // The same grid as before: these were packets with wrong sync bytes.
+            lost.sync_errors += all / stride;
+            lost.packets += stray / stride;
+        } else if !(grid.stride == 192 && stray == STAMP as u64) {
+            lost.packets += stray.div_ceil(stride);
+        }
+        self.locked = true;
+        self.stride = grid.stride;
+        grid.at
+    }
+
+    /// A grid from `from` on; else up to where there is none for certain.
+    fn search(&self, from: usize, ended: bool) -> Result<Grid, usize> {
+        // Where a grid may begin for all that is held.
+        let mut open: SmallVec<[Grid; 8]> = SmallVec::new();
+        let mut at = from;
+        while let Some(found) = memchr::memchr(SYNC, self.held.get(at..).unwrap_or_default()) {
+            at += found;
+            let mut best = (0, self.stride);
+            let others = STRIDES.into_iter().filter(|&s| s != self.stride);
+            for stride in core::iter::once(self.stride).chain(others) {
+                let hits = self.hits(at, stride);
+                let last = ended && (hits.count > 1 || self.is_last(at, stride));
+                if hits.count >= LOCK || (hits.to_the_end && last) {
+                    return Ok(Self::earliest(&open, Grid { at, stride }));
+                }
+                if hits.to_the_end && open.len() < open.inline_size() {
+                    open.push(Grid { at, stride });
+                }
+                if self.begins(at, stride) && hits.count > best.0 {
+                    best = (hits.count, stride);
+                }
+            }
+            if best.0 >= LOCK_AT_START {
+                let grid = Grid { at, stride: best.1 };
+                return Ok(Self::earliest(&open, grid));
+            }
+            at += 1;
+        }
+        Err(open.first().map_or(self.held.len(), |grid| grid.at))
+    }
+
+    /// `grid`, or a place before it at which the same one may have begun.
+    fn earliest(open: &[Grid], grid: Grid) -> Grid {
+        let same = |g: &&Grid| g.stride == grid.stride && (grid.at - g.at).is_multiple_of(g.stride);
+        open.iter().find(same).copied().unwrap_or(grid)
+    }
+
+    /// Whether a payload begins where a packet at `at` would have to.
+    fn begins(&self, at: usize, stride: usize) -> bool {
+        let stamp = if stride == 192 { STAMP } else { 0 };
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.begins && run.from + stamp == at)
+    }
+
+    fn is_last(&self, at: usize, stride: usize) -> bool {
+        self.held.len() - at == stride || self.held.len() - at == PACKET
+    }
+
+    /// How many packets begin at `at` and behind it in a row.
+    fn hits(&self, at: usize, stride: usize) -> Hits {
+        for count in 0..LOCK {
+            let packet = self.held.get(at + count * stride..).unwrap_or_default();
+            let to_the_end = match packet {
+                [] => true,
+                // A plausible header: no adaptation_field_control of 00 (2.4.3.3).
+                [SYNC, _, _, flags, ..] if flags & 0x30 == 0 => false,
+                [SYNC, ..] => continue,
+                _ => false,
+            };
+            return Hits { count, to_the_end };
+        }
+        Hits {
+            count: LOCK,
+            to_the_end: false,
+        }
+    }
+
+    /// The beginning of a payload inside the packet at `at`, if it begins a grid of its own.
+    fn grid_of_a_later_payload(&self, at: usize) -> Option<usize> {
+        let inside = |run: &&Run| run.begins && run.from > at && run.from < at + PACKET;
+        let begins = |run: &&Run| self.hits(run.from, self.stride).count >= LOCK_AT_START;
+        let run = self.runs.iter().find(|run| inside(run) && begins(run))?;
+        Some(run.from)
+    }
+
+    /// Where the packet at `at` of the held bytes lies; `None` if it has too many pieces.
+    fn place(&self, at: usize) -> Option<(Place, Instant)> {
+        let first = self.runs.iter().rposition(|run| run.from <= at)?;
+        let mut splits = [0; MAX_SPLITS];
+        let mut pieces = 0;
+        let runs = self.runs.get(first..)?;
+        let carried = runs.first()?;
+        let mut last = carried;
+        for run in runs.iter().skip(1) {
+            if run.from >= at + PACKET {
+                break;
+            }
+            *splits.get_mut(pieces)? = u8::try_from(run.from - at).ok()?;
+            pieces += 1;
+            last = run;
+        }
+        let offset = u16::try_from(carried.offset + (at - carried.from)).ok()?;
+        let place = if pieces == 0 {
+            Place::whole(carried.slot, offset)
+        } else {
+            Place::carried(offset, splits, last.slot)
         };
-        self.keep(slot, at, payload.get(at..).unwrap_or_default());
-        true
+        Some((place, last.arrival))
+    }
+
+    /// Forgets the first `n` held bytes.
+    fn forget(&mut self, n: usize) {
+        if n >= self.held.len() {
+            return self.clear();
+        }
+        self.held.drain(..n);
+        let first = self.runs.iter().rposition(|run| run.from <= n).unwrap_or(0);
+        self.runs.drain(..first);
+        for run in &mut self.runs {
+            if run.from < n {
+                run.offset += n - run.from;
+                run.begins = false;
+            }
+            run.from = run.from.saturating_sub(n);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stream(packets: usize) -> Vec<u8> {
-        (0..packets)
-            .flat_map(|n| {
-                let mut p = [n as u8; PACKET];
-                p[0] = SYNC;
-                p
-            })
-            .collect()
-    }
-
-    fn frame(payloads: &[&[u8]]) -> (Vec<u8>, Lost) {
-        let mut framer = Framer::default();
-        let mut seen = Vec::new();
-        let mut all = Lost::default();
-        for (slot, payload) in payloads.iter().enumerate() {
-            let lost = framer.push(slot as u64, payload, 0, |p, place| {
-                for (k, &byte) in p.iter().enumerate() {
-                    let at = place.at(k);
-                    assert_eq!(payloads[at.slot as usize][at.offset as usize], byte);
-                }
-                seen.push(p[1]);
-            });
-            all.payloads += lost.payloads;
-            all.packets += lost.packets;
-        }
-        (seen, all)
-    }
-
-    #[test]
-    fn payloads_of_any_size_are_reframed() {
-        let bytes = stream(40);
-        for size in [188, 376, 1316, 900, 189, 187 * 2, 1000, 1456] {
-            let payloads: Vec<&[u8]> = bytes.chunks(size).collect();
-            let (seen, lost) = frame(&payloads);
-            assert_eq!(seen, (0..40).collect::<Vec<u8>>(), "payloads of {size}");
-            assert_eq!(lost, Lost::default());
-        }
-    }
-
-    #[test]
-    fn the_grid_is_found_again_after_garbage() {
-        let mut bytes = stream(7);
-        bytes.splice(376..376, [0xAA; 50]);
-        let (seen, lost) = frame(&[&bytes[..1316], &bytes[1316..]]);
-        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(lost.packets, 1);
-    }
-
-    #[test]
-    fn one_wrong_sync_byte_costs_one_packet() {
-        let mut bytes = stream(7);
-        bytes[188 * 3] = 0;
-        let (seen, lost) = frame(&[&bytes]);
-        assert_eq!(seen, [0, 1, 2, 4, 5, 6]);
-        assert_eq!((lost.packets, lost.payloads), (1, 0));
-        assert_eq!(frame(&[&[0x47; 3][..], &[0; 1400]]).0, [0_u8; 0]);
-    }
-}
+#[path = "framer_tests.rs"]
+mod tests;

@@ -1,9 +1,11 @@
 //! MPEG transport streams (ISO 13818-1): packets, program specific information, PES and the
 //! demultiplexer that turns them into access units. Called by [`crate::Pipeline`].
 //!
-//! A payload goes through [`framer`] (the 188-byte grid), [`demux`] (PIDs, continuity, PSI,
-//! PES) and, for H.264 and HEVC, [`start_codes`] and the assembler. [`extract`] goes the same
-//! way back: from a unit's positions to its bytes.
+//! A payload goes through [`framer`] (the grid of packets), [`demux`] (PIDs, continuity, PSI,
+//! PES) and, for H.264 and HEVC, [`start_codes`] and the assembler, for audio and KLV `frames`,
+//! for splice information [`splice`]. Beside it `monitor` measures what [`tr101290`] asks for.
+//! [`extract`] goes the same way back: from a unit's positions to its bytes. [`file`] plays a
+//! file in its own time.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 #![cfg_attr(
@@ -13,7 +15,13 @@
 
 pub mod demux;
 pub mod extract;
+pub mod file;
 pub mod framer;
+mod frames;
+mod heads;
+mod klv;
+mod monitor;
+mod pcr;
 pub mod pes;
 pub mod place;
 mod programs;
@@ -22,9 +30,11 @@ pub mod splice;
 pub mod start_codes;
 mod streams;
 pub mod tr101290;
+mod unusual;
 
 pub use demux::Demux;
-pub use framer::{Framer, PACKET};
+pub use framer::{Framer, PACKET, packet_size};
+pub use pcr::Pcr;
 
 /// A TS packet's first four bytes and adaptation field, as far as every packet needs them
 /// (2.4.3.2 and 2.4.3.4).

@@ -222,7 +222,21 @@ pub fn unwrap33(old: i64, new: u64) -> i64 {
     }
 }
 
-/// The timestamps of one program, made monotonic over the 33-bit wrap.
+/// Ticks that times may step and still be on one time base: ten minutes. What steps further has
+/// jumped: an encoder that begins anew is not one that wrapped.
+const JUMP: i64 = 10 * 60 * 90_000;
+
+/// `new` behind `old`: continued over the wrap, or, after a jump, as it stands, with the wraps
+/// counted so far. So `time.div_euclid(1 << 33)` is the number of wraps.
+pub fn follow33(old: i64, new: u64) -> i64 {
+    let near = unwrap33(old, new);
+    if (near - old).abs() <= JUMP {
+        return near;
+    }
+    (old & !((1 << 33) - 1)) + new.cast_signed()
+}
+
+/// The timestamps of one program, made continuous over the 33-bit wrap.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock33 {
     last: Option<i64>,
@@ -234,12 +248,15 @@ impl Clock33 {
         let Some(pts) = header.pts else {
             return (None, None);
         };
-        let raw = header.dts.unwrap_or(pts);
-        let dts = self
-            .last
-            .map_or(raw.cast_signed(), |last| unwrap33(last, raw));
+        let dts = self.near(header.dts.unwrap_or(pts));
         self.last = Some(dts);
         (Some(unwrap33(dts, pts)), Some(dts))
+    }
+
+    /// A raw time of the same program, unwrapped.
+    pub fn near(&self, raw: u64) -> i64 {
+        self.last
+            .map_or(raw.cast_signed(), |last| follow33(last, raw))
     }
 }
 
@@ -265,6 +282,22 @@ mod tests {
             let new = unwrap33(old, v["later"].as_u64().unwrap());
             assert_eq!(Some(new - old), v["diff"].as_i64());
         }
+    }
+
+    #[test]
+    fn wraps_are_told_from_jumps() {
+        const WRAP: i64 = 1 << 33;
+        // A wrap, also after minutes of silence.
+        assert_eq!(follow33(WRAP - 100, 500), WRAP + 500);
+        assert_eq!(follow33(WRAP - 90_000 * 300, 500), WRAP + 500);
+        assert_eq!(follow33(WRAP + 500, 8_589_934_000), WRAP - 592);
+        // An encoder that begins anew, and another time base.
+        assert_eq!(follow33(5_000_000_000, 90_000), 90_000);
+        assert_eq!(follow33(90_000, 5_000_000_000), 5_000_000_000);
+        assert_eq!(
+            follow33(3 * WRAP + 5_000_000_000, 90_000),
+            3 * WRAP + 90_000
+        );
     }
 
     #[test]

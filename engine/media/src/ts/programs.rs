@@ -5,42 +5,158 @@
 use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
-use super::demux::{Body, Damage, Demux, MAX_PIDS, MAX_PROGRAMS, PidState, Program};
-use super::pes::Clock33;
-use super::psi::{Section, StreamEntry};
-use super::streams::{Other, Video};
+use super::Header;
+use super::demux::{
+    Body, Damage, Demux, MAX_PIDS, MAX_PROGRAMS, MAX_SPLICES, PidState, Program, emit,
+};
+use super::frames::{Framed, is_framed};
+use super::pcr::ProgramClock;
+use super::place::Place;
+use super::psi::{Broken, Section, StreamEntry};
+use super::splice::{self, Refusal, Splice};
+use super::streams::{Other, SpliceStream, Video};
 use crate::assembler::Assembler;
-use crate::{Codec, Track};
+use crate::{AccessUnit, Codec, Track};
 
 impl Demux {
     pub(super) fn psi(&mut self, index: usize, starts: bool, data: &[u8], arrival: Instant) {
+        if let Some(monitor) = &mut self.monitor {
+            monitor.now = monitor.now.max(arrival);
+        }
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
         let pid = state.pid;
         // The sections are taken out while tables change under their content.
-        let Body::Psi(mut sections) = core::mem::replace(&mut state.body, Body::Unused) else {
-            return;
+        let (mut sections, si) = match core::mem::replace(&mut state.body, Body::Unused) {
+            Body::Psi(sections) => (sections, false),
+            Body::Si(sections) => (sections, true),
+            _ => return,
         };
-        if !sections.push(data, starts, |bytes| self.section(pid, bytes, arrival)) {
+        let good = sections.push(data, starts, |bytes, _| {
+            self.section(index, si, bytes, arrival)
+        });
+        if !good {
             self.counters.discards.count(Discard::MalformedPsi);
         }
         if let Some(state) = self.pids.get_mut(index).filter(|s| s.pid == pid) {
-            state.body = Body::Psi(sections);
+            state.body = if si {
+                Body::Si(sections)
+            } else {
+                Body::Psi(sections)
+            };
         }
     }
 
-    pub(super) fn section(&mut self, pid: u16, bytes: &[u8], arrival: Instant) {
-        let Some(section) = Section::parse(bytes) else {
-            return self.counters.discards.count(Discard::MalformedPsi);
-        };
-        match (pid, section.table) {
-            _ if !section.current => {}
-            (0, 0) => self.program_association(&section, arrival),
-            (0, _) => self.counters.discards.count(Discard::MalformedPsi),
-            (_, 2) => self.program_map(pid, &section, arrival),
+    /// A section of PAT, PMT or, if `si`, of a table that is measured only.
+    fn section(&mut self, index: usize, si: bool, bytes: &[u8], arrival: Instant) {
+        let pid = self.pids.get(index).map_or(0x1FFF, |s| s.pid);
+        let parsed = Section::parse(bytes);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.section(index, pid, !si && pid != 0, bytes, &parsed);
+        }
+        if si {
+            return;
+        }
+        match (pid, parsed) {
+            (0, Ok(section)) if section.table == 0 => {
+                if section.current {
+                    self.program_association(&section, arrival);
+                }
+            }
+            (0, _) | (_, Err(Broken::Crc)) => self.counters.discards.count(Discard::MalformedPsi),
+            (_, Ok(section)) if section.table == 2 && section.current => {
+                self.program_map(pid, &section, arrival);
+            }
+            // PMT PIDs may carry private sections, too.
             _ => {}
         }
+    }
+
+    /// A packet of a splice PID (SCTE 35).
+    pub(super) fn splice_packet(
+        &mut self,
+        index: usize,
+        header: Header,
+        data: &[u8],
+        place: &Place,
+        arrival: Instant,
+    ) {
+        let Some(state) = self.pids.get_mut(index) else {
+            return;
+        };
+        let program = usize::from(state.program);
+        let Body::Splice(mut stream) = core::mem::replace(&mut state.body, Body::Unused) else {
+            return;
+        };
+        let lead = header.payload;
+        let at = |offset: usize| {
+            let k = lead + offset;
+            (place.at(k), u8::try_from(k).unwrap_or(u8::MAX), arrival)
+        };
+        let mut sections = core::mem::take(&mut stream.sections);
+        let good = sections.push(data, header.starts_unit(), |bytes, span| {
+            let begin = span.begin.map_or(stream.begin, at);
+            let unit = AccessUnit {
+                track: stream.track,
+                first: begin.0,
+                lead: begin.1,
+                end: at(span.end).0,
+                bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                first_arrival: begin.2,
+                last_arrival: arrival,
+                completed_by: arrival,
+                ..AccessUnit::default()
+            };
+            self.splice_section(&mut stream, program, bytes, unit);
+        });
+        if !good {
+            self.counters.discards.count(Discard::MalformedPsi);
+        }
+        if let Some(offset) = sections.unfinished_from() {
+            stream.begin = at(offset);
+        }
+        stream.sections = sections;
+        if let Some(state) = self.pids.get_mut(index) {
+            state.body = Body::Splice(stream);
+        }
+    }
+
+    fn splice_section(
+        &mut self,
+        stream: &mut SpliceStream,
+        program: usize,
+        bytes: &[u8],
+        mut unit: AccessUnit,
+    ) {
+        let clock = self.programs.get(program).and_then(Option::as_ref);
+        let received = clock.and_then(|p| p.clock.now());
+        (unit.pts, unit.dts) = (received, received);
+        let section = match splice::parse(bytes) {
+            Ok(section) => Some(section),
+            Err(Refusal::Encrypted) => {
+                self.counters.discards.count(Discard::Undecryptable);
+                None
+            }
+            Err(Refusal::Malformed) => {
+                return self.counters.discards.count(Discard::MalformedPsi);
+            }
+        };
+        let crc = bytes.last_chunk().copied().map_or(0, u32::from_be_bytes);
+        if let Some(section) = section.filter(|_| stream.is_new(crc)) {
+            if self.splices.len() >= MAX_SPLICES {
+                self.splices.pop_front();
+            }
+            let near = |raw| clock.map_or(0, |p| p.clock.times.near(raw));
+            self.splices.push_back(Splice {
+                track: stream.track,
+                command: section.command,
+                pts: section.pts.map(near),
+                received,
+                segmentation: section.segmentation,
+            });
+        }
+        emit(&mut self.ready, &mut self.counters, unit);
     }
 
     pub(super) fn program_association(&mut self, section: &Section<'_>, arrival: Instant) {
@@ -75,11 +191,11 @@ impl Demux {
             if self.programs.iter().flatten().any(same) || matches!(pmt_pid, 0 | 0x1FFF) {
                 continue;
             }
-            self.add_program(number, pmt_pid, section.number);
+            self.add_program(number, pmt_pid, section.number, arrival);
         }
     }
 
-    pub(super) fn add_program(&mut self, number: u16, pmt_pid: u16, section: u8) {
+    pub(super) fn add_program(&mut self, number: u16, pmt_pid: u16, section: u8, arrival: Instant) {
         let place = self
             .programs
             .iter()
@@ -88,9 +204,10 @@ impl Demux {
         if place >= MAX_PROGRAMS {
             return self.counters.discards.count(Discard::LimitExceeded);
         }
+        self.give_way(pmt_pid);
         let listed = match self.state_of(pmt_pid) {
             Some(state) => matches!(state.body, Body::Psi(_)),
-            None => self.list(pmt_pid, place, Body::Psi(Box::default())),
+            None => self.list(pmt_pid, place, Codec::Unknown, Body::Psi(Box::default())),
         };
         if !listed {
             return self.counters.discards.count(Discard::MalformedPsi);
@@ -102,8 +219,7 @@ impl Demux {
             map_crc: None,
             pcr_pid: 0x1FFF,
             pids: SmallVec::new(),
-            clock: Clock33::default(),
-            pcr: None,
+            clock: ProgramClock::new(arrival),
         };
         match self.programs.get_mut(place) {
             Some(free) => *free = Some(program),
@@ -151,6 +267,9 @@ impl Demux {
             return self.counters.discards.count(Discard::MalformedPsi);
         };
         program.map_crc = Some(section.crc);
+        if program.pcr_pid != pcr_pid {
+            program.clock.moved(arrival);
+        }
         program.pcr_pid = pcr_pid;
         let number = program.number;
         let before = core::mem::take(&mut program.pids);
@@ -168,10 +287,17 @@ impl Demux {
             }
         }
         if pcr_pid != 0x1FFF && !pids.contains(&pcr_pid) {
+            self.give_way(pcr_pid);
             let kept = before.contains(&pcr_pid);
-            if kept || (self.state_of(pcr_pid).is_none() && self.list(pcr_pid, place, Body::Unused))
-            {
+            let free = self.state_of(pcr_pid).is_none();
+            if kept || (free && self.list(pcr_pid, place, Codec::Unknown, Body::Unused)) {
                 pids.push(pcr_pid);
+            }
+        }
+        if let Some(monitor) = &mut self.monitor {
+            for &pid in &pids {
+                let index = self.table.get(usize::from(pid)).copied().unwrap_or(0);
+                monitor.named(usize::from(index));
             }
         }
         if let Some(Some(program)) = self.programs.get_mut(place) {
@@ -189,17 +315,18 @@ impl Demux {
         mine: bool,
         arrival: Instant,
     ) -> bool {
+        self.give_way(entry.pid);
         if let Some(state) = self.state_of(entry.pid) {
             if !mine {
                 // Another program's, a PSI PID: first come, first served.
                 return false;
             }
+            // By what the table says: the bits may have told otherwise since.
+            let same = state.identity.declared == entry.codec;
             let track = state
                 .track()
                 .and_then(|t| self.tracks.get_mut(usize::from(t)));
-            if let Some(track) =
-                track.filter(|t| t.stream_type == entry.stream_type && t.codec == entry.codec)
-            {
+            if let Some(track) = track.filter(|t| same && t.stream_type == entry.stream_type) {
                 track.language = entry.language;
                 return true;
             }
@@ -212,17 +339,8 @@ impl Demux {
             self.counters.discards.count(Discard::LimitExceeded);
             return false;
         };
-        let body = match (
-            Assembler::new(entry.codec, index, &self.limits, false),
-            entry.codec,
-        ) {
-            (Some(asm), _) => Body::Video(Box::new(Video::new(asm, index))),
-            // Sections, not PES (table 2-34: private sections, DSM-CC).
-            _ if matches!(entry.stream_type, 0x05 | 0x0A..=0x0D | 0x14) => Body::Unused,
-            (None, Codec::Scte35) => Body::Unused,
-            (None, codec) => Body::Other(Box::new(Other::new(codec, index))),
-        };
-        if !self.list(entry.pid, place, body) {
+        let body = self.body_for(entry.codec, entry.stream_type, index);
+        if !self.list(entry.pid, place, entry.codec, body) {
             self.counters.discards.count(Discard::LimitExceeded);
             return false;
         }
@@ -247,6 +365,68 @@ impl Demux {
         true
     }
 
+    /// What reads a stream of that codec.
+    fn body_for(&self, codec: Codec, stream_type: u8, track: u16) -> Body {
+        if let Some(asm) = Assembler::new(codec, track, &self.limits, false) {
+            return Body::Video(Box::new(Video::new(asm, track)));
+        }
+        match codec {
+            Codec::Scte35 => Body::Splice(Box::new(SpliceStream::new(track))),
+            // Sections, not PES (table 2-34: private sections, DSM-CC).
+            _ if matches!(stream_type, 0x05 | 0x0A..=0x0D | 0x14) => Body::Unused,
+            codec if is_framed(codec) => {
+                // Metadata in PES packets lies in access unit cells (2.12.4).
+                let in_cells = codec == Codec::Klv && stream_type == 0x15;
+                let most = self.limits.max_frame_size;
+                Body::Framed(Box::new(Framed::new(codec, track, most, in_cells)))
+            }
+            codec => Body::Other(Box::new(Other::new(codec, track))),
+        }
+    }
+
+    /// The bits of a stream show another codec than is known: it is read as that from here on.
+    #[cold]
+    pub(super) fn recode(&mut self, index: usize, codec: Codec, arrival: Instant) {
+        let Some(number) = self.pids.get(index).and_then(PidState::track) else {
+            return;
+        };
+        let Some(track) = self.tracks.get(usize::from(number)) else {
+            return;
+        };
+        let track = Track {
+            id: track.id,
+            program: track.program,
+            stream_type: track.stream_type,
+            codec,
+            language: track.language,
+            ..Track::default()
+        };
+        let pes = self.pids.get_mut(index).and_then(|s| s.body.pes().copied());
+        self.close(index, arrival, Damage::IfUnfinished);
+        let mut body = self.body_for(codec, track.stream_type, number);
+        if let Some(state) = self.pids.get_mut(index) {
+            // The PES packet goes on: its payload is the first that is read so.
+            if let (Some(new), Some(old)) = (body.pes(), pes) {
+                *new = old;
+            }
+            state.body = body;
+            state.identity.votes = 0;
+        }
+        if let Some(place) = self.tracks.get_mut(usize::from(number)) {
+            *place = track;
+        }
+        self.tracks_version += 1;
+    }
+
+    /// A PID that was only measured is wanted for something else.
+    fn give_way(&mut self, pid: u16) {
+        let index = self.table.get(usize::from(pid)).copied().unwrap_or(0);
+        let state = self.pids.get(usize::from(index));
+        if state.is_some_and(|s| matches!(s.body, Body::Si(_))) {
+            self.release(pid, index);
+        }
+    }
+
     /// The index for a stream on `pid`: the one it had, a new one, or that of a stream gone.
     pub(super) fn track_for(&self, pid: u16) -> Option<u16> {
         let same = self.tracks.iter().position(|t| t.id == u32::from(pid));
@@ -260,9 +440,9 @@ impl Demux {
         self.pids.get(index).filter(|_| index > 0)
     }
 
-    pub(super) fn list(&mut self, pid: u16, program: usize, body: Body) -> bool {
+    pub(super) fn list(&mut self, pid: u16, program: usize, codec: Codec, body: Body) -> bool {
         let program = u8::try_from(program).unwrap_or(u8::MAX);
-        let state = PidState::new(pid, program, body);
+        let state = PidState::new(pid, program, codec, body);
         let index = match self.free.pop() {
             Some(index) => {
                 if let Some(place) = self.pids.get_mut(usize::from(index)) {
@@ -279,6 +459,9 @@ impl Demux {
         if let Some(entry) = self.table.get_mut(usize::from(pid)) {
             *entry = index;
         }
+        if let Some(monitor) = &mut self.monitor {
+            monitor.listed(usize::from(index));
+        }
         true
     }
 
@@ -288,7 +471,7 @@ impl Demux {
         let Some(state) = self.pids.get(usize::from(index)).filter(|_| index > 0) else {
             return;
         };
-        if matches!(state.body, Body::Psi(_)) {
+        if matches!(state.body, Body::Psi(_) | Body::Si(_)) {
             return;
         }
         // By its PID: streams of sections have a track, but no state that names it.

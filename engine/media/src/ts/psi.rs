@@ -4,21 +4,35 @@
 use crate::Codec;
 
 /// Longest section of a PAT or PMT: 3 bytes and a length of at most 1021.
-const MAX_SECTION: usize = 1024;
+pub const MAX_PSI: usize = 1024;
+/// Longest private section (2.4.4.11), splice information and service information among them.
+pub const MAX_PRIVATE: usize = 4096;
 
 /// Annex A: the CRC of MPEG-2 sections. Over a whole section, its CRC included, it is 0.
 pub fn crc32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(u32::MAX, |crc, &b| {
-        let index = (crc >> 24) as u8 ^ b;
-        crc << 8 ^ CRC_TABLE.get(usize::from(index)).copied().unwrap_or(0)
-    })
+    let (words, rest) = bytes.as_chunks::<4>();
+    let table = |n: usize, byte: u32| -> u32 {
+        let place = (byte & 0xFF) as usize;
+        CRC_TABLES
+            .get(n)
+            .and_then(|t| t.get(place))
+            .copied()
+            .unwrap_or(0)
+    };
+    let crc = words.iter().fold(u32::MAX, |crc, word| {
+        let x = crc ^ u32::from_be_bytes(*word);
+        table(3, x >> 24) ^ table(2, x >> 16) ^ table(1, x >> 8) ^ table(0, x)
+    });
+    rest.iter()
+        .fold(crc, |crc, &b| crc << 8 ^ table(0, crc >> 24 ^ u32::from(b)))
 }
 
-static CRC_TABLE: [u32; 256] = crc_table();
+/// The effect of a byte with 0 to 3 bytes behind it.
+static CRC_TABLES: [[u32; 256]; 4] = crc_tables();
 
 #[allow(clippy::indexing_slicing, reason = "evaluated at compile time")]
-const fn crc_table() -> [u32; 256] {
-    let mut table = [0; 256];
+const fn crc_tables() -> [[u32; 256]; 4] {
+    let mut tables = [[0_u32; 256]; 4];
     let mut i = 0;
     while i < 256 {
         let mut value = (i as u32) << 24;
@@ -31,32 +45,93 @@ const fn crc_table() -> [u32; 256] {
             };
             bit += 1;
         }
-        table[i] = value;
+        tables[0][i] = value;
         i += 1;
     }
-    table
+    let mut n = 1;
+    while n < 4 {
+        let mut i = 0;
+        while i < 256 {
+            let before = tables[n - 1][i];
+            tables[n][i] = before << 8 ^ tables[0][(before >> 24) as usize];
+            i += 1;
+        }
+        n += 1;
+    }
+    tables
+}
+
+/// Where a section lies in the payload that completed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// Its first byte; `None` if that lay in a payload before.
+    pub begin: Option<usize>,
+    /// One past its last byte.
+    pub end: usize,
 }
 
 /// Gathers the sections of one PID.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sections {
     buffer: Vec<u8>,
     /// Whether the bytes that come continue a section.
     active: bool,
+    /// Where in the last payload the section in the making began.
+    begin: Option<usize>,
+    /// Longest section.
+    most: usize,
+    /// Shortest one: those of tables with a CRC have 12 bytes at least.
+    least: usize,
+}
+
+impl Default for Sections {
+    fn default() -> Self {
+        Sections {
+            buffer: Vec::new(),
+            active: false,
+            begin: None,
+            most: MAX_PSI,
+            least: 12,
+        }
+    }
 }
 
 impl Sections {
+    /// For tables that may be longer than PAT and PMT, or shorter.
+    pub fn private() -> Self {
+        Sections {
+            most: MAX_PRIVATE,
+            least: 3,
+            ..Sections::default()
+        }
+    }
+
     /// Packets were lost: the section in the making is given up.
     pub fn restart(&mut self) {
         self.buffer.clear();
         self.active = false;
     }
 
-    /// A packet's payload; `each` gets whole sections, CRC not yet checked. Returns `false` if
-    /// something broke the format.
-    pub fn push(&mut self, payload: &[u8], unit_start: bool, mut each: impl FnMut(&[u8])) -> bool {
+    /// Where in the last payload the section begins that it left unfinished; `None` if there is
+    /// none, or it began in a payload before.
+    pub const fn unfinished_from(&self) -> Option<usize> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        self.begin
+    }
+
+    /// A packet's payload; `each` gets whole sections, CRC not yet checked, and where they lie.
+    /// Returns `false` if something broke the format.
+    pub fn push(
+        &mut self,
+        payload: &[u8],
+        unit_start: bool,
+        mut each: impl FnMut(&[u8], Span),
+    ) -> bool {
+        self.begin = None;
         if !unit_start {
-            return !self.active || self.gather(payload, &mut each);
+            return !self.active || self.gather(payload, 0, &mut each);
         }
         let Some((&pointer, rest)) = payload.split_first() else {
             return false;
@@ -65,15 +140,20 @@ impl Sections {
             self.restart();
             return false;
         };
-        let mut good = !self.active || self.gather(before, &mut each);
+        let mut good = !self.active || self.gather(before, 1, &mut each);
         // A section that does not end before the next one starts was cut.
         good &= self.buffer.is_empty();
         self.restart();
         self.active = true;
-        good & self.gather(after, &mut each)
+        good & self.gather(after, 1 + before.len(), &mut each)
     }
 
-    fn gather(&mut self, mut bytes: &[u8], each: &mut impl FnMut(&[u8])) -> bool {
+    fn gather(
+        &mut self,
+        mut bytes: &[u8],
+        mut at: usize,
+        each: &mut impl FnMut(&[u8], Span),
+    ) -> bool {
         let mut good = true;
         while !bytes.is_empty() {
             if self.buffer.is_empty() && bytes.first() == Some(&0xFF) {
@@ -84,20 +164,27 @@ impl Sections {
                 [_, b, c, ..] => 3 + (usize::from(b & 0x0F) << 8 | usize::from(*c)),
                 _ => 3,
             };
-            if goal > MAX_SECTION {
+            if goal > self.most {
                 self.restart();
                 return false;
+            }
+            if self.buffer.is_empty() {
+                self.begin = Some(at);
             }
             let missing = goal - self.buffer.len();
             let (now, rest) = bytes.split_at(bytes.len().min(missing));
             self.buffer.extend_from_slice(now);
             bytes = rest;
+            at += now.len();
             if let [_, b, c, ..] = self.buffer.as_slice() {
                 let goal = 3 + (usize::from(b & 0x0F) << 8 | usize::from(*c));
                 if self.buffer.len() == goal {
-                    // The shortest section with a CRC has 12 bytes.
-                    if goal >= 12 {
-                        each(&self.buffer);
+                    if goal >= self.least {
+                        let span = Span {
+                            begin: self.begin,
+                            end: at,
+                        };
+                        each(&self.buffer, span);
                     } else {
                         good = false;
                     }
@@ -107,6 +194,15 @@ impl Sections {
         }
         good
     }
+}
+
+/// What is wrong with a section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// Its CRC (TR 101 290, 2.2).
+    Crc,
+    /// It is not of the long form, which ends with a CRC.
+    Syntax,
 }
 
 /// The header of a long section (2.4.4.11), CRC checked.
@@ -130,15 +226,21 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// `None` if the CRC is wrong or the syntax indicator is not set.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        if crc32(bytes) != 0 {
-            return None;
+    /// Checks syntax and CRC.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Broken> {
+        let Some((&[table, flags, _, e0, e1, version, number, last], rest)) =
+            bytes.split_first_chunk::<8>()
+        else {
+            return Err(Broken::Syntax);
+        };
+        if flags & 0x80 == 0 {
+            return Err(Broken::Syntax);
         }
-        let (&[table, flags, _, e0, e1, version, number, last], rest) =
-            bytes.split_first_chunk::<8>()?;
-        let (body, &crc) = rest.split_last_chunk::<4>()?;
-        (flags & 0x80 != 0).then_some(Section {
+        let (body, &crc) = rest.split_last_chunk::<4>().ok_or(Broken::Syntax)?;
+        if crc32(bytes) != 0 {
+            return Err(Broken::Crc);
+        }
+        Ok(Section {
             table,
             extension: u16::from_be_bytes([e0, e1]),
             current: version & 1 != 0,
@@ -167,14 +269,22 @@ impl<'a> Section<'a> {
     pub fn program_map(&self) -> Option<(u16, Streams<'a>)> {
         let (&[p0, p1, l0, l1], rest) = self.body.split_first_chunk::<4>()?;
         let info = usize::from(u16::from_be_bytes([l0, l1]) & 0x0FFF);
-        let (_, streams) = rest.split_at_checked(info)?;
-        Some((u16::from_be_bytes([p0, p1]) & 0x1FFF, Streams(streams)))
+        let (program, streams) = rest.split_at_checked(info)?;
+        let streams = Streams {
+            rest: streams,
+            blu_ray: registration(program) == Some(*b"HDMV"),
+        };
+        Some((u16::from_be_bytes([p0, p1]) & 0x1FFF, streams))
     }
 }
 
 /// The second loop of a PMT.
 #[derive(Clone, Copy, Debug)]
-pub struct Streams<'a>(&'a [u8]);
+pub struct Streams<'a> {
+    rest: &'a [u8],
+    /// The program is registered as Blu-ray, which has stream types of its own.
+    blu_ray: bool,
+}
 
 /// An elementary stream's entry in a PMT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,27 +305,28 @@ impl Iterator for Streams<'_> {
     type Item = StreamEntry;
 
     fn next(&mut self) -> Option<StreamEntry> {
-        let (&[stream_type, p0, p1, l0, l1], rest) = self.0.split_first_chunk::<5>()?;
+        let (&[stream_type, p0, p1, l0, l1], rest) = self.rest.split_first_chunk::<5>()?;
         let info = usize::from(u16::from_be_bytes([l0, l1]) & 0x0FFF);
-        let Some((descriptors, rest)) = rest.split_at_checked(info) else {
-            self.0 = &[];
+        let Some((info, rest)) = rest.split_at_checked(info) else {
+            self.rest = &[];
             return None;
         };
-        self.0 = rest;
+        self.rest = rest;
+        let blu_ray = self.blu_ray || registration(info) == Some(*b"HDMV");
         let mut entry = StreamEntry {
             pid: u16::from_be_bytes([p0, p1]) & 0x1FFF,
             stream_type,
-            codec: codec_of(stream_type),
+            codec: codec_of(stream_type, blu_ray),
             language: [0; 3],
             channels: 0,
         };
-        read_descriptors(descriptors, &mut entry);
+        read_descriptors(info, &mut entry);
         Some(entry)
     }
 }
 
 /// Table 2-34 and its registered extensions.
-const fn codec_of(stream_type: u8) -> Codec {
+const fn codec_of(stream_type: u8, blu_ray: bool) -> Codec {
     match stream_type {
         0x01 | 0x02 => Codec::Mpeg2Video,
         0x03 | 0x04 => Codec::MpegAudio,
@@ -225,42 +336,61 @@ const fn codec_of(stream_type: u8) -> Codec {
         0x24 => Codec::H265,
         0x32 => Codec::JpegXs,
         0x81 => Codec::Ac3,
-        0x87 => Codec::Eac3,
+        // DTS-HD Master Audio on Blu-ray.
+        0x86 if blu_ray => Codec::Unknown,
         0x86 => Codec::Scte35,
+        0x84 | 0xA1 if blu_ray => Codec::Eac3,
+        0x87 => Codec::Eac3,
         _ => Codec::Unknown,
     }
 }
 
-fn read_descriptors(mut bytes: &[u8], entry: &mut StreamEntry) {
-    // Stream types that leave the codec to descriptors: PES private data and metadata.
-    let private = matches!(entry.stream_type, 0x06 | 0x15);
-    while let Some((&[tag, length], rest)) = bytes.split_first_chunk::<2>() {
-        let Some((data, rest)) = rest.split_at_checked(usize::from(length)) else {
-            return;
-        };
+/// Descriptors: tag and content.
+fn descriptors(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    core::iter::from_fn(move || {
+        let (&[tag, length], rest) = bytes.split_first_chunk::<2>()?;
+        let (data, rest) = rest.split_at_checked(usize::from(length))?;
         bytes = rest;
+        Some((tag, data))
+    })
+}
+
+/// The first registration descriptor's format (2.6.8).
+fn registration(bytes: &[u8]) -> Option<[u8; 4]> {
+    descriptors(bytes)
+        .find(|&(tag, _)| tag == 0x05)
+        .and_then(|(_, data)| data.first_chunk().copied())
+}
+
+fn read_descriptors(bytes: &[u8], entry: &mut StreamEntry) {
+    // PES private data and metadata leave the codec to descriptors, whatever stood before.
+    let private = matches!(entry.stream_type, 0x06 | 0x15);
+    for (tag, data) in descriptors(bytes) {
         let known = entry.codec != Codec::Unknown;
-        match (tag, data) {
-            (0x0A, [a, b, c, ..]) => entry.language = [*a, *b, *c],
-            (0x05, [b'H', b'D', b'M', b'V', ..]) if entry.stream_type == 0x86 => {
-                entry.codec = Codec::Unknown
+        let named = match (tag, data) {
+            (0x0A, [a, b, c, ..]) if entry.language == [0; 3] => {
+                entry.language = [*a, *b, *c];
+                None
             }
-            (0x05, format) if private && !known => {
-                entry.codec = match format.get(..4) {
-                    Some(b"AC-3") => Codec::Ac3,
-                    Some(b"EAC3") => Codec::Eac3,
-                    Some(b"Opus") => Codec::Opus,
-                    Some(b"AV01") => Codec::Av1,
-                    Some(b"KLVA") => Codec::Klv,
-                    Some(b"HEVC") => Codec::H265,
-                    _ => Codec::Unknown,
-                };
-            }
-            (0x6A, _) if private => entry.codec = Codec::Ac3,
-            (0x7A, _) if private => entry.codec = Codec::Eac3,
-            (0x7C, _) if private && !known => entry.codec = Codec::AacLatm,
+            (0x05, format) if !known => match format.get(..4) {
+                Some(b"AC-3") => Some(Codec::Ac3),
+                Some(b"EAC3") => Some(Codec::Eac3),
+                Some(b"Opus") => Some(Codec::Opus),
+                Some(b"AV01") => Some(Codec::Av1),
+                Some(b"KLVA") => Some(Codec::Klv),
+                Some(b"HEVC") => Some(Codec::H265),
+                _ => None,
+            },
+            // AVC, HEVC and (as an extension) JPEG XS video descriptors.
+            (0x28, _) if !known => Some(Codec::H264),
+            (0x38, _) if !known => Some(Codec::H265),
+            (0x3F, [0x14, ..]) if !known => Some(Codec::JpegXs),
+            // DVB: AC-3, enhanced AC-3, AAC.
+            (0x6A, _) if private => Some(Codec::Ac3),
+            (0x7A, _) if private => Some(Codec::Eac3),
+            (0x7C, _) if private && !known => Some(Codec::AacLatm),
             // metadata_descriptor with format 0xFF: four characters name it.
-            (0x26, [_, _, 0xFF, b'K', b'L', b'V', b'A', ..]) => entry.codec = Codec::Klv,
+            (0x26, [_, _, 0xFF, b'K', b'L', b'V', b'A', ..]) => Some(Codec::Klv),
             // Opus: extension descriptor 0x80, channel_config_code.
             (0x7F, [0x80, config, ..]) if entry.codec == Codec::Opus => {
                 entry.channels = match config {
@@ -268,8 +398,12 @@ fn read_descriptors(mut bytes: &[u8], entry: &mut StreamEntry) {
                     1..=8 => *config,
                     _ => 0,
                 };
+                None
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(codec) = named {
+            entry.codec = codec;
         }
     }
 }
@@ -299,13 +433,52 @@ mod tests {
         twice.extend_from_slice(&section[..5]);
         let mut sections = Sections::default();
         let mut seen = Vec::new();
-        assert!(sections.push(&twice, true, |s| seen.push(s.to_vec())));
+        assert!(sections.push(&twice, true, |s, _| seen.push(s.to_vec())));
         let mut rest = section[5..].to_vec();
         rest.extend([0xFF; 20]);
-        assert!(sections.push(&rest, false, |s| seen.push(s.to_vec())));
+        assert!(sections.push(&rest, false, |s, _| seen.push(s.to_vec())));
         assert_eq!(seen, [section.clone(), section.clone()]);
+        let mut broken = section.clone();
+        broken[9] ^= 1;
+        assert_eq!(Section::parse(&broken).unwrap_err(), Broken::Crc);
         let parsed = Section::parse(&section).unwrap();
         assert_eq!(parsed.programs().collect::<Vec<_>>(), [(1, 0x1000)]);
+    }
+
+    #[test]
+    fn descriptors_tell_what_private_data_is() {
+        let entry = |kind: u8, info: &[u8]| {
+            let mut body = vec![0xE1, 0, 0xF0, 0, kind, 0xE1, 0x01, 0xF0, info.len() as u8];
+            body.extend(info);
+            let section = Section {
+                table: 2,
+                extension: 1,
+                current: true,
+                number: 0,
+                last: 0,
+                body: &body,
+                crc: 0,
+            };
+            let entry = section.program_map().unwrap().1.next().unwrap();
+            (entry.codec, entry.channels)
+        };
+        for (kind, info, codec, channels) in [
+            (0x06, &b"\x05\x04AC-3"[..], Codec::Ac3, 0),
+            (0x06, b"\x05\x04EAC3", Codec::Eac3, 0),
+            (0x06, b"\x05\x04Opus\x7F\x02\x80\x06", Codec::Opus, 6),
+            (0x06, b"\x05\x04AV01\x80\x04\x81\0\0\0", Codec::Av1, 0),
+            (0x06, b"\x05\x04KLVA", Codec::Klv, 0),
+            (0x06, b"\x6A\x01\0", Codec::Ac3, 0),
+            (0x06, b"\x7A\x01\0", Codec::Eac3, 0),
+            (0x06, b"\x7C\x02\x51\0", Codec::AacLatm, 0),
+            (0x06, b"\x3F\x01\x14", Codec::JpegXs, 0),
+            (0x15, b"\x26\x09\x01\0\xFFKLVA\0\x0F", Codec::Klv, 0),
+            (0x86, b"\x8A\x01\x01", Codec::Scte35, 0),
+            (0x86, b"\x05\x04HDMV", Codec::Unknown, 0),
+            (0x06, b"\x59\x08eng\x10\0\0\0\0", Codec::Unknown, 0),
+        ] {
+            assert_eq!(entry(kind, info), (codec, channels), "{kind:#x} {info:?}");
+        }
     }
 
     #[test]
@@ -314,10 +487,10 @@ mod tests {
             let mut sections = Sections::default();
             let mut payload = vec![0, 0x02, length[0], length[1]];
             payload.extend([0; 180]);
-            assert!(!sections.push(&payload, true, |_| panic!("no section")));
-            assert!(sections.buffer.len() <= MAX_SECTION);
+            assert!(!sections.push(&payload, true, |_, _| panic!("no section")));
+            assert!(sections.buffer.len() <= MAX_PSI);
         }
-        assert!(!Sections::default().push(&[200, 1, 2], true, |_| panic!("no section")));
-        assert!(!Sections::default().push(&[], true, |_| panic!("no section")));
+        assert!(!Sections::default().push(&[200, 1, 2], true, |_, _| panic!("no section")));
+        assert!(!Sections::default().push(&[], true, |_, _| panic!("no section")));
     }
 }

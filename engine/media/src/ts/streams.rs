@@ -1,15 +1,17 @@
 //! The elementary streams of the demultiplexer: H.264 and HEVC, whose units the assembler
-//! finds, and all others, whose units are their PES packets.
+//! finds, splice information, whose units are sections, and those whose units are their PES
+//! packets. (Audio and KLV: [`super::frames`].)
 
 use mirror_base::{Instant, Position};
 
 use super::PACKET;
-use super::demux::{Body, NO_CONTINUITY, PidState};
+use super::demux::{Body, Identity, NO_CONTINUITY, PidState};
 use super::pes::{Pes, Stage};
 use super::place::Place;
+use super::psi::Sections;
 use super::start_codes::StartCodes;
 use crate::assembler::{Assembler, AssemblerCounters};
-use crate::codec::audio;
+use crate::codec::audio::AudioInfo;
 use crate::{AccessUnit, Codec, FrameKind, Track};
 
 /// An H.264 or HEVC stream.
@@ -35,20 +37,66 @@ pub(super) struct Other {
     pub(super) unit: AccessUnit,
 }
 
+/// Splice information: sections, each of them a unit.
+#[derive(Debug)]
+pub(super) struct SpliceStream {
+    pub(super) sections: Sections,
+    pub(super) track: u16,
+    /// Where the section in the making began: position, offset in its TS packet, arrival.
+    pub(super) begin: (Position, u8, Instant),
+    /// CRCs of the last commands: what is repeated is one command (9.6.1).
+    recent: [u32; 8],
+    turn: usize,
+}
+
+impl SpliceStream {
+    pub(super) fn new(track: u16) -> Self {
+        SpliceStream {
+            sections: Sections::private(),
+            track,
+            begin: (Position::default(), 0, Instant::ZERO),
+            recent: [0; 8],
+            turn: 0,
+        }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.sections.restart();
+        self.recent = [0; 8];
+    }
+
+    /// Whether a section of that CRC is new.
+    pub(super) fn is_new(&mut self, crc: u32) -> bool {
+        let known = self.recent.contains(&crc);
+        if !known {
+            self.turn = (self.turn + 1) % self.recent.len();
+            if let Some(place) = self.recent.get_mut(self.turn) {
+                *place = crc;
+            }
+        }
+        !known
+    }
+}
+
 impl PidState {
-    pub(super) fn new(pid: u16, program: u8, body: Body) -> Self {
+    pub(super) fn new(pid: u16, program: u8, declared: Codec, body: Body) -> Self {
         let plain = 0x4700_0010 | u32::from(pid) << 8;
         PidState {
             pid,
             continuity: NO_CONTINUITY,
-            plain,
             program,
+            plain,
+            tail: 0,
+            identity: Identity {
+                declared,
+                ..Identity::default()
+            },
             body,
         }
     }
 
-    /// Bytes of it were lost.
-    pub(super) fn damage(&mut self) {
+    /// Bytes of it were lost. What is closed by that goes to `emit`.
+    pub(super) fn damage(&mut self, emit: &mut impl FnMut(AccessUnit)) {
         match &mut self.body {
             Body::Video(video) => {
                 video.scanner.restart();
@@ -59,6 +107,7 @@ impl PidState {
                     video.pes.lose();
                 }
             }
+            Body::Framed(framed) => framed.damage(emit),
             Body::Other(other) => {
                 other.unit.damaged = true;
                 if other.pes.stage == Stage::Header {
@@ -67,7 +116,8 @@ impl PidState {
                     other.pes.lose();
                 }
             }
-            Body::Psi(sections) => sections.restart(),
+            Body::Psi(sections) | Body::Si(sections) => sections.restart(),
+            Body::Splice(splice) => splice.sections.restart(),
             Body::Unused => {}
         }
     }
@@ -75,16 +125,19 @@ impl PidState {
     pub(super) fn track(&self) -> Option<u16> {
         match &self.body {
             Body::Video(video) => Some(video.track),
+            Body::Framed(framed) => Some(framed.track),
             Body::Other(other) => Some(other.track),
-            Body::Psi(_) | Body::Unused => None,
+            Body::Splice(splice) => Some(splice.track),
+            Body::Psi(_) | Body::Si(_) | Body::Unused => None,
         }
     }
 
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         match &self.body {
             Body::Video(video) => video.asm.waiting_since(),
+            Body::Framed(framed) => framed.waiting_since(),
             Body::Other(other) => other.open.then_some(other.unit.last_arrival),
-            Body::Psi(_) | Body::Unused => None,
+            Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => None,
         }
     }
 }
@@ -205,33 +258,13 @@ impl Other {
 }
 
 impl Track {
-    /// What the first bytes of a PES packet tell of an audio stream. Whether that is new.
-    pub(super) fn set_audio(&mut self, data: &[u8]) -> bool {
-        let found = match self.codec {
-            Codec::Aac => find_audio(data, self.sample_rate > 0, audio::adts),
-            Codec::MpegAudio => find_audio(data, self.sample_rate > 0, audio::mpeg_audio),
-            Codec::Ac3 | Codec::Eac3 => find_audio(data, self.sample_rate > 0, audio::ac3),
-            _ => None,
-        };
-        let Some(info) = found else { return false };
-        let new = (info.sample_rate, info.channels, info.profile);
-        let changed = new != (self.sample_rate, self.channels, self.profile);
-        (self.sample_rate, self.channels, self.profile) = new;
-        changed
+    /// What the headers of its frames tell of an audio stream.
+    pub(super) fn set_audio(&mut self, info: &AudioInfo) {
+        self.sample_rate = info.sample_rate;
+        // The descriptor of Opus knows of all channels, a packet of one or two.
+        if self.codec != Codec::Opus || self.channels == 0 {
+            self.channels = info.channels;
+        }
+        self.profile = info.profile;
     }
-}
-
-/// A frame header in `data`: at its beginning, or, while nothing is known, anywhere, if the
-/// next frame is where it says or outside `data`.
-fn find_audio(
-    data: &[u8],
-    known: bool,
-    parse: fn(&[u8]) -> Option<audio::AudioInfo>,
-) -> Option<audio::AudioInfo> {
-    let range = if known { 1 } else { data.len() };
-    (0..range).find_map(|at| {
-        let info = parse(data.get(at..)?)?;
-        let next = data.get(at + info.frame_bytes..).unwrap_or_default();
-        (next.len() < 8 || parse(next).is_some()).then_some(info)
-    })
 }

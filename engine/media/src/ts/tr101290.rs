@@ -1,4 +1,15 @@
-//! Measurements of ETSI TR 101 290, 5.2.1 (first priority) and 5.2.2 (second priority).
+//! Measurements of ETSI TR 101 290, 5.2.1 (first priority) and 5.2.2 (second priority): what is
+//! measured, and the limits. [`super::monitor`] measures.
+//!
+//! Two clocks tell the time. What must recur in a stream (1.3, 1.5, 1.6, the wait for a PCR) is
+//! measured by the arrival of its packets: live the moment the datagram reached the host, in a
+//! file the time that its own references give ([`super::file`]). References and timestamps (2.3b,
+//! 2.4, 2.5) are measured by the program's own clock, so that the network's jitter does not
+//! count: 2.3a counts where both say that a PCR came late. A gap counts once, when it passes the
+//! limit; nothing counts while nothing comes, since a stream that stands still is no error of
+//! its multiplexer.
+
+use core::time::Duration;
 
 use mirror_base::Instant;
 
@@ -33,11 +44,72 @@ pub const INDICATORS: [(&str, &str); 12] = [
     ("2.6", "CAT_error"),
 ];
 
+/// A place in [`INDICATORS`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// 1.1: two or more wrong sync bytes in a row.
+    SyncLoss,
+    /// 1.2: a sync byte other than 0x47.
+    SyncByte,
+    /// 1.3: no PAT for too long, another table on its PID, or it is scrambled.
+    Pat,
+    /// 1.4: a continuity counter that is not the next one.
+    Continuity,
+    /// 1.5: no PMT for too long, or it is scrambled.
+    Pmt,
+    /// 1.6: nothing on a PID that a PMT names.
+    Pid,
+    /// 2.1: transport_error_indicator.
+    Transport,
+    /// 2.2: a table's CRC.
+    Crc,
+    /// 2.3: a PCR too late (2.3a), or an unannounced jump of them (2.3b).
+    Pcr,
+    /// 2.4: a PCR more than 500 ns from where the constant rate puts it.
+    PcrAccuracy,
+    /// 2.5: no PTS for too long.
+    Pts,
+    /// 2.6: scrambled packets without a CAT, or another table on its PID.
+    Cat,
+}
+
+/// What counts as too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tr101290Limits {
+    /// 1.3: between sections of the PAT.
+    pub pat: Duration,
+    /// 1.5: between sections of a PMT PID.
+    pub pmt: Duration,
+    /// 1.6: without a packet on an audio, video or PCR PID of a PMT.
+    pub pid: Duration,
+    /// 2.3: between clock references. (40 ms in older editions of the standard.)
+    pub pcr: Duration,
+    /// 2.5: between presentation times of an audio or video stream.
+    pub pts: Duration,
+}
+
+impl Default for Tr101290Limits {
+    fn default() -> Self {
+        Tr101290Limits {
+            pat: Duration::from_millis(500),
+            pmt: Duration::from_millis(500),
+            pid: Duration::from_secs(5),
+            pcr: Duration::from_millis(100),
+            pts: Duration::from_millis(700),
+        }
+    }
+}
+
 /// All indicators of one transport stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tr101290 {
     /// In the order of [`INDICATORS`].
     pub indicators: [Indicator; 12],
+    /// Of 2.3, those that came too late: PCR_repetition_error (2.3a).
+    pub pcr_repetition: u64,
+    /// Of 2.3, unannounced jumps: PCR_discontinuity_indicator_error (2.3b). One reference may be
+    /// both.
+    pub pcr_discontinuity: u64,
 }
 
 impl Default for Tr101290 {
@@ -50,6 +122,8 @@ impl Default for Tr101290 {
                 pid: None,
                 last: None,
             }),
+            pcr_repetition: 0,
+            pcr_discontinuity: 0,
         }
     }
 }
@@ -65,5 +139,34 @@ impl Tr101290 {
     pub fn second_priority(&self) -> u64 {
         let second = self.indicators.iter().filter(|i| i.number.starts_with('2'));
         second.map(|i| i.count).sum()
+    }
+
+    /// The indicator of `check`.
+    pub fn get(&self, check: Check) -> &Indicator {
+        let [first, ..] = &self.indicators;
+        self.indicators.get(check as usize).unwrap_or(first)
+    }
+
+    pub(super) fn count(&mut self, check: Check, errors: u64, pid: Option<u16>, now: Instant) {
+        if let Some(indicator) = self.indicators.get_mut(check as usize) {
+            indicator.count += errors;
+            indicator.pid = pid.or(indicator.pid);
+            indicator.last = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_stand_in_the_order_of_the_indicators() {
+        let mut report = Tr101290::default();
+        report.count(Check::Cat, 1, Some(5), Instant::ZERO);
+        report.count(Check::SyncLoss, 2, None, Instant::ZERO);
+        assert_eq!(report.get(Check::Cat).number, "2.6");
+        assert_eq!(report.get(Check::Cat).pid, Some(5));
+        assert_eq!((report.first_priority(), report.second_priority()), (2, 1));
     }
 }
