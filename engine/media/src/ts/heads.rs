@@ -56,7 +56,7 @@ pub(super) fn head(codec: Codec, bytes: &[u8]) -> Head {
         Codec::Aac => of(bytes, 7, audio::adts, |b, _| {
             1024 * (1 + u32::from(b.get(6).unwrap_or(&0) & 3))
         }),
-        Codec::MpegAudio => of(bytes, 4, audio::mpeg_audio, |b, info| mpeg_samples(b, info)),
+        Codec::MpegAudio => of(bytes, 4, audio::mpeg_audio, mpeg_samples),
         Codec::Ac3 | Codec::Eac3 => ac3(bytes),
         Codec::AacLatm => latm(bytes),
         Codec::Opus => opus(bytes),

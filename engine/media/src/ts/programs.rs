@@ -59,11 +59,10 @@ impl Demux {
             return;
         }
         match (pid, parsed) {
-            (0, Ok(section)) if section.table == 0 => {
-                if section.current {
-                    self.program_association(&section, arrival);
-                }
+            (0, Ok(section)) if section.table == 0 && section.current => {
+                self.program_association(&section, arrival);
             }
+            (0, Ok(section)) if section.table == 0 => {}
             (0, _) | (_, Err(Broken::Crc)) => self.counters.discards.count(Discard::MalformedPsi),
             (_, Ok(section)) if section.table == 2 && section.current => {
                 self.program_map(pid, &section, arrival);
