@@ -15,6 +15,7 @@ fn files() -> Vec<String> {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|n| n.ends_with(".h264") || n.ends_with(".h265"))
+        .filter(|n| n.starts_with("h264_") || n.starts_with("hevc_"))
         .collect();
     names.sort();
     assert_eq!(names.len(), 18);

@@ -523,7 +523,11 @@ impl Assembler {
         let stage = core::mem::replace(&mut self.stage, Stage::Idle);
         self.want = 0;
         let Stage::Head(class) = stage else { return };
-        let head = core::mem::take(&mut self.head);
+        let mut head = core::mem::take(&mut self.head);
+        if matches!(self.codec, CodecState::Mpeg2(_)) {
+            // A zero byte before a start code counts with the code, but may be the header's.
+            head.extend_from_slice(&[0; 4]);
+        }
         match class {
             Class::Slice => self.on_slice(&head, arrival),
             Class::Prefix(wanted) | Class::Stays(wanted) => self.read_nal(wanted, &head, ended),

@@ -202,6 +202,48 @@ mod tests {
     }
 
     #[test]
+    fn the_times_derived_are_those_that_transport_streams_say() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/media");
+        let (mut files, mut reordered) = (0, 0);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_string_lossy().into_owned();
+            if !name.ends_with(".ts.json") || name.contains("splice") || name.contains("tr290") {
+                continue;
+            }
+            let facts: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let Some(video) = facts["video_packets"].as_object() else {
+                continue;
+            };
+            for packets in video.values().filter_map(|v| v["pts_dts_key"].as_array()) {
+                let times: Vec<(i64, i64)> = packets
+                    .iter()
+                    .filter_map(|p| Some((p[0].as_i64()?, p[1].as_i64()?)))
+                    .collect();
+                let Some(duration) = times.windows(2).map(|w| w[1].1 - w[0].1).min() else {
+                    continue;
+                };
+                // What the sequence parameter set promises is how far the first is put back.
+                let depth = (times[0].0 - times[0].1) / duration;
+                let mut deriver = Deriver::default();
+                for (n, &(pts, dts)) in times.iter().enumerate() {
+                    let derived = deriver.next(Timed {
+                        pts,
+                        closed: n == 0,
+                        promised: u8::try_from(depth).ok(),
+                        duration: Some(duration),
+                    });
+                    assert_eq!(derived, Some(dts), "{name}: {n}");
+                }
+                files += 1;
+                reordered += usize::from(depth > 0);
+            }
+        }
+        assert!(files >= 9 && reordered >= 4, "{files} {reordered}");
+    }
+
+    #[test]
     fn a_jump_in_time_begins_another_run() {
         let mut deriver = Deriver::default();
         let mut next = |pts, closed| {

@@ -6,6 +6,8 @@
     missing_debug_implementations
 )]
 
+pub mod bits;
+
 use mirror_base::ring::SlotMeta;
 use mirror_base::{Instant, SlotRing};
 use mirror_media::{AccessUnit, Format, FrameKind, Limits, Packet, Pipeline};
