@@ -104,6 +104,84 @@ pub fn is_rtcp(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|b| (192..=223).contains(b))
 }
 
+/// The contributing sources (CSRC) of a datagram that passed [`Header::parse`].
+pub fn contributors(datagram: &[u8]) -> impl Iterator<Item = u32> {
+    let count = datagram.first().map_or(0, |b| usize::from(b & 0x0F));
+    let list = datagram.get(FIXED_BYTES..).unwrap_or_default();
+    let words = list.as_chunks::<4>().0.iter().take(count);
+    words.map(|word| u32::from_be_bytes(*word))
+}
+
+/// An element of a header extension (RFC 8285). What its ID means the session's `a=extmap`
+/// says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extension<'a> {
+    /// 1–14 in the one-byte form, 1–255 in the two-byte form.
+    pub id: u8,
+    /// Its data.
+    pub data: &'a [u8],
+}
+
+/// The elements of a datagram's header extension.
+#[derive(Clone, Debug)]
+pub struct Extensions<'a> {
+    rest: &'a [u8],
+    is_two_byte: bool,
+}
+
+/// The elements of the header extension of a datagram that passed [`Header::parse`]; none, if
+/// it has no extension or one of another profile than RFC 8285's two.
+pub fn extensions(datagram: &[u8]) -> Extensions<'_> {
+    let find = || {
+        let b0 = datagram.first().filter(|b| *b & 0x10 != 0)?;
+        let after = FIXED_BYTES + 4 * usize::from(b0 & 0x0F);
+        let (&[p0, p1, l0, l1], body) = datagram.get(after..)?.split_first_chunk::<4>()?;
+        let is_two_byte = match (p0, p1) {
+            (0xBE, 0xDE) => false,
+            (0x10, p1) if p1 >> 4 == 0 => true,
+            _ => return None,
+        };
+        let rest = body.get(..usize::from(u16::from_be_bytes([l0, l1])) * 4)?;
+        Some(Extensions { rest, is_two_byte })
+    };
+    find().unwrap_or(Extensions {
+        rest: &[],
+        is_two_byte: false,
+    })
+}
+
+impl<'a> Iterator for Extensions<'a> {
+    type Item = Extension<'a>;
+
+    fn next(&mut self) -> Option<Extension<'a>> {
+        loop {
+            let (&first, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            if first == 0 {
+                // A padding byte.
+                continue;
+            }
+            let (id, length) = if self.is_two_byte {
+                let (&length, rest) = self.rest.split_first()?;
+                self.rest = rest;
+                (first, usize::from(length))
+            } else {
+                (first >> 4, usize::from(first & 0x0F) + 1)
+            };
+            // 4.2: ID 15 ends the one-byte form. ID 0 with a length is reserved: skipped.
+            let known = self.is_two_byte || id != 15;
+            let Some((data, rest)) = self.rest.split_at_checked(length).filter(|_| known) else {
+                self.rest = &[];
+                return None;
+            };
+            self.rest = rest;
+            if id != 0 {
+                return Some(Extension { id, data });
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +276,43 @@ mod tests {
         let fits = packet(0x90, &[0xBE, 0xDE, 0, 1, 0, 0, 0, 0, 7]);
         let h = Header::parse(&fits).unwrap();
         assert_eq!((h.payload_offset, h.payload_end), (20, 21));
+    }
+
+    #[test]
+    fn contributors_and_extension_elements_of_both_forms_are_read() {
+        let p = packet(0x82, &[0, 0, 0, 1, 0, 0, 0, 2, 9]);
+        assert_eq!(contributors(&p).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(extensions(&p).count(), 0);
+        let one = packet(
+            0x90,
+            &[
+                0xBE, 0xDE, 0, 3, 0x10, 0xAA, 0, 0x21, 1, 2, 0, 0, 0xF0, 0x31, 3, 4,
+            ],
+        );
+        let one: Vec<_> = extensions(&one).map(|e| (e.id, e.data)).collect();
+        assert_eq!(one, [(1, &[0xAA][..]), (2, &[1, 2])]);
+        let two = packet(
+            0x91,
+            &[0, 0, 0, 7, 0x10, 0x05, 0, 2, 7, 0, 0, 8, 3, 1, 2, 3],
+        );
+        let two: Vec<_> = extensions(&two).map(|e| (e.id, e.data)).collect();
+        assert_eq!(two, [(7, &[][..]), (8, &[1, 2, 3])]);
+        let other = packet(0x90, &[0xAB, 0xCD, 0, 1, 0x10, 1, 2, 3]);
+        assert_eq!(extensions(&other).count(), 0);
+    }
+
+    #[test]
+    fn extension_elements_that_overrun_end_the_list() {
+        for element in [[0x1F, 1, 2, 3], [0x10, 1, 0x23, 3]] {
+            let p = packet(0x90, &[&[0xBE, 0xDE, 0, 1][..], &element].concat());
+            assert!(extensions(&p).count() <= 1);
+        }
+        let p = packet(0x90, &[0x10, 0, 0, 1, 1, 200, 0, 0]);
+        assert_eq!(extensions(&p).count(), 0);
+        for length in 0..30 {
+            let p = packet(0x9F, &vec![0xFF; length]);
+            assert!(extensions(&p).count() + contributors(&p).count() < 30);
+        }
     }
 
     #[test]
