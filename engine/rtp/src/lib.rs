@@ -18,15 +18,19 @@
 // DOOR: signatures other rooms are written against.
 
 mod clock;
+mod fec;
 mod header;
 mod jitter;
 pub mod media;
+mod members;
+mod nack;
 mod report;
 pub mod rtcp;
+mod schedule;
 mod session;
 
 pub use clock::{ClockMap, ntp_nanos};
-pub use header::{Header, is_rtcp};
+pub use header::{Extension, Extensions, Header, contributors, extensions, is_rtcp};
 pub use media::{Media, MediaConfig};
 pub use report::Reporting;
 pub use session::{SenderReport, Session};
@@ -115,4 +119,29 @@ pub struct Statistics {
     pub rtcp_sent: u64,
     /// Times the sender restarted its numbering.
     pub restarts: u64,
+}
+
+impl Statistics {
+    /// Adds another source's figures: counters are summed up, gauges are the newer one's.
+    fn add(&mut self, newer: &Statistics) {
+        let older = *self;
+        *self = Statistics {
+            packets_received: older.packets_received + newer.packets_received,
+            packets_unique: older.packets_unique + newer.packets_unique,
+            payload_bytes: older.payload_bytes + newer.payload_bytes,
+            packets_lost: older.packets_lost + newer.packets_lost,
+            packets_dropped: older.packets_dropped + newer.packets_dropped,
+            packets_duplicate: older.packets_duplicate + newer.packets_duplicate,
+            packets_reordered: older.packets_reordered + newer.packets_reordered,
+            packets_late: older.packets_late + newer.packets_late,
+            packets_held: newer.packets_held,
+            packets_rejected: older.packets_rejected + newer.packets_rejected,
+            jitter: newer.jitter,
+            jitter_us: newer.jitter_us,
+            sender_reports: older.sender_reports + newer.sender_reports,
+            rtcp_received: older.rtcp_received + newer.rtcp_received,
+            rtcp_sent: older.rtcp_sent + newer.rtcp_sent,
+            restarts: older.restarts + newer.restarts,
+        };
+    }
 }

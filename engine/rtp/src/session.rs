@@ -7,10 +7,12 @@
 //! most [`Config::jitter_buffer`] from the arrival of the packet behind it, and not at all
 //! once [`Config::reorder_packets`] are waiting.
 
+mod repair;
+
 use mirror_base::{Delivery, Discard, Instant, SlotMeta, SlotRing};
 
 use crate::jitter::Jitter;
-use crate::report::{Figures, ReportTimer, Reporting};
+use crate::report::{ReportTimer, Reporting};
 use crate::rtcp::{self, SenderInfo};
 use crate::{CloseReason, Config, Event, Header, Statistics};
 
@@ -81,6 +83,8 @@ pub struct Session {
     gap_end: u64,
     /// Gaps below are given up at once.
     flush_before: u64,
+    /// One past the last slot that was filled by a repair.
+    repaired_end: u64,
     /// What made the packets at `next` releasable, if later than their arrival.
     released_at: Instant,
     /// The first delivery from this slot on carries `mark`.
@@ -125,6 +129,7 @@ impl Session {
             gap_deadline: Instant::FAR_FUTURE,
             gap_end: next_index,
             flush_before: 0,
+            repaired_end: 0,
             released_at: Instant::ZERO,
             // What stands in the ring already is another session's.
             mark_at: next_index,
@@ -436,16 +441,7 @@ impl Session {
         let strays = all - held.len();
         held.sort_by_key(|h| core::cmp::Reverse(newest.wrapping_sub(h.header.sequence)));
         let first = held.first().map_or(newest, |h| h.header.sequence);
-        self.bad_sequence = None;
-        self.cycles = 0;
-        self.max_sequence = first.wrapping_sub(1);
-        self.base_sequence = u32::from(first);
-        self.base_received = self.statistics.packets_received;
-        self.start = self.end;
-        // advance() counts a wrap where the first number is 0 and its predecessor 65535.
-        if first == 0 {
-            self.cycles = u32::MAX;
-        }
+        self.begin_numbering(first);
         let mut outcome = Ok(());
         for packet in &held {
             let header = &packet.header;
@@ -469,6 +465,17 @@ impl Session {
             self.released_at = self.released_at.max(arrival);
         }
         outcome.and(self.reject(strays as u64))
+    }
+
+    /// The next slot is that of the number `first`, which a new numbering begins with.
+    fn begin_numbering(&mut self, first: u16) {
+        self.bad_sequence = None;
+        // advance() counts a wrap where the first number is 0 and its predecessor 65535.
+        self.cycles = if first == 0 { u32::MAX } else { 0 };
+        self.max_sequence = first.wrapping_sub(1);
+        self.base_sequence = u32::from(first);
+        self.base_received = self.statistics.packets_received;
+        self.start = self.end;
     }
 
     /// A compound RTCP datagram that names this source.
@@ -528,13 +535,13 @@ impl Session {
             return;
         }
         if now >= self.closing_at {
-            self.end_with(CloseReason::Bye);
+            self.end_with(now, CloseReason::Bye);
         } else if now >= self.last_heard + self.session_timeout {
-            self.end_with(CloseReason::Timeout);
+            self.end_with(now, CloseReason::Timeout);
         }
     }
 
-    fn end_with(&mut self, reason: CloseReason) {
+    fn end_with(&mut self, now: Instant, reason: CloseReason) {
         self.phase = Phase::Closed;
         self.close_reason = reason;
         self.closed_event = true;
@@ -542,7 +549,7 @@ impl Session {
         self.statistics.packets_rejected += self.held.len() as u64;
         self.held = Vec::new();
         if let Some(reports) = &mut self.reports {
-            reports.leave();
+            reports.leave(now);
         }
     }
 
@@ -591,7 +598,10 @@ impl Session {
             self.gap_end = (self.next + 1..self.end)
                 .find(|i| ring.is_filled(*i))
                 .unwrap_or(self.end);
-            let seen = ring.meta(self.gap_end).map_or(now, |meta| meta.arrival);
+            let mut seen = ring.meta(self.gap_end).map_or(now, |meta| meta.arrival);
+            if self.gap_end < self.repaired_end {
+                seen = self.first_evidence(seen, ring);
+            }
             self.gap_deadline = seen + self.jitter_buffer;
         }
         // Nothing behind it: packets for which the ring had no room.
@@ -633,7 +643,9 @@ impl Session {
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.phase == Phase::Closed {
-            return None;
+            // A BYE may be left to send.
+            let reports = self.reports.as_ref().filter(|r| r.is_leaving());
+            return reports.map(|r| r.due());
         }
         let idle = self.last_heard + self.session_timeout;
         let mut due = idle.min(self.closing_at).min(self.gap_deadline);
@@ -644,9 +656,9 @@ impl Session {
     }
 
     /// Ends it.
-    pub fn close(&mut self, _now: Instant) {
+    pub fn close(&mut self, now: Instant) {
         if self.phase != Phase::Closed {
-            self.end_with(CloseReason::Local);
+            self.end_with(now, CloseReason::Local);
         }
     }
 
@@ -696,7 +708,10 @@ impl Session {
     }
 
     /// From now on receiver reports about this source are due ([`Self::poll_transmit_rtcp`]).
-    pub fn enable_reports(&mut self, now: Instant, reporting: Reporting) {
+    pub fn enable_reports(&mut self, now: Instant, mut reporting: Reporting) {
+        if reporting.ssrc == self.ssrc {
+            reporting.ssrc ^= 0x5555_5555;
+        }
         self.reports = Some(Box::new(ReportTimer::new(now, reporting)));
     }
 
@@ -704,18 +719,13 @@ impl Session {
     /// length: a receiver report with CNAME, after [`Self::close`] with a BYE. `None` too when
     /// `out` is too small; 512 bytes hold any.
     pub fn poll_transmit_rtcp(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
-        let reports = self.reports.as_mut()?;
-        let valid = self.statistics.packets_unique > 0;
-        let figures = valid.then(|| Figures {
-            ssrc: self.ssrc,
-            extended_highest_sequence: (self.cycles << 16) | u32::from(self.max_sequence),
-            base_sequence: self.base_sequence,
-            received: (self.statistics.packets_received - self.base_received) as u32,
-            jitter: self.jitter.units(),
-            sender_report: self.sender_report,
-        });
+        self.reports.as_ref()?;
+        let figures = self.figures();
         let mut compound = Vec::new();
-        let length = reports.poll(now, figures.as_ref(), &mut compound)?;
+        let length = self
+            .reports
+            .as_mut()?
+            .poll(now, figures.as_ref(), &mut compound)?;
         out.get_mut(..length)?.copy_from_slice(&compound);
         self.statistics.rtcp_sent += 1;
         Some(length)

@@ -284,8 +284,8 @@ fn silence_ends_the_session_and_releases_what_is_held() {
 
 fn goodbye(ssrc: u32) -> Vec<u8> {
     let mut out = Vec::new();
-    rtcp::write_report(ssrc, None, b"cam", &mut out);
-    rtcp::write_bye(ssrc, &mut out);
+    rtcp::write::write_report(ssrc, &[], b"cam", &mut out);
+    rtcp::write::write_bye(ssrc, &mut out);
     out
 }
 

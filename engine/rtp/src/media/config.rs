@@ -45,8 +45,8 @@ impl Feedback {
     }
 }
 
-/// SMPTE ST 2022-1: the greatest matrix that is taken. L · D is at most 400 (the standard's
-/// limit is 100).
+/// SMPTE ST 2022-1: the greatest matrix that is taken, at most 32 by 32. (The standard has 20
+/// by 20, and L · D at most 100.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FecLimits {
     /// L, at most.
@@ -80,6 +80,9 @@ pub struct RtcpConfig {
     pub mux: bool,
     /// There may be other receivers: the group's rules for the least interval apply.
     pub multicast: bool,
+    /// The sender answers our reference time (`a=rtcp-xr:rcvr-rtt`, RFC 3611, 4.4), which
+    /// tells the round-trip time.
+    pub receiver_rtt: bool,
 }
 
 impl Default for RtcpConfig {
@@ -91,6 +94,7 @@ impl Default for RtcpConfig {
             destination: None,
             mux: false,
             multicast: false,
+            receiver_rtt: false,
         }
     }
 }
@@ -118,7 +122,8 @@ pub struct MediaConfig {
     /// How long a gap is waited for: reordering, retransmission, FEC and the second path must
     /// come within.
     pub jitter_buffer: Duration,
-    /// Packets that may wait behind a gap, at most 2999. Raised to what `fec` needs.
+    /// Packets that may wait behind a gap, at most 2999. Two paths raise it to that, `fec` to
+    /// two matrices.
     pub reorder_packets: u16,
     /// The source has ended when nothing is heard for so long.
     pub session_timeout: Duration,

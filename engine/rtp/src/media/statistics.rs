@@ -1,6 +1,6 @@
 //! Figures of a configured session. All counters only grow, over every source that it had.
 
-use crate::Statistics;
+use crate::{Statistics, rtcp};
 
 /// RTCP packets received, by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,23 @@ pub struct RtcpCounts {
     pub other: u64,
 }
 
+impl RtcpCounts {
+    pub(super) const fn count(&mut self, packet_type: u8) {
+        let counter = match packet_type {
+            rtcp::SENDER_REPORT => &mut self.sr,
+            rtcp::RECEIVER_REPORT => &mut self.rr,
+            rtcp::SOURCE_DESCRIPTION => &mut self.sdes,
+            rtcp::BYE => &mut self.bye,
+            rtcp::APPLICATION => &mut self.app,
+            rtcp::TRANSPORT_FEEDBACK => &mut self.rtpfb,
+            rtcp::PAYLOAD_FEEDBACK => &mut self.psfb,
+            rtcp::EXTENDED_REPORT => &mut self.xr,
+            _ => &mut self.other,
+        };
+        *counter += 1;
+    }
+}
+
 /// One path (SMPTE ST 2022-7) of a configured session; the only one where there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LegStatistics {
@@ -32,7 +49,8 @@ pub struct LegStatistics {
     pub packets_received: u64,
     /// Packets that came on it first, so that they were used.
     pub packets_used: u64,
-    /// Numbers that never came on it in time.
+    /// Numbers that never came on it in time. Of two paths' it is known a little later, when
+    /// 128 more have come.
     pub packets_lost: u64,
     /// Came after their place had been given up or delivered without them.
     pub packets_late: u64,
@@ -41,7 +59,7 @@ pub struct LegStatistics {
     /// How much later than the other path it brings packets, in µs, smoothed; negative:
     /// earlier. 0 while there is no other.
     pub skew_us: i64,
-    /// Something came on it within the last [`super::LEG_TIMEOUT`].
+    /// It brings packets as long as the other one does ([`super::LEG_TIMEOUT`]).
     pub is_up: bool,
 }
 
@@ -75,7 +93,7 @@ pub struct MediaStatistics {
     pub firs_sent: u64,
     /// RTCP packets received.
     pub rtcp: RtcpCounts,
-    /// Compound RTCP packets received and sent.
+    /// Compound RTCP packets received.
     pub rtcp_received: u64,
     /// Compound RTCP packets sent.
     pub rtcp_sent: u64,

@@ -1,0 +1,416 @@
+//! 5 % loss with and without each recovery, and what each does at its edges.
+
+use super::*;
+
+const PACKETS: u64 = 10_000;
+
+/// One packet in twenty, chosen by dice.
+fn losses(seed: u64) -> BTreeSet<u64> {
+    let mut dice = Dice(seed);
+    (2..PACKETS - 1).filter(|_| dice.roll(20) == 0).collect()
+}
+
+fn figures(w: &World) -> (u64, u64, u64) {
+    let s = w.media.statistics().source;
+    (s.packets_lost, s.packets_dropped, s.packets_unique)
+}
+
+#[test]
+fn without_recovery_what_is_lost_stays_lost_and_nothing_else() {
+    let lost = losses(3);
+    let mut w = World::new(config());
+    w.play(SSRC, 0..PACKETS, 60_000, |n| lost.contains(&n));
+    w.run(ms(PACKETS + 500));
+    w.assert_genuine();
+    let count = lost.len() as u64;
+    assert!((400..600).contains(&count));
+    assert_eq!(figures(&w), (count, count, PACKETS - count));
+    let told: u64 = w.out.iter().map(|o| u64::from(o.lost_before)).sum();
+    assert_eq!(told, count);
+    // Nobody waits longer than the jitter buffer.
+    assert_eq!(w.media.statistics().legs[0].packets_lost, count);
+}
+
+#[test]
+fn retransmission_gives_back_all_of_five_percent_though_it_loses_as_much() {
+    let lost = losses(5);
+    let feedback = Feedback {
+        nack: true,
+        ..Feedback::default()
+    };
+    let mut w = World::new(with_feedback(feedback));
+    let mut dice = Dice(17);
+    w.answer = Some(Box::new(move || (dice.roll(20) > 0).then_some(ms(30))));
+    w.play(SSRC, 0..PACKETS, 60_000, |n| lost.contains(&n));
+    w.run(ms(PACKETS + 500));
+    w.assert_genuine();
+    let count = lost.len() as u64;
+    assert_eq!(figures(&w), (count, 0, PACKETS));
+    let s = w.media.statistics();
+    assert_eq!(s.recovered_rtx, count);
+    assert!(s.nacks_sent > 0 && s.packets_nacked >= count);
+    // Not much more is asked for than is lost twice, and late answers are few.
+    assert!(s.packets_nacked < count * 5 / 4, "{}", s.packets_nacked);
+    assert!((30_000..45_000).contains(&s.rtt_us), "{}", s.rtt_us);
+    assert!(w.out.iter().all(|o| o.lost_before == 0));
+}
+
+#[test]
+fn a_sender_that_repeats_packets_plainly_is_served_as_well() {
+    let lost = losses(5);
+    let feedback = Feedback {
+        nack: true,
+        reduced_size: true,
+        ..Feedback::default()
+    };
+    let mut w = World::new(with_feedback(feedback));
+    w.answers_plainly = true;
+    w.answer = Some(Box::new(|| Some(ms(25))));
+    w.play(SSRC, 0..PACKETS, 0, |n| lost.contains(&n));
+    w.run(ms(PACKETS + 500));
+    w.assert_genuine();
+    let count = lost.len() as u64;
+    assert_eq!(figures(&w), (count, 0, PACKETS));
+    assert_eq!(w.media.statistics().recovered_rtx, count);
+    // Reduced size: feedback without a report before it.
+    assert!(
+        w.said
+            .iter()
+            .any(|s| s.bytes[1] == rtcp::TRANSPORT_FEEDBACK)
+    );
+}
+
+#[test]
+fn a_request_whose_answer_would_come_too_late_is_not_repeated() {
+    let feedback = Feedback {
+        nack: true,
+        ..Feedback::default()
+    };
+    let mut w = World::new(with_feedback(feedback));
+    w.answer = Some(Box::new(|| Some(ms(300))));
+    w.play(SSRC, 0..1000, 0, |n| n == 500);
+    w.run(ms(2000));
+    let s = w.media.statistics();
+    assert_eq!((s.source.packets_dropped, s.recovered_rtx), (1, 0));
+    assert!(s.packets_nacked <= 5 && s.packets_nacked > 0);
+    assert_eq!(s.rtx_useless, s.rtx_received);
+    let last = w.said.iter().rfind(|s| {
+        rtcp::parse(&s.bytes)
+            .unwrap()
+            .any(|p| p.nacks().count() > 0)
+    });
+    // The gap is seen at 501 and given up at 701.
+    assert!(last.unwrap().at <= Instant::from_millis(1_000 + 701));
+}
+
+#[test]
+fn retransmissions_with_the_sources_own_ssrc_are_taken_too() {
+    let mut w = World::new(with_feedback(Feedback::default()));
+    w.play(SSRC, 0..20, 0, |n| n == 10);
+    let mut p = retransmission(&packet(SSRC, 10, 0), 1);
+    p[8..12].copy_from_slice(&SSRC.to_be_bytes());
+    w.rtp(ms(30), &p);
+    w.run(ms(300));
+    w.assert_genuine();
+    assert_eq!(w.out.len(), 20);
+    assert_eq!(w.media.statistics().recovered_rtx, 1);
+}
+
+#[test]
+fn retransmissions_of_another_source_are_refused() {
+    let mut config = with_feedback(Feedback::default());
+    config.rtx_ssrcs = vec![(SSRC + 1, RTX_SSRC)];
+    let mut w = World::new(config);
+    w.play(SSRC, 0..20, 0, |n| n == 10);
+    w.rtp(ms(30), &retransmission(&packet(SSRC, 10, 0), 1));
+    w.run(ms(300));
+    assert_eq!(w.out.len(), 19);
+    assert_eq!(w.refused, [Discard::ForeignSource]);
+
+    // Learned by what it repeats first; another one then is a stranger.
+    let mut w = World::new(with_feedback(Feedback::default()));
+    w.play(SSRC, 0..20, 0, |n| n == 10 || n == 12);
+    w.rtp(ms(30), &retransmission(&packet(SSRC, 10, 0), 1));
+    let mut other = retransmission(&packet(SSRC, 12, 0), 1);
+    other[8..12].copy_from_slice(&77u32.to_be_bytes());
+    w.rtp(ms(31), &other);
+    w.run(ms(300));
+    assert_eq!(w.out.len(), 19);
+    assert_eq!(w.refused, [Discard::ForeignSource]);
+}
+
+/// What can be rebuilt of `lost` in a matrix code, by the rules alone.
+fn residue(lost: &BTreeSet<u64>, columns: u64, rows: u64, with_rows: bool) -> BTreeSet<u64> {
+    let mut lost = lost.clone();
+    let size = columns * rows;
+    loop {
+        let before = lost.len();
+        for matrix in 0..PACKETS / size {
+            let base = matrix * size;
+            let mut groups: Vec<Vec<u64>> = (0..columns)
+                .map(|c| (0..rows).map(|r| base + r * columns + c).collect())
+                .collect();
+            if with_rows {
+                groups.extend(
+                    (0..rows).map(|r| (0..columns).map(|c| base + r * columns + c).collect()),
+                );
+            }
+            for group in groups {
+                let missing: Vec<_> = group.iter().filter(|n| lost.contains(n)).collect();
+                if let [one] = missing[..] {
+                    lost.remove(&one.clone());
+                }
+            }
+        }
+        if lost.len() == before {
+            return lost;
+        }
+    }
+}
+
+fn play_with_fec(w: &mut World, lost: &BTreeSet<u64>, columns: u64, rows: u64, with_rows: bool) {
+    let size = columns * rows;
+    let packets: Vec<_> = (0..PACKETS).map(|n| packet(SSRC, n, 65_000)).collect();
+    w.play(SSRC, 0..PACKETS, 65_000, |n| lost.contains(&n));
+    for base in (0..PACKETS).step_by(size as usize) {
+        for c in 0..columns {
+            let members: Vec<&[u8]> = (0..rows)
+                .map(|r| &packets[(base + r * columns + c) as usize][..])
+                .collect();
+            let fec = protection(&members, columns as u8, false);
+            // Spread over the following matrix.
+            w.rtp_on(ms(base + size + c * rows), 0, Role::FecColumn, &fec);
+        }
+        for r in (0..rows).filter(|_| with_rows) {
+            let members: Vec<&[u8]> = (0..columns)
+                .map(|c| &packets[(base + r * columns + c) as usize][..])
+                .collect();
+            let fec = protection(&members, 1, true);
+            w.rtp_on(ms(base + (r + 1) * columns), 0, Role::FecRow, &fec);
+        }
+    }
+}
+
+#[test]
+fn fec_gives_back_exactly_what_its_matrices_can() {
+    for (columns, rows, with_rows) in [(5, 5, true), (5, 5, false), (10, 10, true), (20, 5, false)]
+    {
+        let lost = losses(columns * 7 + rows);
+        let stays = residue(&lost, columns, rows, with_rows);
+        let mut w = World::new(MediaConfig {
+            fec: Some(FecLimits::default()),
+            jitter_buffer: ms(400),
+            ..config()
+        });
+        play_with_fec(&mut w, &lost, columns, rows, with_rows);
+        w.run(ms(PACKETS + 1000));
+        w.assert_genuine();
+        let (count, residue) = (lost.len() as u64, stays.len() as u64);
+        assert_eq!(
+            figures(&w),
+            (count, residue, PACKETS - residue),
+            "{columns} × {rows}, rows {with_rows}"
+        );
+        let s = w.media.statistics();
+        assert_eq!((s.recovered_fec, s.fec_refused), (count - residue, 0));
+        assert!(residue < count / if with_rows { 8 } else { 2 }, "{residue}");
+    }
+}
+
+#[test]
+fn fec_that_comes_too_late_is_no_use_and_no_harm() {
+    let lost = losses(9);
+    let mut w = World::new(MediaConfig {
+        fec: Some(FecLimits::default()),
+        jitter_buffer: ms(10),
+        ..config()
+    });
+    play_with_fec(&mut w, &lost, 10, 10, false);
+    w.run(ms(PACKETS + 1000));
+    w.assert_genuine();
+    let (count, dropped, unique) = figures(&w);
+    assert_eq!(count, lost.len() as u64);
+    assert_eq!(unique + dropped, PACKETS);
+    assert!(dropped > count * 4 / 5);
+}
+
+#[test]
+fn fec_read_before_the_packets_that_it_protects_makes_no_loss() {
+    let mut w = World::new(MediaConfig {
+        fec: Some(FecLimits::default()),
+        ..config()
+    });
+    let packets: Vec<_> = (0..100).map(|n| packet(SSRC, n, 0)).collect();
+    w.play(SSRC, 0..100, 0, |_| false);
+    for base in (0..100).step_by(5) {
+        let members: Vec<&[u8]> = (base..base + 5).map(|n| &packets[n][..]).collect();
+        // One packet too soon.
+        let at = Duration::from_micros(base as u64 * 1000 + 3_500);
+        w.rtp_on(at, 0, Role::FecRow, &protection(&members, 1, true));
+    }
+    w.run(ms(500));
+    assert_eq!(figures(&w), (0, 0, 100));
+    assert_eq!(w.media.statistics().recovered_fec, 0);
+}
+
+#[test]
+fn two_paths_lose_only_what_both_lose() {
+    let (first, second) = (losses(21), losses(22));
+    let both = first.intersection(&second).count() as u64;
+    let either = (first.len() + second.len()) as u64;
+    for skew in [0, 12, 150] {
+        let mut w = World::new(MediaConfig {
+            legs: 2,
+            ..config()
+        });
+        for n in 0..PACKETS {
+            let p = packet(SSRC, n, 60_000);
+            w.sent.insert(sequence_of(&p), p.clone());
+            if !first.contains(&n) {
+                w.rtp_on(ms(n), 0, Role::Media, &p);
+            }
+            if !second.contains(&n) {
+                w.rtp_on(ms(n + skew), 1, Role::Media, &p);
+            }
+        }
+        w.run(ms(PACKETS + 1000));
+        w.assert_genuine();
+        assert!(both > 5);
+        let (_, dropped, unique) = figures(&w);
+        assert_eq!((dropped, unique), (both, PACKETS - both), "skew {skew}");
+        w.media.close(w.now);
+        w.drain();
+        let s = w.media.statistics();
+        assert_eq!(s.recovered_2022_7, either - 2 * both);
+        let lost = s.legs.map(|leg| leg.packets_lost);
+        assert_eq!(lost, [first.len() as u64, second.len() as u64]);
+        assert_eq!(s.source.packets_duplicate, 0);
+        assert_eq!(s.source.packets_reordered, 0);
+        let skew = skew as i64 * 1000;
+        assert!(
+            (s.legs[1].skew_us - skew).abs() < 100 + skew / 100,
+            "{:?}",
+            s.legs
+        );
+        assert_eq!(s.legs[0].skew_us, -s.legs[1].skew_us);
+        assert!(w.refused.is_empty());
+    }
+}
+
+#[test]
+fn one_path_may_fail_and_come_back_without_a_loss() {
+    let mut w = World::new(MediaConfig {
+        legs: 2,
+        ..config()
+    });
+    for n in 0..20_000u64 {
+        let p = packet(SSRC, n, 0);
+        w.sent.insert(sequence_of(&p), p.clone());
+        if !(3_000..12_000).contains(&n) {
+            w.rtp_on(ms(n), 0, Role::Media, &p);
+        }
+        if !(14_000..14_500).contains(&n) {
+            w.rtp_on(ms(n + 20), 1, Role::Media, &p);
+        }
+    }
+    w.run(ms(21_000));
+    w.assert_genuine();
+    assert_eq!(w.out.len(), 20_000);
+    assert_eq!(
+        w.events,
+        [
+            MediaEvent::SourceValid { ssrc: SSRC },
+            MediaEvent::LegDown(0),
+            MediaEvent::LegUp(0)
+        ]
+    );
+    let s = w.media.statistics();
+    assert_eq!(s.legs.map(|leg| leg.packets_lost), [9_000, 500]);
+    assert!(s.legs[0].is_up && s.legs[1].is_up);
+}
+
+#[test]
+fn what_a_path_brings_under_a_used_number_must_be_the_same() {
+    let mut w = World::new(MediaConfig {
+        legs: 2,
+        ..config()
+    });
+    for n in 0..100 {
+        let p = packet(SSRC, n, 0);
+        w.sent.insert(sequence_of(&p), p.clone());
+        w.rtp_on(ms(n), 0, Role::Media, &p);
+        let mut other = p.clone();
+        match n % 3 {
+            0 => other[5] ^= 1,
+            1 => other[1] ^= 0x80,
+            _ => other.truncate(50),
+        }
+        w.rtp_on(ms(n + 3), 1, Role::Media, &other);
+    }
+    w.run(ms(500));
+    w.assert_genuine();
+    assert_eq!(w.out.len(), 100);
+    assert!(w.media.statistics().legs[1].packets_foreign >= 96);
+}
+
+#[test]
+fn all_recoveries_together_lose_nothing_and_count_each_packet_once() {
+    let (first, second) = (losses(31), losses(32));
+    let feedback = Feedback {
+        nack: true,
+        ..Feedback::default()
+    };
+    let mut w = World::new(MediaConfig {
+        legs: 2,
+        fec: Some(FecLimits::default()),
+        jitter_buffer: ms(400),
+        ..with_feedback(feedback)
+    });
+    w.answer = Some(Box::new(|| Some(ms(60))));
+    let both: BTreeSet<u64> = first.intersection(&second).copied().collect();
+    play_with_fec(&mut w, &first, 10, 10, true);
+    for n in (0..PACKETS).filter(|n| !second.contains(n)) {
+        w.rtp_on(ms(n + 30), 1, Role::Media, &packet(SSRC, n, 65_000));
+    }
+    w.run(ms(PACKETS + 1000));
+    w.assert_genuine();
+    assert_eq!(w.out.len() as u64, PACKETS);
+    let s = w.media.statistics();
+    assert_eq!(s.source.packets_dropped, 0);
+    assert!(s.recovered_fec > 0 && s.recovered_2022_7 > 0);
+    assert_eq!(s.source.packets_unique, PACKETS);
+    // What the second path brings is not asked for.
+    assert!(
+        s.packets_nacked < 3 * both.len() as u64 + 20,
+        "{}",
+        s.packets_nacked
+    );
+}
+
+#[test]
+fn repairs_hold_nothing_up_longer_than_the_jitter_buffer() {
+    // Ten are lost in a row, each second one is given back late.
+    let mut w = World::new(with_feedback(Feedback::default()));
+    w.play(SSRC, 0..100, 0, |n| (40..50).contains(&n));
+    for (i, n) in (41..50).step_by(2).enumerate() {
+        let p = retransmission(&packet(SSRC, n, 0), i as u16);
+        w.rtp(ms(50 + 190), &p);
+    }
+    w.run(ms(2000));
+    assert_eq!(w.out.len(), 95);
+    // The gap is seen at 50 and over at 250.
+    let latest = w.out.iter().map(|o| o.at).max().unwrap();
+    assert_eq!(latest, Instant::from_millis(1_000 + 250));
+}
+
+#[test]
+fn the_ring_keeps_what_fec_may_need() {
+    let mut w = World::new(MediaConfig {
+        fec: Some(FecLimits::default()),
+        ..config()
+    });
+    play_with_fec(&mut w, &BTreeSet::new(), 5, 4, true);
+    w.run(ms(5_000));
+    let media = &w.media;
+    assert_eq!(media.delivery_index() - media.release_index(), 2 * 20);
+}
