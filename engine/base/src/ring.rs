@@ -36,6 +36,11 @@ pub enum Chunk {
 }
 
 impl Chunk {
+    /// No memory.
+    const fn none() -> Self {
+        Chunk::Pooled(&mut [])
+    }
+
     /// A chunk from the heap.
     pub fn owned() -> Self {
         Chunk::Owned(vec![0; CHUNK_BYTES].into_boxed_slice())
@@ -125,6 +130,32 @@ pub struct Slot<'a> {
     pub meta: &'a SlotMeta,
 }
 
+/// A slot that waits for its content ([`SlotRing::append`]).
+#[derive(Debug)]
+pub struct Append<'a> {
+    payload: &'a [u8],
+    /// As long as the payload.
+    to: &'a mut [u8],
+    meta: &'a mut SlotMeta,
+    end: &'a mut u64,
+}
+
+impl<'a> Append<'a> {
+    /// Fills it: all of the payload is content, and may be changed in place (decryption).
+    #[inline(always)]
+    pub fn fill(self, meta: SlotMeta) -> &'a mut [u8] {
+        *self.meta = SlotMeta {
+            payload_offset: 0,
+            payload_end: self.payload.len() as u16,
+            filled: true,
+            ..meta
+        };
+        *self.end += 1;
+        self.to.copy_from_slice(self.payload);
+        self.to
+    }
+}
+
 /// A byte in the ring: a slot's index and an offset into its payload.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Position {
@@ -156,16 +187,19 @@ pub struct Delivery {
 struct Place {
     /// Which chunk is here; `NO_CHUNK`: none.
     number: u64,
-    chunk: Option<Chunk>,
+    /// Its bytes; none, when no chunk is here.
+    memory: Chunk,
     meta: [SlotMeta; CHUNK_SLOTS],
 }
 
 impl Place {
-    const EMPTY: Place = Place {
-        number: NO_CHUNK,
-        chunk: None,
-        meta: EMPTY_CHUNK,
-    };
+    const fn empty() -> Self {
+        Place {
+            number: NO_CHUNK,
+            memory: Chunk::none(),
+            meta: EMPTY_CHUNK,
+        }
+    }
 }
 
 /// See the module's page.
@@ -175,6 +209,8 @@ pub struct SlotRing {
     /// The chunk that was written to last, and its place: most packets go where the last went.
     open: u64,
     open_at: usize,
+    /// Its end, while nothing beyond [`SlotRing::end`] is released; 0 when no chunk is open.
+    append_until: u64,
     spare: Vec<Chunk>,
     owned: usize,
     first: u64,
@@ -213,9 +249,10 @@ impl SlotRing {
     /// A ring without memory. Indexes start at 0.
     pub fn new() -> Self {
         SlotRing {
-            places: (0..MIN_TABLE).map(|_| Place::EMPTY).collect(),
+            places: (0..MIN_TABLE).map(|_| Place::empty()).collect(),
             open: NO_CHUNK,
             open_at: 0,
+            append_until: 0,
             spare: Vec::new(),
             owned: 0,
             first: 0,
@@ -266,9 +303,12 @@ impl SlotRing {
 
     /// Takes the ring apart.
     pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        self.spare
-            .into_iter()
-            .chain(self.places.into_iter().filter_map(|place| place.chunk))
+        self.spare.into_iter().chain(
+            self.places
+                .into_iter()
+                .filter(|p| p.number != NO_CHUNK)
+                .map(|p| p.memory),
+        )
     }
 
     /// Slots that its memory can hold.
@@ -336,6 +376,9 @@ impl SlotRing {
     /// Releases everything below `index`: it stays readable until its memory is needed.
     pub fn release_before(&mut self, index: u64) {
         self.floor = self.floor.max(index);
+        if self.floor > self.end {
+            self.append_until = 0;
+        }
         self.set_low();
     }
 
@@ -368,20 +411,18 @@ impl SlotRing {
             self.open(chunk_of(index))?;
         }
         let slot = slot_of(index);
-        let Some(Place {
-            chunk: Some(chunk),
-            meta: entries,
-            ..
-        }) = self.places.get_mut(self.open_at)
-        else {
+        let Some(place) = self.places.get_mut(self.open_at) else {
             return Err(Discard::NoBuffer);
         };
-        let entry = &mut entries[slot];
+        let entry = &mut place.meta[slot];
         if entry.filled {
             return Err(Discard::Duplicate);
         }
         let start = slot * SLOT_BYTES;
-        chunk[start..start + len].copy_from_slice(bytes);
+        let Some(to) = place.memory.get_mut(start..start + len) else {
+            return Err(Discard::NoBuffer);
+        };
+        to.copy_from_slice(bytes);
         meta.filled = true;
         if meta.payload_end == 0 {
             meta.payload_end = len as u16;
@@ -389,6 +430,27 @@ impl SlotRing {
         *entry = meta;
         self.end = self.end.max(index + 1);
         Ok(())
+    }
+
+    /// Slot `index` for `payload`, if it is the one behind all that were ever filled, in the chunk
+    /// that was written to last: most packets go there, and need no other question answered.
+    /// `None`: [`SlotRing::insert`] tells what can be done.
+    #[inline(always)]
+    pub fn append<'a>(&'a mut self, index: u64, payload: &'a [u8]) -> Option<Append<'a>> {
+        let len = payload.len();
+        if index != self.end || index >= self.append_until || len > SLOT_BYTES {
+            return None;
+        }
+        let slot = slot_of(index);
+        let start = slot * SLOT_BYTES;
+        let place = self.places.get_mut(self.open_at)?;
+        let to = place.memory.get_mut(start..start + len)?;
+        Some(Append {
+            payload,
+            to,
+            meta: &mut place.meta[slot],
+            end: &mut self.end,
+        })
     }
 
     /// Makes chunk `number` the one that is written to.
@@ -400,6 +462,7 @@ impl SlotRing {
         }
         self.open = number;
         self.open_at = at;
+        self.append_until = (number + 1) << CHUNK_SHIFT;
         Ok(())
     }
 
@@ -413,8 +476,7 @@ impl SlotRing {
         }
         let start = slot * SLOT_BYTES;
         let payload = place
-            .chunk
-            .as_ref()?
+            .memory
             .get(start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end))?;
         Some(Slot { payload, meta })
     }
@@ -428,8 +490,7 @@ impl SlotRing {
         }
         let start = slot * SLOT_BYTES;
         place
-            .chunk
-            .as_ref()?
+            .memory
             .get(start..start + usize::from(meta.payload_end))
     }
 
@@ -442,7 +503,7 @@ impl SlotRing {
             return None;
         }
         let start = slot * SLOT_BYTES;
-        place.chunk.as_mut()?.get_mut(
+        place.memory.get_mut(
             start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end),
         )
     }
@@ -510,7 +571,7 @@ impl SlotRing {
         };
         let at = self.place(number);
         debug_assert_eq!(self.places[at].number, NO_CHUNK);
-        self.places[at].chunk = Some(chunk);
+        self.places[at].memory = chunk;
         self.places[at].number = number;
         self.places[at].meta = EMPTY_CHUNK;
         Ok(())
@@ -527,8 +588,10 @@ impl SlotRing {
             self.places[at].number = NO_CHUNK;
             if self.open == self.first {
                 self.open = NO_CHUNK;
+                self.append_until = 0;
             }
-            self.spare.extend(self.places[at].chunk.take());
+            let memory = core::mem::replace(&mut self.places[at].memory, Chunk::none());
+            self.spare.push(memory);
             self.first += 1;
         } else if self.owned == self.spare.len() {
             // Nothing in use: no need to walk chunk by chunk over a large jump.
@@ -546,7 +609,7 @@ impl SlotRing {
 
     fn grow_table(&mut self) {
         let size = (self.places.len() * 2).max(MIN_TABLE);
-        let mut places: Vec<Place> = (0..size).map(|_| Place::EMPTY).collect();
+        let mut places: Vec<Place> = (0..size).map(|_| Place::empty()).collect();
         for old in self.places.drain(..) {
             if old.number != NO_CHUNK {
                 let at = (old.number as usize) & (size - 1);
@@ -555,148 +618,12 @@ impl SlotRing {
         }
         self.places = places;
         self.open = NO_CHUNK;
+        self.append_until = 0;
         // `spare` may later have to take every chunk.
         self.spare.reserve(size);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_session_begins_behind_what_was_released_beyond_the_last_packet() {
-        let mut ring = SlotRing::with_owned_chunks(2);
-        let meta = SlotMeta::new(Instant::ZERO, 0, 0);
-        ring.insert(0, b"x", meta).unwrap();
-        assert_eq!(ring.next_index(), 1);
-        // The last sender gave up packets 1 to 9 and was gone.
-        ring.release_before(10);
-        assert_eq!(ring.next_index(), 10);
-        ring.insert(ring.next_index(), b"y", meta).unwrap();
-    }
-
-    fn put(ring: &mut SlotRing, index: u64) -> Result<(), Discard> {
-        let bytes = index.to_be_bytes();
-        ring.insert(index, &bytes, SlotMeta::new(Instant::ZERO, 0, 0))
-    }
-
-    fn holds(ring: &SlotRing, index: u64) -> bool {
-        ring.get(index)
-            .is_some_and(|s| s.payload == index.to_be_bytes())
-    }
-
-    #[test]
-    fn gaps_are_filled_later_and_duplicates_are_refused() {
-        let mut ring = SlotRing::with_owned_chunks(4);
-        put(&mut ring, 0).unwrap();
-        put(&mut ring, 40).unwrap();
-        assert!(ring.get(20).is_none());
-        put(&mut ring, 20).unwrap();
-        assert_eq!(put(&mut ring, 20), Err(Discard::Duplicate));
-        assert!(holds(&ring, 0) && holds(&ring, 20) && holds(&ring, 40));
-        assert_eq!(ring.end(), 41);
-    }
-
-    #[test]
-    fn unreleased_slots_are_never_overwritten() {
-        let mut ring = SlotRing::with_owned_chunks(2);
-        for i in 0..64 {
-            put(&mut ring, i).unwrap();
-        }
-        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
-        ring.release_before(31);
-        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
-        ring.release_before(32);
-        put(&mut ring, 64).unwrap();
-        assert!(ring.get(0).is_none() && holds(&ring, 32) && holds(&ring, 64));
-        assert_eq!(put(&mut ring, 3), Err(Discard::Belated));
-    }
-
-    #[test]
-    fn released_slots_stay_readable_until_memory_is_needed() {
-        let mut ring = SlotRing::with_owned_chunks(3);
-        for i in 0..64 {
-            put(&mut ring, i).unwrap();
-        }
-        ring.release_before(64);
-        assert!(holds(&ring, 0));
-        put(&mut ring, 64).unwrap();
-        assert!(holds(&ring, 0), "a third chunk was spare");
-        put(&mut ring, 96).unwrap();
-        assert!(!holds(&ring, 0) && holds(&ring, 32));
-    }
-
-    #[test]
-    fn growing_keeps_content() {
-        let mut ring = SlotRing::with_owned_chunks(1);
-        for i in 0..32 {
-            put(&mut ring, i).unwrap();
-        }
-        for _ in 0..40 {
-            ring.add_chunk(Chunk::owned());
-        }
-        for i in 32..41 * 32 {
-            put(&mut ring, i).unwrap();
-        }
-        assert!((0..41 * 32).all(|i| holds(&ring, i)));
-        assert_eq!(put(&mut ring, 41 * 32), Err(Discard::NoBuffer));
-    }
-
-    #[test]
-    fn a_far_jump_is_bounded_work_and_beyond_the_window_while_data_waits() {
-        let mut ring = SlotRing::with_owned_chunks(4);
-        put(&mut ring, 5).unwrap();
-        assert_eq!(put(&mut ring, 1 << 40), Err(Discard::BeyondWindow));
-        ring.release_before(1 << 40);
-        put(&mut ring, 1 << 40).unwrap();
-        assert!(holds(&ring, 1 << 40));
-    }
-
-    #[test]
-    fn the_table_follows_a_model_under_random_operations() {
-        // xorshift: no dependency, the same sequence each time
-        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        let mut random = move |n: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % n
-        };
-        let mut ring = SlotRing::with_owned_chunks(5);
-        let mut filled = std::collections::BTreeSet::new();
-        let mut floor = 0;
-        for _ in 0..100_000 {
-            if random(8) == 0 {
-                floor += random(20);
-                ring.release_before(floor);
-            }
-            let index = floor + random(200);
-            match put(&mut ring, index) {
-                Ok(()) => assert!(filled.insert(index)),
-                Err(Discard::Duplicate) => assert!(filled.contains(&index)),
-                Err(Discard::NoBuffer | Discard::BeyondWindow) => assert!(!filled.contains(&index)),
-                Err(other) => panic!("{other:?}"),
-            }
-            for &i in filled.range(floor..) {
-                assert!(holds(&ring, i), "{i} is unreleased and was filled");
-            }
-            filled = filled.split_off(&floor);
-        }
-    }
-
-    #[test]
-    fn chunks_can_be_taken_back() {
-        let mut ring = SlotRing::with_owned_chunks(2);
-        put(&mut ring, 0).unwrap();
-        assert!(ring.take_chunk().is_some());
-        assert!(
-            ring.take_chunk().is_none(),
-            "the other one holds unreleased data"
-        );
-        ring.release_before(32);
-        assert!(ring.take_chunk().is_some());
-        assert_eq!(ring.capacity_slots(), 0);
-        assert_eq!(put(&mut ring, 64), Err(Discard::NoBuffer));
-    }
-}
+#[path = "ring_tests.rs"]
+mod tests;

@@ -21,6 +21,31 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
+        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        if self
+            .receiver
+            .take_plain(now, arrival, datagram, ring, stats, last_heard)
+        {
+            return Ok(());
+        }
+        self.handle_any(now, arrival, datagram, ring)
+    }
+
+    #[inline(never)]
+    fn handle_any(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        if self
+            .receiver
+            .take_sealed(now, arrival, datagram, ring, stats, last_heard)
+        {
+            return Ok(());
+        }
         let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
         if !header.is_control() && matches!(self.phase, Phase::Established) {
             self.last_heard = arrival;
@@ -143,7 +168,7 @@ impl Connection {
     fn handle_ack(&mut self, now: Instant, header: &Header, cif: &[u8]) -> Result<(), Discard> {
         let ack = AckCif::parse(cif).ok_or(Discard::MalformedControl)?;
         self.stats.pkt_recv_ack += 1;
-        let only_sending = self.stats.pkt_recv_unique == 0;
+        let only_sending = self.receiver.is_unused();
         self.sender.ack(now, &ack, only_sending, &mut self.rtt)?;
         // Spec section 10.3: a light ACK, and number 0, is not confirmed.
         if !ack.light && header.word1 != 0 {

@@ -518,6 +518,7 @@ impl Connection {
     pub fn statistics_at(&self, now: Instant) -> Statistics {
         let mut stats = self.stats;
         let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.receiver.fill_counts(&mut stats);
         stats.add_up();
         stats.time_ms = now.micros_since(self.start) / 1000;
         stats.byte_mss = self.mss;
@@ -536,6 +537,8 @@ impl Connection {
 mod moving;
 #[cfg(test)]
 mod pair;
+#[cfg(test)]
+mod plain;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]

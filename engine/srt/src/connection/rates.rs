@@ -8,48 +8,71 @@
 use mirror_base::Instant;
 
 const ARRIVALS: usize = 16;
+const PLACES: usize = 2 * ARRIVALS;
 const PROBES: usize = 64;
 /// New intervals until the capacity is worked out again: it is asked for with each ACK, and three
 /// of 64 intervals change it little.
 const PROBES_UNTIL_NEWS: usize = 16;
 const NANOS: u64 = 1_000_000_000;
 
-/// The arrivals of the last 17 original packets, which bound 16 intervals.
+/// The arrivals of the last 17 original packets, which bound 16 intervals. The packet that comes
+/// next in order has its place by its index.
 #[derive(Debug)]
 pub(crate) struct ArrivalRate {
-    at: usize,
+    /// The index expected next is so far beyond the number of packets fed.
+    from: u64,
     /// Arrival in ns, and bytes with headers: a power of two of them.
-    arrivals: [(u64, u32); 2 * ARRIVALS],
+    arrivals: [u64; PLACES],
+    bytes: [u32; PLACES],
 }
 
 impl ArrivalRate {
     /// As if a packet without content had come each second before `start`.
-    pub(crate) const fn new(start: Instant) -> Self {
-        let mut arrivals = [(0, 0); 2 * ARRIVALS];
+    /// `next_index` is expected first.
+    pub(crate) const fn new(start: Instant, next_index: u64) -> Self {
+        let mut arrivals = [0; PLACES];
         let mut ago = 0;
         // The one that comes first is at 0, the one before it at the end.
         while ago < arrivals.len() as u64 {
             let at = arrivals.len() - 1 - ago as usize;
-            arrivals[at] = (start.as_nanos().wrapping_sub(ago * NANOS), 0);
+            arrivals[at] = start.as_nanos().wrapping_sub(ago * NANOS);
             ago += 1;
         }
-        ArrivalRate { at: 0, arrivals }
+        ArrivalRate {
+            from: next_index,
+            arrivals,
+            bytes: [0; PLACES],
+        }
     }
 
-    /// An original packet has arrived.
+    /// An original packet with the index expected next has arrived; the one behind it is expected
+    /// from now on.
     #[inline]
-    pub(crate) const fn feed(&mut self, arrival: Instant, bytes: u32) {
-        self.arrivals[self.at % (2 * ARRIVALS)] = (arrival.as_nanos(), bytes);
-        self.at = self.at.wrapping_add(1);
+    pub(crate) const fn feed_next(&mut self, index: u64, arrival: Instant, bytes: u32) {
+        let at = index.wrapping_sub(self.from) as usize % PLACES;
+        self.arrivals[at] = arrival.as_nanos();
+        self.bytes[at] = bytes;
+    }
+
+    /// The index expected next has moved by so much, without a packet.
+    pub(crate) const fn skip(&mut self, by: u64) {
+        self.from = self.from.wrapping_add(by);
+    }
+
+    /// Another original packet has arrived, and `expected` is expected still.
+    pub(crate) const fn feed(&mut self, expected: u64, arrival: Instant, bytes: u32) {
+        self.feed_next(expected, arrival, bytes);
+        self.from = self.from.wrapping_sub(1);
     }
 
     /// The last 16 intervals in ns (at most 4.29 s), and the bytes of the packet that ended each.
-    fn intervals(&self) -> [(u32, u32); ARRIVALS] {
-        let at = |ago: usize| self.arrivals[self.at.wrapping_sub(ago + 1) % (2 * ARRIVALS)];
+    fn intervals(&self, expected: u64) -> [(u32, u32); ARRIVALS] {
+        let fed = expected.wrapping_sub(self.from) as usize;
+        let at = |ago: usize| fed.wrapping_sub(ago + 1) % PLACES;
         core::array::from_fn(|ago| {
-            let (end, bytes) = at(ago);
+            let (end, bytes) = (self.arrivals[at(ago)], self.bytes[at(ago)]);
             // Wrapping: the packets from before the start may lie before the clock's.
-            let nanos = end.wrapping_sub(at(ago + 1).0);
+            let nanos = end.wrapping_sub(self.arrivals[at(ago + 1)]);
             // Reordered packets are no interval apart.
             let nanos = if nanos > u64::MAX / 2 { 0 } else { nanos };
             (nanos.min(u64::from(u32::MAX)) as u32, bytes)
@@ -58,8 +81,8 @@ impl ArrivalRate {
 
     /// Packets and bytes a second: the mean of the intervals within ⅛ and 8 times the median,
     /// if more than 8 are.
-    pub(crate) fn rates(&self) -> (u32, u32) {
-        let intervals = self.intervals();
+    pub(crate) fn rates(&self, expected: u64) -> (u32, u32) {
+        let intervals = self.intervals(expected);
         let mut sorted = intervals.map(|(nanos, _)| nanos);
         sorted.sort_unstable();
         let median = u64::from(sorted[ARRIVALS / 2]);
@@ -169,23 +192,31 @@ mod tests {
     #[test]
     fn an_idle_link_shows_capacity_1000_and_rate_1() {
         assert_eq!(LinkCapacity::new().capacity_pps(), 1000);
-        assert_eq!(ArrivalRate::new(Instant::ZERO).rates().0, 1);
+        assert_eq!(ArrivalRate::new(Instant::ZERO, 9).rates(9).0, 1);
     }
 
     #[test]
     fn a_steady_flow_is_measured_and_pauses_are_left_out() {
-        let mut rate = ArrivalRate::new(Instant::ZERO);
+        let mut rate = ArrivalRate::new(Instant::ZERO, 5);
         let mut now = 0;
         for i in 0..40 {
             now += if i == 30 { 500_000 } else { 1_000 };
-            rate.feed(Instant::from_micros(now), 1360);
+            // Each way of feeding, and gaps between.
+            let expected = 5 + i * 2;
+            if i % 3 == 0 {
+                rate.feed(expected, Instant::from_micros(now), 1360);
+                rate.skip(2);
+            } else {
+                rate.feed_next(expected, Instant::from_micros(now), 1360);
+                rate.skip(1);
+            }
         }
-        assert_eq!(rate.rates(), (1000, 1_360_000));
-        let mut batches = ArrivalRate::new(Instant::ZERO);
+        assert_eq!(rate.rates(5 + 80), (1000, 1_360_000));
+        let mut batches = ArrivalRate::new(Instant::ZERO, 0);
         for i in 0..64 {
-            batches.feed(Instant::from_millis(i / 16 * 16), 1360);
+            batches.feed_next(i, Instant::from_millis(i / 16 * 16), 1360);
         }
-        assert_eq!(batches.rates(), (1000, 1_360_000), "sixteen at a time");
+        assert_eq!(batches.rates(64), (1000, 1_360_000), "sixteen at a time");
         let mut capacity = LinkCapacity::new();
         for i in 0..64 {
             capacity.first(Instant::from_micros(i * 1000));

@@ -33,6 +33,8 @@ pub(crate) struct TimeBase {
     anchor_ns: i64,
     limit_ns: u64,
     wrapping: bool,
+    /// Timestamps up to this one are not worth a look.
+    quiet_until: u32,
     drift_sum_us: i64,
     drift_samples: u32,
 }
@@ -50,6 +52,7 @@ impl TimeBase {
             limit_ns: limit_us.saturating_mul(1_000),
             // The handshake may come just before a wrap, and the first data behind it.
             wrapping: timestamp > u32::MAX - WRAP_US,
+            quiet_until: Self::quiet(timestamp > u32::MAX - WRAP_US),
             drift_sum_us: 0,
             drift_samples: 0,
         };
@@ -80,9 +83,24 @@ impl TimeBase {
     /// A data packet with this timestamp has been received: follows the wrap.
     #[inline]
     pub(crate) fn observe(&mut self, timestamp: u32, arrival: Instant) {
-        if timestamp > u32::MAX - WRAP_US || self.wrapping {
+        if self.has_to_observe(timestamp) {
             self.follow_wrap(timestamp, arrival);
         }
+    }
+
+    /// Whether [`TimeBase::observe`] may have something to do; 0 never changes anything.
+    #[inline]
+    pub(crate) const fn has_to_observe(&self, timestamp: u32) -> bool {
+        timestamp > self.quiet_until
+    }
+
+    const fn set_wrapping(&mut self, wrapping: bool) {
+        self.wrapping = wrapping;
+        self.quiet_until = Self::quiet(wrapping);
+    }
+
+    const fn quiet(wrapping: bool) -> u32 {
+        if wrapping { 0 } else { u32::MAX - WRAP_US }
     }
 
     #[cold]
@@ -90,13 +108,13 @@ impl TimeBase {
         if self.wrapping {
             if (WRAP_US..=2 * WRAP_US).contains(&timestamp) {
                 self.base_us = self.base_us.saturating_add(TURN_US);
-                self.wrapping = false;
+                self.set_wrapping(false);
                 self.set_anchor();
             }
         } else if micros(arrival).saturating_sub(self.base_us) > TURN_US / 2 {
             // Believed only when our own clock says that the turn nears its end: a forged
             // timestamp must not shift the base (spec section 22).
-            self.wrapping = true;
+            self.set_wrapping(true);
         }
     }
 
@@ -153,7 +171,7 @@ impl TimeBase {
             return false;
         }
         self.base_us += TURN_US;
-        self.wrapping = false;
+        self.set_wrapping(false);
         self.set_anchor();
         true
     }

@@ -22,6 +22,7 @@ impl Receiver {
         if count == 0 {
             return;
         }
+        self.fill_counts(stats);
         stats.pkt_rcv_drop += count;
         stats.byte_rcv_drop += count * stats.mean_packet();
         self.pending_lost = self
@@ -69,6 +70,7 @@ impl Receiver {
     fn search_head(&mut self, from: u64, ring: &SlotRing) {
         self.head = NOTHING;
         self.head_due = Instant::FAR_FUTURE;
+        self.forbid_plain();
         // Nothing is held from the ring's end on, however far a drop request moved us.
         for index in from..self.expected.min(ring.end()) {
             if let Some(meta) = ring.meta(index) {

@@ -31,9 +31,10 @@ impl Receiver {
     /// Spec section 10.2.
     #[inline(never)]
     pub(super) fn ack_tick(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
-        let progress = self.received > self.received_at_tick;
-        self.received_at_tick = self.received;
-        self.light_at = self.received + LIGHT_ACK_EACH;
+        let received = self.received();
+        let progress = received > self.received_at_tick;
+        self.received_at_tick = received;
+        self.light_at = received + LIGHT_ACK_EACH;
         self.attention = self.light_at.min(self.reorder.attention());
         let position = self.ack_position();
         let repeat_at = self.acked_at + rtt.timeout().max(ACK_INTERVAL);
@@ -53,6 +54,7 @@ impl Receiver {
         } else {
             Instant::FAR_FUTURE
         };
+        self.renew_plain(now);
     }
 
     pub(super) fn available(&self, ring: &SlotRing) -> u32 {
@@ -62,7 +64,7 @@ impl Receiver {
     }
 
     pub(super) fn compose_ack(&self, position: u64, rtt: &Rtt, available: u32) -> FullAck {
-        let (rate_pps, rate_bytes) = self.rate.rates();
+        let (rate_pps, rate_bytes) = self.rate.rates(self.expected);
         FullAck {
             sequence: self.seq_of(position),
             rtt_us: rtt.smoothed_us,
@@ -202,8 +204,7 @@ impl Receiver {
         }
         self.loss.remove_range(first, last);
         if from <= 0 && to >= 0 {
-            self.expected_seq = self.seq_of(last).next();
-            self.expected = last + 1;
+            self.expect(last + 1, self.seq_of(last).next());
             self.capacity.interrupt();
         }
         self.progress(now);

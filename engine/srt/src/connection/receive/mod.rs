@@ -1,6 +1,6 @@
 //! The receiving half of a connection (spec sections 9 to 13). Called by `Connection`. Here:
 //! data packets into the ring, and what is missing among them; `feedback` tells the peer,
-//! `delivery` releases in time.
+//! `delivery` releases in time; `plain` is the short way of the usual packet.
 //!
 //! Packets are named by their slot's index in the ring; the index of a sequence number follows
 //! from its distance to the next expected one. What the ring refuses is not acknowledged.
@@ -11,6 +11,7 @@
 
 mod delivery;
 mod feedback;
+mod plain;
 mod reorder;
 mod sealed;
 
@@ -95,10 +96,20 @@ pub(crate) struct Receiver {
 
     /// Next look at whether an ACK is due.
     pub(crate) ack_due: Instant,
-    /// Packets that found their place, and the count at which that makes something due: a light
-    /// ACK, or a gap that has waited long enough.
-    received: u64,
+    /// Packets that found their place are counted by what lies between this and `expected`
+    /// ([`Receiver::received`]): the next one in order costs no counting. `attention` is the
+    /// count that makes something due: a light ACK, or a gap that has waited long enough.
+    received_from: u64,
     attention: u64,
+    /// Of those, how many took no slot.
+    unplaced: u64,
+    /// Up to these indexes the next packet in order makes nothing due ([`Receiver::take_plain`],
+    /// [`Receiver::take_sealed`]).
+    plain_until: u64,
+    sealed_until: u64,
+    /// Everything goes the long way.
+    #[cfg(test)]
+    pub(crate) never_plain: bool,
     light_at: u64,
     /// The count at the last look at whether an ACK is due.
     received_at_tick: u64,
@@ -128,7 +139,7 @@ pub(crate) struct Receiver {
 
     /// The connection is encrypted.
     keys: Option<Box<ReceiveKeys>>,
-    /// The key bits of the last packet: 0 without keys.
+    /// The key bits of the last packet; 0 without keys.
     usual_kk: u32,
 }
 
@@ -160,10 +171,15 @@ impl Receiver {
             mode,
             finished: false,
             time,
-            rate: ArrivalRate::new(now),
+            rate: ArrivalRate::new(now, next_index),
             capacity: LinkCapacity::new(),
             ack_due: Instant::FAR_FUTURE,
-            received: 0,
+            received_from: next_index,
+            unplaced: 0,
+            plain_until: 0,
+            sealed_until: 0,
+            #[cfg(test)]
+            never_plain: false,
             attention: LIGHT_ACK_EACH.min(reorder.attention()),
             light_at: LIGHT_ACK_EACH,
             received_at_tick: 0,
@@ -193,12 +209,50 @@ impl Receiver {
         }
     }
 
-    /// A data packet. In order it costs the ring's copy and a few stores.
+    /// Packets that found their place.
+    pub(super) const fn received(&self) -> u64 {
+        self.expected.wrapping_sub(self.received_from)
+    }
+
+    /// The next number that is expected is another, though no packet is counted.
+    fn expect(&mut self, index: u64, seq: PacketSequenceNumber) {
+        let by = index.wrapping_sub(self.expected);
+        self.received_from = self.received_from.wrapping_add(by);
+        self.rate.skip(by);
+        self.expected = index;
+        self.expected_seq = seq;
+        self.forbid_plain();
+    }
+
+    /// The figures that are counted by indexes.
+    pub(crate) fn fill_counts(&self, stats: &mut Statistics) {
+        stats.pkt_recv_unique = self.received() - self.unplaced;
+    }
+
+    /// Whether nothing has been received yet.
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.received() == self.unplaced
+    }
+
+    /// A data packet.
     ///
     /// # Errors
     /// Why it was not taken.
-    #[inline(always)]
     pub(crate) fn data(
+        &mut self,
+        arrival: Instant,
+        header: &Header,
+        payload: &[u8],
+        ring: &mut SlotRing,
+        stats: &mut Statistics,
+    ) -> Result<(), Discard> {
+        let outcome = self.any_data(arrival, header, payload, ring, stats);
+        self.renew_plain(arrival);
+        outcome
+    }
+
+    #[inline(always)]
+    fn any_data(
         &mut self,
         arrival: Instant,
         header: &Header,
@@ -223,8 +277,7 @@ impl Receiver {
             Ok(len) => len,
             Err(reason) => return Err(self.refused(index, reason, *header, payload.len(), stats)),
         };
-        self.expected = index + 1;
-        self.expected_seq = seq.next();
+        self.expect(index + 1, seq.next());
         self.probe(seq, arrival);
         self.accepted(index, arrival, header, len, stats);
         Ok(())
@@ -245,11 +298,10 @@ impl Receiver {
         len: usize,
         stats: &mut Statistics,
     ) {
-        stats.pkt_recv_unique += 1;
         let bytes = len as u64 + HEADERS_LEN;
         stats.byte_recv_unique += bytes;
         if header.word1 & RETRANSMITTED == 0 {
-            self.rate.feed(arrival, bytes as u32);
+            self.rate.feed(self.expected, arrival, bytes as u32);
         } else {
             stats.pkt_rcv_retrans += 1;
         }
@@ -263,8 +315,8 @@ impl Receiver {
 
     #[inline]
     fn count_for_ack(&mut self, arrival: Instant) {
-        self.received += 1;
-        if self.received >= self.attention {
+        self.received_from = self.received_from.wrapping_sub(1);
+        if self.received() >= self.attention {
             self.attend(arrival);
         }
         // Not due at all, or only for the repetition of an ACK that was not confirmed.
@@ -278,12 +330,13 @@ impl Receiver {
     #[cold]
     fn attend(&mut self, now: Instant) {
         self.moved = true;
-        if self.received >= self.light_at {
+        let received = self.received();
+        if received >= self.light_at {
             self.light_ack = true;
             self.light_at += LIGHT_ACK_EACH;
         }
-        self.reorder.settle(self.received);
-        while let Some(gap) = self.reorder.next_due(self.received) {
+        self.reorder.settle(received);
+        while let Some(gap) = self.reorder.next_due(received) {
             if self.loss.within(gap.first, gap.last).next().is_some() {
                 self.report(now, gap);
             }
@@ -294,10 +347,12 @@ impl Receiver {
     /// Spec section 10.5: pairs of packets whose number modulo 16 is 0 and 1.
     #[inline]
     fn probe(&mut self, seq: PacketSequenceNumber, arrival: Instant) {
-        match seq.get() & 15 {
-            0 => self.capacity.first(arrival),
-            1 => self.capacity.second(arrival),
-            _ => {}
+        if seq.get() & 14 == 0 {
+            if seq.get() & 1 == 0 {
+                self.capacity.first(arrival);
+            } else {
+                self.capacity.second(arrival);
+            }
         }
     }
 
@@ -383,8 +438,7 @@ impl Receiver {
             );
             self.capacity.interrupt();
         }
-        self.expected = index + 1;
-        self.expected_seq = seq.next();
+        self.expect(index + 1, seq.next());
         if self.expected_seq.get() & 15 == 1 {
             self.capacity.first(arrival);
         }
@@ -414,7 +468,7 @@ impl Receiver {
         };
         let original = header.word1 & RETRANSMITTED == 0;
         // Counted as the next packet, as it will be.
-        let count = self.received + 1;
+        let count = self.received() + 1;
         // The highest number received lies one before the expected one.
         self.reorder.filled(index, offset - 1, original, count);
         self.attention = self.light_at.min(self.reorder.attention());
@@ -476,6 +530,7 @@ impl Receiver {
             return Ok(());
         }
         self.note_retransmission(header, stats);
+        self.unplaced += 1;
         stats.pkt_rcv_undecrypt += 1;
         stats.byte_rcv_undecrypt += len as u64;
         self.time.observe(header.timestamp, arrival);
@@ -546,11 +601,11 @@ impl Receiver {
         ring: &mut SlotRing,
         stats: &mut Statistics,
     ) {
+        self.fill_counts(stats);
         stats.pkt_rcv_loss += index - self.expected;
         stats.byte_rcv_loss += (index - self.expected) * stats.mean_packet();
         self.give_up_before(index, stats);
-        self.expected = index;
-        self.expected_seq = seq;
+        self.expect(index, seq);
         ring.release_before(index);
     }
 
@@ -558,10 +613,11 @@ impl Receiver {
     /// when as many packets more as are tolerated have not filled the gap.
     fn lost(&mut self, now: Instant, gap: Range, stats: &mut Statistics) {
         let count = gap.last - gap.first + 1;
+        self.fill_counts(stats);
         stats.pkt_rcv_loss += count;
         stats.byte_rcv_loss += count * stats.mean_packet();
         self.loss.insert(gap.first, gap.last);
-        if self.reorder.found(gap, self.received + 1) {
+        if self.reorder.found(gap, self.received() + 1) {
             self.attention = self.light_at.min(self.reorder.attention());
             self.start_nak_timer(now);
         } else {
@@ -612,6 +668,7 @@ impl Receiver {
         self.light_ack = false;
         self.ack_due = Instant::FAR_FUTURE;
         self.nak_due = Instant::FAR_FUTURE;
+        self.forbid_plain();
         if self.head != NOTHING && self.head_due == Instant::FAR_FUTURE {
             // It waited for a gap to be filled. Its own time is looked up when it is delivered.
             self.head_due = Instant::ZERO;
@@ -655,10 +712,10 @@ impl Receiver {
             self.announced_available
         };
         stats.drift_us = self.time.drift_us();
-        let (pps, bytes) = self.rate.rates();
+        let (pps, bytes) = self.rate.rates(self.expected);
         stats.recv_rate_pps = pps;
         stats.recv_rate_bytes = bytes;
-        if stats.pkt_recv_unique > 0 {
+        if !self.is_unused() {
             stats.link_capacity_pps = self.capacity.capacity_pps();
         }
     }

@@ -16,6 +16,7 @@ impl Receiver {
     /// The connection is encrypted from here on.
     pub(crate) fn secure(&mut self, keys: ReceiveKeys) {
         self.keys = Some(Box::new(keys));
+        self.forbid_plain();
         // No data packet has this: the first one is looked at closely.
         self.usual_kk = KK_MASK;
     }

@@ -1,0 +1,136 @@
+//! The usual packet, which most are: an original, the next in order, under the key of the last one
+//! (or none), for the slot at the ring's end, while others wait to be released and the ACK timer
+//! runs. It costs its copy and a few stores, and makes nothing due. Whatever else comes is left to
+//! [`Receiver::data`], which takes such packets as well and comes to the same.
+
+use mirror_base::{Instant, SlotMeta, SlotRing};
+
+use super::{ACK_INTERVAL, NOTHING, Receiver};
+use crate::config::HEADERS_LEN;
+use crate::crypto::Opened;
+use crate::packet::{Header, KK_MASK, RETRANSMITTED};
+use crate::statistics::Statistics;
+
+impl Receiver {
+    /// A packet in the clear. `false`: it is another one, and nothing happened.
+    #[inline(always)]
+    pub(crate) fn take_plain(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+        stats: &mut Statistics,
+        last_heard: &mut Instant,
+    ) -> bool {
+        let Some((header, payload)) = Header::parse(datagram) else {
+            return false;
+        };
+        if header.word1 & (KK_MASK | RETRANSMITTED) != 0
+            || !self.is_usual(&header, self.plain_until)
+        {
+            return false;
+        }
+        let Some(slot) = ring.append(self.expected, payload) else {
+            return false;
+        };
+        // Nothing of this is needed behind the copy, which is a call.
+        *last_heard = arrival;
+        self.count_plain(arrival, payload.len(), stats);
+        slot.fill(meta(now, arrival, &header));
+        true
+    }
+
+    /// A packet under the key of the last one. `false`: it is another one, and nothing happened.
+    #[inline]
+    pub(crate) fn take_sealed(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+        stats: &mut Statistics,
+        last_heard: &mut Instant,
+    ) -> bool {
+        let Some((header, payload)) = Header::parse(datagram) else {
+            return false;
+        };
+        if header.word1 & (KK_MASK | RETRANSMITTED) != self.usual_kk
+            || !self.is_usual(&header, self.sealed_until)
+        {
+            return false;
+        }
+        let Some(keys) = self.keys.as_deref_mut() else {
+            return false;
+        };
+        let meta = meta(now, arrival, &header);
+        let len = match keys.open(&header, payload) {
+            Opened::InSlot => {
+                let Some(slot) = ring.append(self.expected, payload) else {
+                    return false;
+                };
+                keys.apply_ctr(&header, slot.fill(meta));
+                payload.len()
+            }
+            Opened::Plain(plain) => {
+                let Some(slot) = ring.append(self.expected, plain) else {
+                    return false;
+                };
+                slot.fill(meta).len()
+            }
+            Opened::Not => return false,
+        };
+        *last_heard = arrival;
+        self.count_plain(arrival, len, stats);
+        true
+    }
+
+    #[inline(always)]
+    fn is_usual(&self, header: &Header, until: u64) -> bool {
+        // A control packet's first word is no sequence number.
+        header.word0 == self.expected_seq.get()
+            && self.expected < until
+            && !self.time.has_to_observe(header.timestamp)
+    }
+
+    /// The packet expected next takes its place.
+    #[inline(always)]
+    fn count_plain(&mut self, arrival: Instant, len: usize, stats: &mut Statistics) {
+        self.probe(self.expected_seq, arrival);
+        let bytes = len as u64 + HEADERS_LEN;
+        stats.byte_recv_unique += bytes;
+        self.rate.feed_next(self.expected, arrival, bytes as u32);
+        self.expected += 1;
+        self.expected_seq = self.expected_seq.next();
+    }
+
+    /// Everything goes the long way.
+    pub(super) const fn forbid_plain(&mut self) {
+        self.plain_until = 0;
+        self.sealed_until = 0;
+    }
+
+    /// Sets how far the short way may go, after all else that may change that.
+    pub(super) fn renew_plain(&mut self, now: Instant) {
+        // Else the ACK timer does not run at all, or only for the repetition of an ACK that was
+        // not confirmed.
+        let steady = self.head != NOTHING && self.ack_due <= now + ACK_INTERVAL;
+        #[cfg(test)]
+        let steady = steady && !self.never_plain;
+        let left = self.attention.saturating_sub(self.received() + 1);
+        self.forbid_plain();
+        if steady {
+            // What comes in the clear on an encrypted connection is not the peer's.
+            let until = match self.keys {
+                None => &mut self.plain_until,
+                Some(_) => &mut self.sealed_until,
+            };
+            *until = self.expected + left;
+        }
+    }
+}
+
+#[inline(always)]
+fn meta(now: Instant, arrival: Instant, header: &Header) -> SlotMeta {
+    SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8).handled_at(now)
+}
