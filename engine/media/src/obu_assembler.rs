@@ -230,6 +230,15 @@ impl ObuAssembler {
         self.obu.stage != Stage::Idle
     }
 
+    /// Whether the open OBU has a size, and lacks bytes of it (or of the size).
+    pub fn lacks_bytes(&self) -> bool {
+        match self.obu.stage {
+            Stage::Idle | Stage::First => false,
+            Stage::Payload => self.obu.size.is_some() && !self.is_complete(),
+            Stage::Extension | Stage::Size => self.obu.header.has_size,
+        }
+    }
+
     /// Whether the open OBU has all the bytes that its `obu_size` announced.
     pub fn is_complete(&self) -> bool {
         self.obu.stage == Stage::Payload && self.obu.size == Some(self.obu.payload)

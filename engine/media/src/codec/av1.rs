@@ -7,7 +7,7 @@ mod frame;
 mod metadata;
 mod sequence;
 
-use super::VideoInfo;
+use super::{VideoInfo, other_second};
 use crate::SideInformation;
 
 pub use frame::{Frame, FrameType};
@@ -277,7 +277,10 @@ impl State {
     fn take_metadata(&mut self, metadata: Metadata) {
         let before = self.side;
         metadata.add_to(&mut self.side);
-        if before != self.side {
+        let timecode = self.side.timecode;
+        if other_second(before.timecode, timecode)
+            || (SideInformation { timecode, ..before }) != self.side
+        {
             self.version = self.version.wrapping_add(1);
         }
         if let Metadata::Scalability {

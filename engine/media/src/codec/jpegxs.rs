@@ -5,7 +5,7 @@
 //! Only marker segments before the first slice are read: entropy-coded data may hold any bytes.
 
 use super::bits::BitReader;
-use super::{VideoInfo, rate};
+use super::{VideoInfo, other_second, rate};
 use crate::{Colour, ContentLight, MasteringDisplay, SideInformation, Track};
 
 /// Marker codes (table A.1).
@@ -447,9 +447,13 @@ impl Facts {
         self.header = Some(Header {
             // Sizes change from picture to picture, and mean nothing to the track.
             codestream_bytes: 0,
+            first_slice: None,
             ..header
         });
-        if before != (self.header, self.support) {
+        let (header_before, mut support_before) = before;
+        let other_second = other_second(support_before.timecode, support.timecode);
+        support_before.timecode = support.timecode;
+        if other_second || (header_before, support_before) != (self.header, self.support) {
             self.version = self.version.wrapping_add(1);
         }
         Some((at, header))

@@ -82,6 +82,12 @@ fn read_colour(r: &mut bits::BitReader<'_>) -> Option<crate::Colour> {
     Some(colour)
 }
 
+/// Whether a time code is worth showing anew: once a second is enough.
+pub(crate) fn other_second(before: Option<[u8; 4]>, now: Option<[u8; 4]>) -> bool {
+    let seconds = |code: Option<[u8; 4]>| code.map(|[h, m, s, _]| (h, m, s));
+    seconds(before) != seconds(now)
+}
+
 /// A rate as a reduced fraction, (0, 0) if it makes no sense.
 pub(crate) fn rate(numerator: u64, denominator: u64) -> (u32, u32) {
     let (mut a, mut b) = (numerator, denominator);

@@ -288,6 +288,10 @@ impl Depacketise for Av1Depacketiser {
         self.assembler.describe(track);
     }
 
+    fn parameter_sets(&self) -> &[u8] {
+        self.assembler.sequence_header()
+    }
+
     fn extractor(&self) -> Extractor {
         Extractor::Av1
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
+use super::coded::Coded;
 use super::frames::Framed;
 use super::heads;
 use super::monitor::Monitor;
@@ -95,6 +96,7 @@ pub(super) enum Body {
     Splice(Box<SpliceStream>),
     Video(Box<Video>),
     Framed(Box<Framed>),
+    Coded(Box<Coded>),
     Other(Box<Other>),
 }
 
@@ -266,7 +268,7 @@ impl Demux {
                     self.video_end(index, header.is_stuffed(), arrival);
                 }
             }
-            Body::Framed(_) | Body::Other(_) => {
+            Body::Framed(_) | Body::Coded(_) | Body::Other(_) => {
                 self.pes_packet(index, header, data, place, arrival);
             }
             Body::Psi(_) | Body::Si(_) => self.psi(index, header.starts_unit(), data, arrival),
@@ -360,6 +362,12 @@ impl Demux {
         match &mut state.body {
             Body::Video(video) if cut => video.asm.damage(),
             Body::Framed(framed) if cut => framed.lose(&mut |unit| emit(ready, counters, unit)),
+            Body::Coded(coded) => {
+                if cut {
+                    coded.damage();
+                }
+                coded.end_pes(arrival);
+            }
             Body::Other(other) => {
                 if let Some(unit) = other.close(arrival, cut) {
                     emit(ready, counters, unit);
@@ -370,6 +378,7 @@ impl Demux {
         if let Some(pes) = state.body.pes() {
             pes.start();
         }
+        self.collect_coded(index);
     }
 
     /// The header of a PES packet is complete, `data` follows it. Whether it is to be read.
@@ -423,6 +432,7 @@ impl Demux {
             Body::Framed(framed) => {
                 framed.open_pes(data, times, &mut |unit| emit(ready, counters, unit));
             }
+            Body::Coded(coded) => coded.open_pes(times, arrival),
             Body::Other(other) => other.open(place.at(lead), lead, times.0, times.1, arrival),
             _ => {}
         }
@@ -468,6 +478,15 @@ impl Demux {
                     track.set_audio(&info);
                     self.tracks_version += 1;
                 }
+            }
+            Body::Coded(coded) if coded.pes.stage == Stage::Payload => {
+                let (body, last) = coded.pes.body(data);
+                let likely = header.is_stuffed() && !coded.pes.is_bounded();
+                coded.feed(body, last, likely, place, lead, arrival);
+                if last {
+                    coded.pes.end();
+                }
+                self.collect_coded(index);
             }
             Body::Other(other) if other.pes.stage == Stage::Payload => {
                 let (body, last) = other.pes.body(data);
@@ -535,6 +554,32 @@ impl Demux {
         }
     }
 
+    /// Takes the units that a packet of AV1 or JPEG XS completed.
+    pub(super) fn collect_coded(&mut self, index: usize) {
+        let Some(PidState {
+            body: Body::Coded(coded),
+            ..
+        }) = self.pids.get_mut(index)
+        else {
+            return;
+        };
+        while let Some(unit) = coded.poll_unit() {
+            emit(&mut self.ready, &mut self.counters, unit);
+        }
+        let wrong = coded.take_wrong();
+        for _ in 0..wrong.malformed {
+            self.counters.discards.count(Discard::MalformedBitstream);
+        }
+        for _ in 0..wrong.oversized {
+            self.counters.discards.count(Discard::LimitExceeded);
+        }
+        if let Some(track) = self.tracks.get_mut(usize::from(coded.track))
+            && coded.describe(track)
+        {
+            self.tracks_version += 1;
+        }
+    }
+
     /// Looks at the first bytes of a PES packet for what the stream is coded in: descriptors may
     /// be missing, and stream types wrong.
     fn identify(&mut self, index: usize, data: &[u8], arrival: Instant) {
@@ -590,6 +635,12 @@ impl Demux {
                 self.collect(index);
             }
             Body::Framed(framed) => framed.close(&mut |unit| emit(ready, counters, unit)),
+            Body::Coded(coded) => {
+                let ended = damage == Damage::IfUnfinished || coded.pes.stage == Stage::Outside;
+                let certain = damage == Damage::Certain || coded.pes.is_unfinished();
+                coded.close(now, ended, certain);
+                self.collect_coded(index);
+            }
             Body::Other(other) => {
                 let damaged = damage == Damage::Certain || other.pes.is_unfinished();
                 if let Some(unit) = other.close(now, damaged) {
@@ -667,10 +718,11 @@ impl Demux {
     /// See [`crate::Pipeline::parameter_sets`].
     pub fn parameter_sets(&self, index: u16) -> &[u8] {
         let of_track = self.pids.iter().find_map(|state| match &state.body {
-            Body::Video(video) if video.track == index => Some(&video.asm),
+            Body::Video(video) if video.track == index => Some(video.asm.parameter_sets()),
+            Body::Coded(coded) if coded.track == index => Some(coded.parameter_sets()),
             _ => None,
         });
-        of_track.map_or(&[], |asm| asm.parameter_sets())
+        of_track.unwrap_or_default()
     }
 
     /// Figures, to add to.
@@ -713,6 +765,7 @@ impl Body {
         match self {
             Body::Video(video) => Some(&mut video.pes),
             Body::Framed(framed) => Some(&mut framed.pes),
+            Body::Coded(coded) => Some(&mut coded.pes),
             Body::Other(other) => Some(&mut other.pes),
             Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => None,
         }

@@ -6,7 +6,7 @@ use mirror_base::{Position, SlotRing};
 use super::framer::Framer;
 use super::pes::{Pes, Stage, Step};
 use super::place::{MAX_SPLITS, Place};
-use super::{DISCONTINUITY, Header, PACKET, klv};
+use super::{DISCONTINUITY, Header, PACKET, coded, klv};
 use crate::{AccessUnit, Codec, Track};
 
 /// Slots behind a unit's end that may have to be read until the grid of its last packet is
@@ -160,8 +160,9 @@ pub fn extract(
     if !walk.done {
         framer.finish(|p, place, _| walk.packet(p, place));
     }
-    if track.codec == Codec::Klv {
-        klv::unwrap_cells(out, before);
+    match track.codec {
+        Codec::Klv => klv::unwrap_cells(out, before),
+        codec => coded::unwrap(codec, out, before),
     }
     true
 }

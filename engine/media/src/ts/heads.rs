@@ -278,6 +278,8 @@ fn opus(bytes: &[u8]) -> Head {
 /// What the beginning of a PES packet's payload shows of its codec, where that is certain.
 pub(super) fn codec_of(data: &[u8]) -> Option<Codec> {
     match data {
+        // A temporal delimiter and a sequence header, with start codes and without.
+        [0, 0, 1, 0x12, 0, 0, 0, 1, 0x0A, ..] | [0x12, 0, 0x0A, ..] => Some(Codec::Av1),
         [0, 0, 1, a, b, ..] | [0, 0, 0, 1, a, b, ..] => nal_codec(*a, *b),
         [0x06, 0x0E, 0x2B, 0x34, ..] => Some(Codec::Klv),
         [_, _, _, _, b'j', b'x', b'e', b's', ..] => Some(Codec::JpegXs),

@@ -13,6 +13,7 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
 )]
 
+mod coded;
 pub mod demux;
 pub mod extract;
 pub mod file;

@@ -6,6 +6,7 @@ use mirror_base::{Discard, Instant};
 use smallvec::SmallVec;
 
 use super::Header;
+use super::coded::Coded;
 use super::demux::{
     Body, Damage, Demux, MAX_PIDS, MAX_PROGRAMS, MAX_SPLICES, PidState, Program, emit,
 };
@@ -16,6 +17,7 @@ use super::psi::{Broken, Section, StreamEntry};
 use super::splice::{self, Refusal, Splice};
 use super::streams::{Other, SpliceStream, Video};
 use crate::assembler::Assembler;
+use crate::codec::jpegxs::VideoSupport;
 use crate::{AccessUnit, Codec, Track};
 
 impl Demux {
@@ -338,7 +340,7 @@ impl Demux {
             self.counters.discards.count(Discard::LimitExceeded);
             return false;
         };
-        let body = self.body_for(entry.codec, entry.stream_type, index);
+        let body = self.body_for(entry.codec, entry.stream_type, index, entry.jpeg_xs);
         if !self.list(entry.pid, place, entry.codec, body) {
             self.counters.discards.count(Discard::LimitExceeded);
             return false;
@@ -365,9 +367,18 @@ impl Demux {
     }
 
     /// What reads a stream of that codec.
-    fn body_for(&self, codec: Codec, stream_type: u8, track: u16) -> Body {
+    fn body_for(
+        &self,
+        codec: Codec,
+        stream_type: u8,
+        track: u16,
+        jpeg_xs: Option<VideoSupport>,
+    ) -> Body {
         if let Some(asm) = Assembler::new(codec, track, &self.limits, false) {
             return Body::Video(Box::new(Video::new(asm, track)));
+        }
+        if let Some(coded) = Coded::new(codec, track, &self.limits, jpeg_xs) {
+            return Body::Coded(Box::new(coded));
         }
         match codec {
             Codec::Scte35 => Body::Splice(Box::new(SpliceStream::new(track))),
@@ -379,7 +390,7 @@ impl Demux {
                 let most = self.limits.max_frame_size;
                 Body::Framed(Box::new(Framed::new(codec, track, most, in_cells)))
             }
-            codec => Body::Other(Box::new(Other::new(codec, track))),
+            _ => Body::Other(Box::new(Other::new(track))),
         }
     }
 
@@ -402,7 +413,7 @@ impl Demux {
         };
         let pes = self.pids.get_mut(index).and_then(|s| s.body.pes().copied());
         self.close(index, arrival, Damage::IfUnfinished);
-        let mut body = self.body_for(codec, track.stream_type, number);
+        let mut body = self.body_for(codec, track.stream_type, number, None);
         if let Some(state) = self.pids.get_mut(index) {
             // The PES packet goes on: its payload is the first that is read so.
             if let (Some(new), Some(old)) = (body.pes(), pes) {

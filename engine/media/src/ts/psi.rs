@@ -2,6 +2,7 @@
 //! CRC, the PAT and the PMT, and the codec that stream type and descriptors name.
 
 use crate::Codec;
+use crate::codec::jpegxs::VideoSupport;
 
 /// Longest section of a PAT or PMT: 3 bytes and a length of at most 1021.
 pub const MAX_PSI: usize = 1024;
@@ -299,6 +300,8 @@ pub struct StreamEntry {
     pub language: [u8; 3],
     /// Channels, where a descriptor tells them.
     pub channels: u8,
+    /// What the JPEG XS descriptor tells.
+    pub jpeg_xs: Option<VideoSupport>,
 }
 
 impl Iterator for Streams<'_> {
@@ -319,6 +322,7 @@ impl Iterator for Streams<'_> {
             codec: codec_of(stream_type, blu_ray),
             language: [0; 3],
             channels: 0,
+            jpeg_xs: None,
         };
         read_descriptors(info, &mut entry);
         Some(entry)
@@ -384,7 +388,10 @@ fn read_descriptors(bytes: &[u8], entry: &mut StreamEntry) {
             // AVC, HEVC and (as an extension) JPEG XS video descriptors.
             (0x28, _) if !known => Some(Codec::H264),
             (0x38, _) if !known => Some(Codec::H265),
-            (0x3F, [0x14, ..]) if !known => Some(Codec::JpegXs),
+            (0x3F, [0x14, body @ ..]) if !known || entry.codec == Codec::JpegXs => {
+                entry.jpeg_xs = VideoSupport::from_descriptor(body);
+                Some(Codec::JpegXs)
+            }
             // DVB: AC-3, enhanced AC-3, AAC.
             (0x6A, _) if private => Some(Codec::Ac3),
             (0x7A, _) if private => Some(Codec::Eac3),

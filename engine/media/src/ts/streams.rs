@@ -1,6 +1,6 @@
 //! The elementary streams of the demultiplexer: H.264 and HEVC, whose units the assembler
 //! finds, splice information, whose units are sections, and those whose units are their PES
-//! packets. (Audio and KLV: [`super::frames`].)
+//! packets. (Audio and KLV: [`super::frames`]; AV1 and JPEG XS: [`super::coded`].)
 
 use mirror_base::{Instant, Position};
 
@@ -12,7 +12,7 @@ use super::psi::Sections;
 use super::start_codes::StartCodes;
 use crate::assembler::{Assembler, AssemblerCounters};
 use crate::codec::audio::AudioInfo;
-use crate::{AccessUnit, Codec, FrameKind, Track};
+use crate::{AccessUnit, Codec, Track};
 
 /// An H.264 or HEVC stream.
 #[derive(Debug)]
@@ -31,7 +31,6 @@ pub(super) struct Video {
 #[derive(Debug)]
 pub(super) struct Other {
     pub(super) pes: Pes,
-    pub(super) codec: Codec,
     pub(super) track: u16,
     pub(super) open: bool,
     pub(super) unit: AccessUnit,
@@ -108,6 +107,12 @@ impl PidState {
                 }
             }
             Body::Framed(framed) => framed.damage(emit),
+            Body::Coded(coded) => {
+                coded.damage();
+                if coded.pes.stage == Stage::Header || coded.pes.is_bounded() {
+                    coded.pes.lose();
+                }
+            }
             Body::Other(other) => {
                 other.unit.damaged = true;
                 if other.pes.stage == Stage::Header {
@@ -126,6 +131,7 @@ impl PidState {
         match &self.body {
             Body::Video(video) => Some(video.track),
             Body::Framed(framed) => Some(framed.track),
+            Body::Coded(coded) => Some(coded.track),
             Body::Other(other) => Some(other.track),
             Body::Splice(splice) => Some(splice.track),
             Body::Psi(_) | Body::Si(_) | Body::Unused => None,
@@ -136,6 +142,7 @@ impl PidState {
         match &self.body {
             Body::Video(video) => video.asm.waiting_since(),
             Body::Framed(framed) => framed.waiting_since(),
+            Body::Coded(coded) => coded.waiting_since(),
             Body::Other(other) => other.open.then_some(other.unit.last_arrival),
             Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => None,
         }
@@ -199,10 +206,9 @@ impl Video {
 }
 
 impl Other {
-    pub(super) fn new(codec: Codec, track: u16) -> Self {
+    pub(super) fn new(track: u16) -> Self {
         Other {
             pes: Pes::default(),
-            codec,
             track,
             open: false,
             unit: AccessUnit::default(),
@@ -218,15 +224,8 @@ impl Other {
         arrival: Instant,
     ) {
         self.open = true;
-        // Each JPEG XS frame stands alone.
-        let kind = if self.codec == Codec::JpegXs {
-            FrameKind::Idr
-        } else {
-            FrameKind::Other
-        };
         self.unit = AccessUnit {
             track: self.track,
-            kind,
             first: at,
             lead: u8::try_from(lead).unwrap_or(u8::MAX),
             end: at,

@@ -128,8 +128,10 @@ impl Demux {
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
-        if let Body::Video(video) = &mut state.body {
-            video.asm.damage();
+        match &mut state.body {
+            Body::Video(video) => video.asm.damage(),
+            Body::Coded(coded) => coded.damage(),
+            _ => {}
         }
         if let Some(pes) = state.body.pes() {
             pes.end();
@@ -226,6 +228,10 @@ impl Demux {
                         video.scanner.restart();
                         video.asm.restart(now);
                     }
+                    Body::Coded(coded) => {
+                        coded.pes.end();
+                        coded.restart(now);
+                    }
                     Body::Psi(sections) | Body::Si(sections) => sections.restart(),
                     Body::Splice(splice) => splice.restart(),
                     body => {
@@ -236,6 +242,7 @@ impl Demux {
                 }
             }
             self.collect(index);
+            self.collect_coded(index);
         }
         for program in self.programs.iter_mut().flatten() {
             program.clock.restart(now);
