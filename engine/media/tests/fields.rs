@@ -202,3 +202,21 @@ fn a_field_without_its_other_is_a_unit_of_its_own() {
     let whole: Vec<u8> = units.iter().flat_map(|u| bench.bytes_of(u)).collect();
     assert!(whole == all.concat());
 }
+
+#[test]
+fn two_fields_that_both_call_themselves_idr_are_one_unit() {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    for n in 0..4_u32 {
+        let first = field(n % 2 == 0, true, I, n % 2, false, n % 2 * 2);
+        let second = field(n % 2 == 0, true, I, n % 2, true, n % 2 * 2 + 1);
+        let data = [&AUD[..], &parameter_sets(), &first, &second].concat();
+        writer.pes(VIDEO_PID, u64::from(n) * 3600, false, &data);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(VIDEO_PID);
+    assert_eq!(units.len(), 4);
+    assert!(units.iter().all(|u| !u.damaged && u.kind.is_key()));
+    assert!(units.is_sorted_by_key(|u| u.order));
+    assert_eq!(units[0].kind, FrameKind::Idr);
+}

@@ -113,6 +113,9 @@ pub(super) struct Deriver {
 impl Deriver {
     /// What follows is of another timeline.
     pub(super) fn restart(&mut self) {
+        if self.newest.is_none() {
+            return;
+        }
         *self = Deriver {
             depth: self.depth,
             ..Deriver::default()

@@ -165,8 +165,10 @@ impl Assembler {
             return self.malformed_slice(arrival);
         };
         let begins = state.begins_picture(slice);
+        let completes = before.is_some_and(|first| h264::completes_frame(&first, &slice));
+        let second = begins && completes && self.open && self.unit.lone_field;
         let order = if begins {
-            state.picture_order(&slice)
+            state.picture_order(&slice, second)
         } else {
             None
         };
@@ -178,8 +180,7 @@ impl Assembler {
             _ => Head::Missing,
         };
         let field = slice.rest.is_some_and(|r| r.field);
-        let completes = before.is_some_and(|first| h264::completes_frame(&first, &slice));
-        if begins && completes && self.open && self.unit.lone_field {
+        if second {
             // A random access point in fields is an I field and mostly a P field that refers to
             // it (H.264 D.2.8: the recovery point is that of the first).
             self.second_field();

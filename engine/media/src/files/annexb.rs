@@ -2,6 +2,8 @@
 //! video, whose start codes are the same. Finds the codes, counts the units by type and hands
 //! their bytes to the assembler.
 
+use std::collections::VecDeque;
+
 use mirror_base::{Instant, Position};
 
 use crate::codec::{h264, h265, mpeg2};
@@ -47,8 +49,9 @@ pub struct AnnexB {
     fresh: bool,
     /// The next byte is the first of a NAL unit.
     at_header: bool,
-    /// Offsets of NAL units that belong to units not polled yet.
-    begun: std::collections::VecDeque<u64>,
+    /// Offsets of NAL units that belong to units in the making.
+    begun: VecDeque<u64>,
+    ready: VecDeque<FileUnit>,
     nal_types: Box<[u64; 256]>,
 }
 
@@ -63,13 +66,13 @@ impl AnnexB {
             zeros: 0,
             fresh: true,
             at_header: false,
-            begun: std::collections::VecDeque::new(),
+            begun: VecDeque::new(),
+            ready: VecDeque::new(),
             nal_types: Box::new([0; 256]),
         })
     }
 
-    /// The next bytes. Poll units before the next call: what waits is bounded, and drops its
-    /// oldest.
+    /// The next bytes. Their units wait to be polled, however many: whoever pushes bounds them.
     pub fn push(&mut self, data: &[u8]) {
         let Some(&last) = data.last() else { return };
         let mut from = match (self.zeros, data) {
@@ -120,6 +123,7 @@ impl AnnexB {
         if self.begun.len() > MAX_BEGUN {
             self.begun.pop_front();
         }
+        self.collect();
         self.taken += u64::from(here);
         self.at_header = true;
         self.fresh = false;
@@ -148,22 +152,29 @@ impl AnnexB {
         self.assembler
             .nal_end(position_of(self.taken), Instant::ZERO);
         self.assembler.close(Instant::ZERO, false);
+        self.collect();
+    }
+
+    /// Takes what the assembler has completed.
+    fn collect(&mut self) {
+        while let Some(unit) = self.assembler.poll_unit() {
+            let end = offset_of(unit.end);
+            let mut nal_units = 0;
+            while self.begun.front().is_some_and(|&at| at < end) {
+                self.begun.pop_front();
+                nal_units += 1;
+            }
+            self.ready.push_back(FileUnit {
+                unit,
+                offset: offset_of(unit.first),
+                nal_units,
+            });
+        }
     }
 
     /// The next complete unit, in decoding order.
     pub fn poll_unit(&mut self) -> Option<FileUnit> {
-        let unit = self.assembler.poll_unit()?;
-        let end = offset_of(unit.end);
-        let mut nal_units = 0;
-        while self.begun.front().is_some_and(|&at| at < end) {
-            self.begun.pop_front();
-            nal_units += 1;
-        }
-        Some(FileUnit {
-            unit,
-            offset: offset_of(unit.first),
-            nal_units,
-        })
+        self.ready.pop_front()
     }
 
     /// What the bits have told of the stream.
@@ -192,7 +203,7 @@ impl AnnexB {
     }
 }
 
-/// NAL units whose access unit was not polled yet.
+/// NAL units of an access unit that are counted.
 const MAX_BEGUN: usize = 1 << 16;
 
 /// The NAL units of `data`, without start codes, trailing zero bytes and what precedes the first

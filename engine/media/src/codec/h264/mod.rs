@@ -102,12 +102,15 @@ impl State {
         self.previous
     }
 
-    /// The place in display order of the picture (field or frame) that `slice` begins. Once for
-    /// each, in decoding order.
-    pub fn picture_order(&mut self, slice: &Slice) -> Option<DisplayOrder> {
+    /// The place in display order of the picture (field or frame) that `slice` begins; `second`:
+    /// it is the second field of a frame. Once for each, in decoding order.
+    pub fn picture_order(&mut self, slice: &Slice, second: bool) -> Option<DisplayOrder> {
         let rest = slice.rest?;
         let sps = self.sps.get(usize::from(self.active?))?.as_deref()?;
-        Some(self.poc.next(sps, slice, &rest))
+        if slice.idr && !second {
+            self.poc.restart();
+        }
+        Some(self.poc.next(sps, slice.ref_idc > 0, &rest))
     }
 
     /// The stream starts afresh: the slice before is forgotten, and what follows is not shown

@@ -1,6 +1,6 @@
 //! Picture order count (8.2.1), all three types, fields and memory management operation 5.
 
-use super::slice::{Slice, SliceRest};
+use super::slice::SliceRest;
 use super::sps::{PocType, Sps};
 use crate::DisplayOrder;
 
@@ -25,10 +25,8 @@ impl Counter {
         };
     }
 
-    pub(super) fn next(&mut self, sps: &Sps, slice: &Slice, rest: &SliceRest) -> DisplayOrder {
-        if slice.idr {
-            self.restart();
-        }
+    /// The next picture in decoding order. An IDR picture comes after [`Counter::restart`].
+    pub(super) fn next(&mut self, sps: &Sps, reference: bool, rest: &SliceRest) -> DisplayOrder {
         let mut msb = 0;
         let (top, bottom) = match &sps.poc {
             PocType::Lsb { bits } => {
@@ -44,7 +42,7 @@ impl Counter {
                 ..
             } => {
                 let absolute = self.absolute_frame_num(rest);
-                let expected = expected(offsets, *non_ref, absolute, slice.ref_idc > 0);
+                let expected = expected(offsets, *non_ref, absolute, reference);
                 let top = expected + rest.delta[0];
                 if rest.field {
                     (top, top + top_to_bottom)
@@ -54,7 +52,7 @@ impl Counter {
             }
             PocType::Decoding => {
                 let absolute = self.absolute_frame_num(rest);
-                let count = 2 * absolute - i64::from(slice.ref_idc == 0);
+                let count = 2 * absolute - i64::from(!reference);
                 (count, count)
             }
         };
@@ -65,7 +63,7 @@ impl Counter {
             (true, true) => bottom,
         };
         self.frame_num = rest.frame_num;
-        if slice.ref_idc > 0 {
+        if reference {
             self.previous_msb = msb;
             self.previous_lsb = i64::from(rest.poc_lsb);
         }
@@ -172,11 +170,9 @@ mod tests {
         pictures
             .iter()
             .map(|p| {
-                let slice = Slice {
-                    idr: p.idr,
-                    ref_idc: u8::from(p.reference),
-                    ..Slice::default()
-                };
+                if p.idr {
+                    counter.restart();
+                }
                 let rest = SliceRest {
                     frame_num: p.frame_num,
                     frame_num_mask: 15,
@@ -187,7 +183,7 @@ mod tests {
                     bottom: p.field == Some(true),
                     ..SliceRest::default()
                 };
-                let order = counter.next(&sps, &slice, &rest);
+                let order = counter.next(&sps, p.reference, &rest);
                 (order.epoch, order.count)
             })
             .collect()

@@ -241,7 +241,8 @@ fn skip_weights(r: &mut BitReader<'_>, references: &[u32], has_chroma: bool) -> 
 
 /// Whether the field picture `second`, which follows `first` directly, completes its frame
 /// (3.30 and 7.4.1.2.4: opposite parity, same `frame_num`, both reference or both not; the
-/// second field of an IDR picture is a non-IDR reference field).
+/// second field of an IDR picture is a non-IDR reference field, but there are encoders that
+/// give both the type of an IDR picture).
 pub fn completes_frame(first: &Slice, second: &Slice) -> bool {
     let (Some(a), Some(b)) = (first.rest, second.rest) else {
         return false;
@@ -250,6 +251,6 @@ pub fn completes_frame(first: &Slice, second: &Slice) -> bool {
         && b.field
         && a.bottom != b.bottom
         && a.frame_num == b.frame_num
-        && !second.idr
+        && (!second.idr || (first.idr && a.idr_pic_id == b.idr_pic_id))
         && (first.ref_idc == 0) == (second.ref_idc == 0)
 }

@@ -180,3 +180,61 @@ impl State {
         self.poc.restart();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A VPS (one sub-layer, one layer set) with that timing.
+    fn vps(tick: u32, scale: u32) -> Vec<u8> {
+        let mut bits = String::new();
+        let mut put = |n: usize, value: u64| bits.push_str(&format!("{value:0n$b}"));
+        put(4, 5);
+        put(2, 3);
+        put(6, 0);
+        put(3, 0);
+        put(1, 1);
+        put(16, 0xFFFF);
+        // Profile, tier and level.
+        put(8, 1);
+        put(32, 0x6000_0000);
+        put(48, 0x9000_0000_0000);
+        put(8, 93);
+        put(1, 1);
+        // 4, 0, 0; no further layer sets.
+        put(5, 0b00101);
+        put(2, 0b11);
+        put(6, 0);
+        put(1, 1);
+        put(1, 1);
+        put(32, u64::from(tick));
+        put(32, u64::from(scale));
+        put(1, 1);
+        let bytes = bits.as_bytes().chunks(8).map(|c| {
+            let byte = c.iter().fold(0, |b, &x| b << 1 | (x - b'0'));
+            byte << (8 - c.len())
+        });
+        let mut escaped = Vec::new();
+        for byte in bytes {
+            if byte <= 3 && escaped.ends_with(&[0, 0]) {
+                escaped.push(3);
+            }
+            escaped.push(byte);
+        }
+        escaped
+    }
+
+    #[test]
+    fn the_frame_rate_may_stand_in_the_vps() {
+        assert_eq!(parse_vps(&vps(1001, 60_000)), Some((5, (60_000, 1001))));
+        assert_eq!(
+            parse_vps(&vps(0, 60_000)),
+            Some((5, (0, 0))),
+            "no time at all"
+        );
+        let whole = vps(1, 50);
+        for cut in 0..whole.len() - 1 {
+            assert_eq!(parse_vps(&whole[..cut]), None, "{cut}");
+        }
+    }
+}
