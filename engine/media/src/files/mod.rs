@@ -8,3 +8,6 @@
 )]
 
 pub mod annexb;
+pub mod ivf;
+pub mod jxs;
+pub mod obu;

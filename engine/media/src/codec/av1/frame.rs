@@ -69,6 +69,17 @@ pub struct Frame {
     pub spatial_id: u8,
 }
 
+impl core::fmt::Display for Frame {
+    /// "KEY", "INTER(hidden)", "show_existing:6".
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.existing {
+            Some(slot) => write!(f, "show_existing:{slot}"),
+            None if self.shown => f.write_str(self.kind.name()),
+            None => write!(f, "{}(hidden)", self.kind.name()),
+        }
+    }
+}
+
 /// The payload of a frame header or frame OBU; `None` if it breaks the syntax.
 pub(super) fn parse(obu: &ObuHeader, payload: &[u8], sequence: &Sequence) -> Option<Frame> {
     let mut frame = Frame {
