@@ -233,8 +233,8 @@ impl Pipeline {
     }
 
     /// The parameter sets in force of the track at `index`, for who joins late: Annex B VPS,
-    /// SPS and PPS with 4-byte start codes, or an AV1 sequence header OBU. Empty where there are
-    /// none.
+    /// SPS and PPS with 4-byte start codes, an AV1 sequence header OBU, or from SDP an
+    /// AudioSpecificConfig (AAC) or StreamMuxConfig (LATM). Empty where there are none.
     pub fn parameter_sets(&self, index: u16) -> &[u8] {
         match (&self.ts, &self.rtp) {
             (Some(ts), _) => ts.demux.parameter_sets(index),
