@@ -6,12 +6,14 @@
 
 pub mod discard;
 pub mod id;
+pub mod net;
 pub mod ring;
 pub mod seq;
 pub mod time;
 
 pub use discard::Discard;
 pub use id::{ShardId, StreamId};
+pub use net::AddressRange;
 pub use ring::{Chunk, Delivery, Position, SlotMeta, SlotRing};
 pub use seq::PacketSequenceNumber;
 pub use time::Instant;
