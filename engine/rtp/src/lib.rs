@@ -27,6 +27,7 @@ mod nack;
 mod report;
 pub mod rtcp;
 mod schedule;
+pub mod sdp;
 mod session;
 
 pub use clock::{ClockMap, ntp_nanos};

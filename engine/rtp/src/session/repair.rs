@@ -69,21 +69,8 @@ impl Session {
     }
 
     /// It is over.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
-    }
-
-    /// [`Session::handle_rtp`], called from several places.
-    #[inline(never)]
-    pub(crate) fn take(
-        &mut self,
-        now: Instant,
-        arrival: Instant,
-        header: &Header,
-        datagram: &[u8],
-        ring: &mut SlotRing,
-    ) -> Result<(), Discard> {
-        self.handle_rtp(now, arrival, header, datagram, ring)
     }
 
     /// A second path brought what the first one lacks (before [`Session::repair`]).
