@@ -10,6 +10,8 @@ use crate::probe::SetupError;
 
 /// Sockets of one reactor.
 pub const MAX_SOCKETS: usize = 1024;
+/// Most sockets that may be added to one.
+const MAX_SPARE: usize = 32_768;
 /// Submission queue entries: enough for the re-arms of a turn.
 pub(crate) const SQ_ENTRIES: u32 = 256;
 /// The smallest provided buffer: 192 bytes go to addresses and control messages.
@@ -50,6 +52,8 @@ pub struct ReactorConfig {
     /// The kernel polls the sockets' NIC queues for so long before a wait sleeps
     /// (IORING_REGISTER_NAPI, Linux 6.9), whole microseconds. Zero: never.
     pub busy_poll: Duration,
+    /// Sockets that may be added later.
+    pub spare_sockets: usize,
 }
 
 impl Default for ReactorConfig {
@@ -61,6 +65,7 @@ impl Default for ReactorConfig {
             min_wait: Duration::from_micros(500),
             send_batch: 64,
             busy_poll: Duration::ZERO,
+            spare_sockets: 256,
         }
     }
 }
@@ -152,6 +157,9 @@ pub(crate) fn check_config(config: &ReactorConfig, sockets: usize) -> Result<(),
     }
     if sockets > MAX_SOCKETS {
         return refuse("sockets", sockets, "at most 1024");
+    }
+    if config.spare_sockets > MAX_SPARE {
+        return refuse("spare_sockets", config.spare_sockets, "at most 32768");
     }
     Ok(())
 }

@@ -39,12 +39,16 @@ impl Intake {
         }
     }
 
-    /// One more socket.
-    pub(crate) fn add_socket(&mut self, own_address: Option<IpAddr>) {
-        self.states.push(SocketState {
+    /// Socket `index` is another now, or one more.
+    pub(crate) fn set_socket(&mut self, index: usize, own_address: Option<IpAddr>) {
+        let state = SocketState {
             own_address: own_address.into(),
             ..SocketState::default()
-        });
+        };
+        match self.states.get_mut(index) {
+            Some(place) => *place = state,
+            None => self.states.push(state),
+        }
     }
 
     /// Sets the clocks by hand: the monotonic clock shows `now_ns`, and CLOCK_REALTIME is ahead

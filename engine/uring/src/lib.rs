@@ -19,6 +19,7 @@ mod config;
 mod intake;
 mod memory;
 mod message;
+mod multicast;
 pub mod plain;
 mod pool;
 mod probe;
@@ -35,6 +36,7 @@ pub use config::{
     Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
 };
 pub use intake::Intake;
+pub use multicast::NetworkInterface;
 pub use pool::{ChunkPool, Headroom};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;

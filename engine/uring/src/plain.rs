@@ -4,7 +4,7 @@
 //! not looked at.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 
 /// Room for one datagram.
 const BUFFER_BYTES: usize = 2048;
@@ -74,7 +74,7 @@ impl PlainReceiver {
     ///
     /// # Errors
     /// What the kernel says, other than that nothing has arrived.
-    pub fn receive(&mut self, socket: &impl AsFd) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         for header in self.headers.iter_mut().take(self.received) {
             header.msg_hdr.msg_flags = 0;
         }
@@ -82,7 +82,7 @@ impl PlainReceiver {
             header.msg_hdr.msg_controllen = CONTROL_BYTES;
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
-        let fd = socket.as_fd().as_raw_fd();
+        let fd = socket.as_raw_fd();
         let count = libc::c_uint::try_from(self.headers.len()).unwrap_or(libc::c_uint::MAX);
         self.received = 0;
         // SAFETY: every header points to one iovec, one name and one control area that `self` owns

@@ -170,7 +170,7 @@ pub fn probe_for(shards: usize, config: &ReactorConfig) -> Result<(), SetupError
     let socket = UdpSocket::bind_any(([127, 0, 0, 1], 0).into(), &options).map_err(|error| {
         let source = match error {
             crate::BindError::Os { source, .. } => source,
-            in_use @ crate::BindError::InUse(_) => io::Error::other(in_use),
+            other => io::Error::other(other),
         };
         SetupError::Os {
             action: "open a UDP socket on 127.0.0.1",

@@ -39,10 +39,10 @@ const MAY_BE_MORE: usize = 20;
 /// timers and outputs get their turn under any flood. The rest stays in the sockets' buffers.
 const REAP_DATAGRAMS: usize = 1024;
 const REAP_ENTERS: usize = 64;
+/// Added to a socket's token when its place is given up.
+const GENERATION: u64 = 1 << 32;
 /// Milliseconds that setting up a ring waits for memory.
 const NO_MEMORY_RETRIES: usize = 300;
-/// Sockets that may be added later.
-const SPARE_SOCKETS: usize = 1;
 /// Buffers are shown to the kernel in batches of this size.
 const PUBLISH_BATCH: usize = 32;
 
@@ -54,6 +54,9 @@ pub struct Reactor {
     buffers: BufferRing,
     header: Box<libc::msghdr>,
     sockets: Vec<UdpSocket>,
+    /// What the receive of each socket is known by to the kernel: its number, and above it how
+    /// often its place was given to another, so that a late completion of a closed one is told.
+    tokens: Vec<u64>,
     intake: Intake,
     /// Sockets whose receive ended; as large as all of them.
     rearm: Vec<u32>,
@@ -90,7 +93,7 @@ impl Reactor {
         let buffers = BufferRing::new(config.buffers, config.buffer_bytes).map_err(|source| {
             SetupError::step("map the receive buffers", "MAP_POPULATE", "2.6.23", source)
         })?;
-        register(&ring, &buffers, config.buffers, &sockets, &waker)?;
+        register(&ring, &buffers, &config, &sockets, &waker)?;
         if !config.busy_poll.is_zero() {
             let micros = u32::try_from(config.busy_poll.as_micros()).unwrap_or(u32::MAX);
             sys::register_napi(ring.as_raw_fd(), micros).map_err(|source| {
@@ -118,8 +121,9 @@ impl Reactor {
             header,
             intake: Intake::new(sockets.iter().map(UdpSocket::own_address)),
             rearm: (0..sockets.len() as u32).collect(),
+            tokens: (0..sockets.len() as u64).collect(),
             min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
-            waker_file: (sockets.len() + SPARE_SOCKETS) as u32,
+            waker_file: (sockets.len() + config.spare_sockets) as u32,
             queue: SendQueue::new(config.send_batch, sockets.iter().all(UdpSocket::segments)),
             min_wait: config.min_wait,
             sockets,
@@ -154,33 +158,68 @@ impl Reactor {
         clock::monotonic()
     }
 
-    /// Takes one more socket in and arms its receive; returns its index. There is room for one
-    /// beyond those that the reactor was made with.
+    /// Takes one more socket in and arms its receive; returns its index. There is room for
+    /// [`ReactorConfig::spare_sockets`]; the place of a closed one is taken first.
     ///
     /// # Errors
     /// [`SetupError`]: no room is left, or what the kernel refused.
     pub fn add_socket(&mut self, socket: UdpSocket) -> Result<usize, SetupError> {
-        let index = self.sockets.len();
+        let closed = self.sockets.iter().position(UdpSocket::is_closed);
+        let index = closed.unwrap_or(self.sockets.len());
         if index as u32 >= self.waker_file {
             return Err(SetupError::Config {
                 name: "sockets",
                 value: index + 1,
-                allowed: "one more than at the start",
+                allowed: "as many as at the start and `spare_sockets`",
             });
         }
-        self.ring
-            .submitter()
-            .register_files_update(index as u32, &[socket.as_raw_fd()])
-            .map_err(|source| {
-                let feature = "IORING_REGISTER_FILES_UPDATE";
-                SetupError::step("register one more socket", feature, "5.5", source)
-            })?;
-        self.intake.add_socket(socket.own_address());
-        self.sockets.push(socket);
+        self.register_file(index, socket.as_raw_fd())?;
+        self.intake.set_socket(index, socket.own_address());
+        match self.sockets.get_mut(index) {
+            Some(place) => *place = socket,
+            None => {
+                self.sockets.push(socket);
+                self.tokens.push(index as u64);
+            }
+        }
         self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
         self.rearm.push(index as u32);
         self.arm();
         Ok(index)
+    }
+
+    /// Closes socket `index`: what is queued for sending leaves first, what has arrived and was
+    /// not handed over is lost. Its counters stay until its place is taken.
+    pub fn close_socket(&mut self, index: usize) {
+        self.flush();
+        let (Some(socket), Some(token)) = (self.sockets.get_mut(index), self.tokens.get_mut(index))
+        else {
+            return;
+        };
+        if socket.is_closed() {
+            return;
+        }
+        self.rearm.retain(|waiting| *waiting as usize != index);
+        let receive = types::CancelBuilder::user_data(*token).all();
+        *token += GENERATION;
+        socket.close();
+        let limit = types::Timespec::new().sec(1);
+        let submitter = self.ring.submitter();
+        let _ = submitter.register_sync_cancel(Some(limit), receive);
+        // The table holds the file, and with it the port, for as long as it stands there.
+        let _ = self.register_file(index, -1);
+        // Task work that is still due lets go of the file: then the port is free.
+        let _ = self.enter(0, None);
+        self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
+    }
+
+    fn register_file(&self, index: usize, fd: i32) -> Result<(), SetupError> {
+        let submitter = self.ring.submitter();
+        let outcome = submitter.register_files_update(index as u32, &[fd]);
+        outcome.map(drop).map_err(|source| {
+            let feature = "IORING_REGISTER_FILES_UPDATE";
+            SetupError::step("register one more socket", feature, "5.5", source)
+        })
     }
 
     /// Its sockets.
@@ -346,8 +385,14 @@ impl Reactor {
                 self.waker_ended |= !cqueue::more(flags);
                 continue;
             }
-            let socket = completion.user_data() as usize;
-            if socket >= self.sockets.len() {
+            let token = completion.user_data();
+            let socket = token as u32 as usize;
+            if self.tokens.get(socket) != Some(&token) {
+                // Of a socket that is closed: its buffer is free, and nothing else is left of it.
+                if let Some(id) = cqueue::buffer_select(flags) {
+                    self.buffers.give_back(id);
+                    unpublished += 1;
+                }
                 continue;
             }
             if !cqueue::more(flags) {
@@ -409,7 +454,7 @@ impl Reactor {
                 BUFFER_GROUP,
             )
             .build()
-            .user_data(socket.into());
+            .user_data(self.tokens[socket as usize]);
             // SAFETY: the header lives as long as the ring (and is only read at submission), the
             // buffer group is registered, and completions' buffers are handled by drain().
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
@@ -548,13 +593,13 @@ fn setup_failed(source: io::Error) -> SetupError {
 fn register(
     ring: &IoUring,
     buffers: &BufferRing,
-    count: u16,
+    config: &ReactorConfig,
     sockets: &[UdpSocket],
     waker: &Waker,
 ) -> Result<(), SetupError> {
     let mut files: Vec<i32> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
     // Free places: -1 registers no file (Linux 5.5).
-    files.resize(sockets.len() + SPARE_SOCKETS, -1);
+    files.resize(sockets.len() + config.spare_sockets, -1);
     files.push(waker.event_fd());
     ring.submitter()
         .register_files(&files)
@@ -572,8 +617,12 @@ fn register(
         })?;
     // SAFETY: the entries live in `buffers`, which the reactor drops after the ring.
     unsafe {
-        ring.submitter()
-            .register_buf_ring_with_flags(buffers.address(), count, BUFFER_GROUP, 0)
+        ring.submitter().register_buf_ring_with_flags(
+            buffers.address(),
+            config.buffers,
+            BUFFER_GROUP,
+            0,
+        )
     }
     .map_err(|source| {
         SetupError::step(

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -59,6 +59,14 @@ pub enum BindError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no such network interface.
+    #[error("no network interface {interface}: {source} (`ip address` lists them)")]
+    Interface {
+        /// Its name, or the address that it was to have.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
 }
 
 fn remedy(source: &io::Error, address: &SocketAddr) -> String {
@@ -69,6 +77,10 @@ fn remedy(source: &io::Error, address: &SocketAddr) -> String {
             address.port()
         ),
         Some(libc::EADDRNOTAVAIL) => " (this host has no such address: see `ip address`)".into(),
+        Some(libc::ENODEV) => " (no interface leads there: name one, see `ip route`)".into(),
+        Some(libc::ENOBUFS) => " (too many groups or sources: raise \
+             net.ipv4.igmp_max_memberships or net.ipv4.igmp_max_msf)"
+            .into(),
         Some(libc::EMFILE) => " (raise the limit of open files: `ulimit -n 65536`)".into(),
         _ => String::new(),
     }
@@ -77,7 +89,8 @@ fn remedy(source: &io::Error, address: &SocketAddr) -> String {
 /// A bound UDP socket of ours. Sends never block; receiving is the reactor's.
 #[derive(Debug)]
 pub struct UdpSocket {
-    fd: OwnedFd,
+    /// `None`: closed.
+    fd: Option<OwnedFd>,
     local: SocketAddr,
     connected: Option<SocketAddr>,
     granted_receive_buffer: usize,
@@ -102,10 +115,18 @@ impl UdpSocket {
     /// # Errors
     /// [`BindError`].
     pub fn bind_callers(options: &SocketOptions) -> Result<Self, BindError> {
-        let any = SocketAddr::from(([0u16; 8], 0));
-        match UdpSocket::bind_any(any, options) {
-            Err(BindError::Os { source, .. }) if lacks_ipv6(&source) => {
-                UdpSocket::bind_any(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), options)
+        UdpSocket::bind_alone(SocketAddr::from(([0u16; 8], 0)), options)
+    }
+
+    /// One socket outside any group, where a host without IPv6 gives IPv4 alone for `[::]`.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind_alone(address: SocketAddr, options: &SocketOptions) -> Result<Self, BindError> {
+        match UdpSocket::bind_any(address, options) {
+            Err(BindError::Os { source, .. }) if is_any_v6(address) && lacks_ipv6(&source) => {
+                let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                UdpSocket::bind_any(any, options)
             }
             result => result,
         }
@@ -153,7 +174,17 @@ impl UdpSocket {
     /// call; exact also when nothing arrives any more, unlike
     /// [`SocketCounters::kernel_drops`](crate::SocketCounters).
     pub fn kernel_drops(&self) -> u32 {
-        sys::socket_drops(self.fd.as_raw_fd()).unwrap_or(0)
+        sys::socket_drops(self.as_raw_fd()).unwrap_or(0)
+    }
+
+    /// Closes it. It keeps its place among the others of its reactor, whose numbers stay.
+    pub(crate) fn close(&mut self) {
+        self.fd = None;
+    }
+
+    /// Whether it is closed.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.fd.is_none()
     }
 
     /// Whether it speaks IPv6 addresses to the kernel (a dual-stack socket does for IPv4 too).
@@ -176,7 +207,7 @@ impl UdpSocket {
         (!self.is_wildcard()).then(|| self.local.ip().to_canonical())
     }
 
-    fn finish(
+    pub(crate) fn finish(
         socket: Socket,
         address: SocketAddr,
         connected: Option<SocketAddr>,
@@ -193,20 +224,14 @@ impl UdpSocket {
             connected,
             granted_receive_buffer: receive,
             granted_send_buffer: send,
-            fd: socket.into(),
+            fd: Some(socket.into()),
         })
-    }
-}
-
-impl AsFd for UdpSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for UdpSocket {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 
@@ -297,7 +322,7 @@ fn attach(socket: &UdpSocket, program: &[libc::sock_filter]) -> io::Result<()> {
     )
 }
 
-fn os(action: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
+pub(crate) fn os(action: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> BindError {
     move |source| BindError::Os {
         action,
         address,
@@ -305,7 +330,7 @@ fn os(action: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> Bi
     }
 }
 
-fn bind(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
+pub(crate) fn bind(socket: &Socket, address: SocketAddr) -> Result<(), BindError> {
     socket
         .bind(&SockAddr::from(address))
         .map_err(|source| match source.raw_os_error() {
@@ -333,7 +358,7 @@ fn enable_packet_info(socket: &Socket, address: SocketAddr) -> Result<(), BindEr
 ///
 /// It is left in blocking mode: the ring wants that (its requests would otherwise fail with
 /// EAGAIN on older kernels instead of waiting), and every send says MSG_DONTWAIT.
-fn open(address: SocketAddr, options: &SocketOptions) -> Result<Socket, BindError> {
+pub(crate) fn open(address: SocketAddr, options: &SocketOptions) -> Result<Socket, BindError> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,

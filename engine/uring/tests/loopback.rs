@@ -675,7 +675,7 @@ fn more_than_a_udp_datagram_holds_leaves_as_several_super_packets() {
 }
 
 #[test]
-fn a_socket_that_is_added_later_sends_and_receives_and_there_is_room_for_one() {
+fn a_socket_that_is_added_later_sends_and_receives() {
     let mut reactor = reactor(vec![any_socket("127.0.0.1:0")]);
     reactor.wait(reactor.now());
     let callers = UdpSocket::bind_callers(&small_options()).unwrap();
@@ -696,6 +696,4 @@ fn a_socket_that_is_added_later_sends_and_receives_and_there_is_room_for_one() {
     reactor.wait(reactor.now() + Duration::from_secs(5));
     reactor.reap(&mut |_| ());
     assert!(reactor.take_woken());
-    let more = UdpSocket::bind_callers(&small_options()).unwrap();
-    assert!(reactor.add_socket(more).is_err());
 }
