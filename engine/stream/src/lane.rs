@@ -67,8 +67,6 @@ impl Lane {
     /// is one, and its tracks keep their identity.
     pub(crate) fn begin(&mut self, format: Option<(Format, &Limits)>, returns: bool) {
         self.broken |= returns;
-        // Whatever the last session left undelivered will never be.
-        self.ring.release_before(self.ring.next_index());
         self.clock_offset = None;
         self.last_pts = None;
         match (&self.pipeline, format) {

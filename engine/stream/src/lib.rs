@@ -6,15 +6,18 @@
 //! session releases to [`Stream::deliver`]. What crosses to control is in [`report`].
 
 pub mod latency;
+pub mod plan;
 pub mod report;
 
 mod frames;
 mod lane;
 mod payload;
 mod rate;
+mod rtp;
 mod stream;
 
 pub use lane::{MAX_LANES, lane_of};
 pub use latency::LatencyRecorder;
 pub use payload::PayloadFigures;
+pub use rtp::MediaReport;
 pub use stream::{SessionStatistics, Stream, StreamConfig};

@@ -11,6 +11,8 @@ use mirror_media::{Codec, Track};
 use mirror_srt::{CallerSecurity, Security};
 
 use crate::payload::PayloadFigures;
+use crate::plan::SessionPlan;
+use crate::rtp::MediaReport;
 
 /// Which protocol brings a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -214,6 +216,13 @@ pub enum Command {
         /// Where they go; `None` when the shard does not have that stream.
         reply: crossbeam_channel::Sender<Option<Box<LatencySet>>>,
     },
+    /// Open a configured RTP session. Answered by [`Event::Waiting`] too.
+    OpenSession {
+        /// What it consists of.
+        plan: Box<SessionPlan>,
+        /// Where the outcome goes: why it cannot be, for people.
+        reply: crossbeam_channel::Sender<Result<(), String>>,
+    },
     /// Stop accepting, tell every peer, end when all is flushed or at the deadline.
     Drain {
         /// How long it may take.
@@ -243,6 +252,13 @@ pub enum Event {
         stream_id: StreamId,
         /// Why.
         failure: CallFailure,
+    },
+    /// A configured RTP session waits for its media: its stream exists, and is pending.
+    Waiting {
+        /// Which shard.
+        shard: ShardId,
+        /// As if it asked to be let in; its peer is nobody yet.
+        request: PublishRequest,
     },
     /// A session was accepted, or a call answered, and its stream exists.
     Started {
@@ -347,6 +363,8 @@ pub struct PublishRequest {
     /// The KMREQ block of an SRT conclusion, for [`Security::negotiate`]; `None` if the caller
     /// wants no encryption.
     pub key_material: Option<Vec<u8>>,
+    /// A configured RTP session: nobody has to be asked.
+    pub configured: bool,
 }
 
 /// Counters and gauges of one stream's session and pipeline. Counters only grow over the
@@ -466,6 +484,8 @@ pub struct StreamSnapshot {
     pub stats: StreamStats,
     /// Figures of the present (or last) SRT session alone, under libsrt's names.
     pub srt: Option<Box<mirror_srt::Statistics>>,
+    /// Figures of RTP, one entry for each medium; empty for SRT.
+    pub rtp: Vec<MediaReport>,
     /// Encryption of the present (or last) SRT session: "aes-ctr-128" ... "aes-gcm-256";
     /// "none".
     pub encryption: &'static str,

@@ -5,8 +5,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use mirror_base::discard::DiscardCounts;
-use mirror_base::ring::{CHUNK_BYTES, CHUNK_SLOTS};
-use mirror_base::{Chunk, Delivery, Discard, Instant, SlotRing, StreamId};
+use mirror_base::{Delivery, Discard, Instant, StreamId};
 use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
 use crate::frames::Frames;
@@ -17,6 +16,7 @@ use crate::rate::RateMeter;
 use crate::report::{
     EndReason, Mode, PipelineState, Protocol, Status, StreamSnapshot, StreamStats, Transition,
 };
+use crate::rtp::{self, MediaReport};
 
 /// Transitions kept for the operator (product contract, section 2).
 const TRANSITIONS_KEPT: usize = 32;
@@ -57,7 +57,10 @@ pub enum SessionStatistics {
     /// Of an SRT connection.
     Srt(Box<mirror_srt::Statistics>),
     /// Of an RTP source.
-    Rtp(mirror_rtp::Statistics),
+    Rtp(Box<MediaReport>),
+    /// Of a configured RTP session: these grow as long as the stream lives, over all its
+    /// sources.
+    Media(Vec<MediaReport>),
 }
 
 /// How the session's packets are timed between release and unit, for one completed unit.
@@ -109,6 +112,8 @@ pub struct Stream {
     changed: bool,
     /// The present or last SRT session's own figures, in libsrt's names.
     srt: Option<Box<mirror_srt::Statistics>>,
+    /// The present or last RTP session's figures, medium by medium.
+    rtp: Vec<MediaReport>,
     encryption: &'static str,
 }
 
@@ -150,6 +155,7 @@ impl Stream {
             paused: false,
             changed: false,
             srt: None,
+            rtp: Vec::new(),
             encryption: "none",
         };
         stream.transition(now, PipelineState::Connecting, "session accepted");
@@ -167,6 +173,17 @@ impl Stream {
     /// what they carry, at most [`MAX_LANES`](crate::MAX_LANES). The ring of each says where its
     /// packets begin.
     pub fn begin_lanes(&mut self, now: Instant, peer: SocketAddr, formats: &[Format]) {
+        self.lanes.set_count(formats.len());
+        for lane in self.lanes.iter_mut() {
+            // Whatever the last session left undelivered will never be.
+            lane.ring.release_before(lane.ring.next_index());
+        }
+        self.begin_source(now, peer, formats);
+    }
+
+    /// The same for a configured session, whose rings may hold the first packets of its sources
+    /// already.
+    pub fn begin_source(&mut self, now: Instant, peer: SocketAddr, formats: &[Format]) {
         self.peer = peer;
         self.started_at = now;
         self.heard_from = now;
@@ -174,12 +191,15 @@ impl Stream {
         let returns = self.stats.sessions > 1;
         if returns {
             self.transition(now, PipelineState::Connecting, "publisher returned");
-            self.status = Status::Connecting;
         }
+        self.status = Status::Connecting;
         self.lanes.set_count(formats.len());
         let limits = &self.config.limits;
         for (lane, format) in self.lanes.iter_mut().zip(formats) {
-            lane.begin(self.config.media.then_some((format.clone(), limits)), returns);
+            lane.begin(
+                self.config.media.then_some((format.clone(), limits)),
+                returns,
+            );
         }
         self.payload = self.config.payload_hash.then(Box::default);
         self.srt = None;
@@ -200,34 +220,21 @@ impl Stream {
         self.stats.peer_moves += 1;
     }
 
-    /// The memory that the session fills.
-    pub const fn ring_mut(&mut self) -> &mut SlotRing {
-        &mut self.lanes.first.ring
+    /// The source of lane `lane` is `ssrc`.
+    pub fn set_source(&mut self, lane: usize, ssrc: u32) {
+        let lane = self.lanes.get_mut(lane);
+        if let Some(pipeline) = lane.and_then(|lane| lane.pipeline.as_mut()) {
+            pipeline.set_ssrc(ssrc);
+        }
     }
 
-    /// The memory that the session fills and outputs read.
-    pub const fn ring(&self) -> &SlotRing {
-        &self.lanes.first.ring
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn lanes_mut(&mut self) -> &mut Lanes {
-        &mut self.lanes
-    }
-
-    /// How many lanes it has.
-    pub const fn lanes(&self) -> usize {
-        self.lanes.count()
-    }
-
-    /// The memory of lane `lane`, counted from 0.
-    pub fn lane_ring(&self, lane: usize) -> Option<&SlotRing> {
-        self.lanes.get(lane).map(|lane| &lane.ring)
-    }
-
-    /// The memory that the session fills with lane `lane`.
-    pub fn lane_ring_mut(&mut self, lane: usize) -> Option<&mut SlotRing> {
-        self.lanes.get_mut(lane).map(|lane| &mut lane.ring)
+    /// Whether decoding waits for a key frame, which the sender may be asked for.
+    pub fn wants_key_frame(&self) -> bool {
+        match self.state {
+            PipelineState::Recovering => true,
+            PipelineState::Streaming => self.stats.key_frames == 0 && self.stats.video_frames > 0,
+            _ => false,
+        }
     }
 
     /// The sender of lane `lane` has told its clock (RTCP SR): `ntp` in 32.32 bits when its
@@ -425,75 +432,6 @@ impl Stream {
         others.chain(first).min()
     }
 
-    /// Everything of its lane below `index` was delivered or skipped: memory may be reused.
-    #[inline]
-    pub fn release_before(&mut self, index: u64) {
-        if let Some(lane) = self.lanes.of_mut(index) {
-            lane.ring.release_before(index);
-        }
-    }
-
-    /// Chunks that the ring should get now: it grows until it holds what the session holds
-    /// back, half as much again, and `ring_bytes` of history, within `per_stream_bytes`.
-    #[inline]
-    pub fn chunks_wanted(&self) -> usize {
-        self.lane_chunks_wanted(0)
-    }
-
-    /// The same for the ring of lane `lane`. Lanes share what the stream may have.
-    #[inline]
-    pub fn lane_chunks_wanted(&self, lane: usize) -> usize {
-        let Some(Lane { ring, .. }) = self.lanes.get(lane) else {
-            return 0;
-        };
-        let capacity = ring.capacity_slots();
-        if capacity > 0 && ring.available_slots() > capacity / 4 {
-            // Room for a burst; the history may still be short.
-            if capacity * CHUNK_BYTES / CHUNK_SLOTS >= self.config.ring_bytes {
-                return 0;
-            }
-        }
-        self.chunks_wanted_slow(ring)
-    }
-
-    fn chunks_wanted_slow(&self, ring: &SlotRing) -> usize {
-        let capacity = ring.capacity_slots();
-        let held = usize::try_from(ring.end().saturating_sub(ring.floor())).unwrap_or(0);
-        let history = self.config.ring_bytes.div_ceil(CHUNK_BYTES);
-        let target = history + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
-        let target = target.min(self.most_chunks());
-        // Grown in steps, so that a stream that is never fast never takes much.
-        let owned = capacity / CHUNK_SLOTS;
-        target.saturating_sub(owned).min(owned.max(8))
-    }
-
-    /// Chunks that the ring of one lane may have.
-    fn most_chunks(&self) -> usize {
-        (self.config.per_stream_bytes / CHUNK_BYTES / self.lanes.count()).max(1)
-    }
-
-    /// There is memory for `chunks` more chunks: the rings may count on them, as far as their
-    /// own limit goes.
-    pub fn promise_chunks(&mut self, chunks: usize) {
-        let limit = self.most_chunks();
-        for Lane { ring, .. } in self.lanes.iter_mut() {
-            let left = limit.saturating_sub(ring.capacity_slots() / CHUNK_SLOTS);
-            ring.promise_slots(left.min(chunks) * CHUNK_SLOTS);
-        }
-    }
-
-    /// Gives the ring a chunk.
-    pub fn add_chunk(&mut self, chunk: Chunk) {
-        self.lanes.first.ring.add_chunk(chunk);
-    }
-
-    /// Takes the memory back: the stream is gone.
-    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        let Lanes { first, others, .. } = self.lanes;
-        let lanes = core::iter::once(first).chain(others);
-        lanes.flat_map(|lane| lane.ring.into_chunks())
-    }
-
     /// The session's present figures.
     pub fn set_session_statistics(&mut self, now: Instant, statistics: SessionStatistics) {
         match statistics {
@@ -501,22 +439,37 @@ impl Stream {
                 fill_srt(&mut self.session, &s);
                 self.srt = Some(s);
             }
-            SessionStatistics::Rtp(s) => fill_rtp(&mut self.session, &s),
+            SessionStatistics::Rtp(report) => self.set_rtp(vec![*report]),
+            SessionStatistics::Media(reports) => self.set_rtp(reports),
         }
         self.rate
             .sample(now, self.stats.bytes_received + self.session.bytes_received);
     }
 
+    fn set_rtp(&mut self, reports: Vec<MediaReport>) {
+        self.session = StreamStats::default();
+        for report in &reports {
+            rtp::fill(&mut self.session, &report.statistics);
+        }
+        self.rtp = reports;
+    }
+
     /// The session ended. `status` is what the stream is from now on.
     pub fn end_session(&mut self, now: Instant, reason: EndReason, status: Status) {
+        self.end_source(now, reason, status);
+        let session = core::mem::take(&mut self.session);
+        add_session(&mut self.stats, &session);
+    }
+
+    /// The sources of a configured session are gone: the same, but for its figures, which are
+    /// not those of one source.
+    pub fn end_source(&mut self, now: Instant, reason: EndReason, status: Status) {
         for lane in self.lanes.iter_mut() {
             if let Some(pipeline) = lane.pipeline.as_mut() {
                 pipeline.finish();
             }
         }
         self.drain_untimed(now);
-        let session = core::mem::take(&mut self.session);
-        add_session(&mut self.stats, &session);
         self.rate.reset();
         self.status = status;
         self.changed = true;
@@ -709,6 +662,7 @@ impl Stream {
             container: self.pipelines().find_map(Pipeline::container),
             stats: self.stats(),
             srt: self.srt.clone(),
+            rtp: self.rtp.clone(),
             encryption: self.encryption,
         }
     }
@@ -733,19 +687,6 @@ fn fill_srt(to: &mut StreamStats, s: &mirror_srt::Statistics) {
     to.link_capacity_pps = s.link_capacity_pps;
     to.packets_held = s.pkt_rcv_buf;
     to.drift_us = s.drift_us;
-}
-
-fn fill_rtp(to: &mut StreamStats, s: &mirror_rtp::Statistics) {
-    to.packets_received = s.packets_received;
-    to.packets_unique = s.packets_unique;
-    to.bytes_received = s.payload_bytes;
-    to.packets_lost = s.packets_lost;
-    to.packets_dropped = s.packets_dropped;
-    to.packets_belated = s.packets_late;
-    to.packets_duplicate = s.packets_duplicate;
-    to.packets_reordered = s.packets_reordered;
-    to.packets_held = s.packets_held;
-    to.jitter_us = s.jitter_us;
 }
 
 fn add_session(to: &mut StreamStats, s: &StreamStats) {
@@ -774,5 +715,6 @@ const fn copy_gauges(to: &mut StreamStats, s: &StreamStats) {
     to.drift_us = s.drift_us;
 }
 
+mod memory;
 #[cfg(test)]
 mod tests;

@@ -6,14 +6,9 @@
 //! Each payload format is a [`Depacketise`] and a variant of [`Depacketiser`]:
 //!
 //! ```text
-//! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798), with or without decoding order numbers
+//! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798)
 //! av1          AV1 (AOMedia)
 //! jpegxs       JPEG XS (RFC 9134)
-//! mpv          MPEG video (RFC 2250)
-//! aac, latm    AAC (RFC 3640, RFC 6416)
-//! sound        Opus (RFC 7587), L16 and L24 (RFC 3551, RFC 3190), AC-3 (RFC 4184), E-AC-3
-//!              (RFC 4598), MPEG audio (RFC 2250)
-//! stamped      VP8 (RFC 7741), VP9 (RFC 9628), KLV (RFC 6597), ancillary data (RFC 8331)
 //! ```
 //!
 //! No media byte is kept: a unit names the places of its ends in the slots, and an [`Extractor`]
@@ -25,21 +20,13 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
 )]
 
-mod aac;
 mod av1;
-mod decoding_order;
 mod detect;
-mod fits;
-mod headers;
 mod jpegxs;
-mod latm;
-mod mpv;
 mod nal;
 mod nal_stream;
 pub mod parameters;
-mod pictures;
-mod sound;
-mod stamped;
+#[allow(dead_code)] // For the formats that follow.
 mod units;
 
 use std::collections::VecDeque;
@@ -47,19 +34,12 @@ use std::collections::VecDeque;
 use mirror_base::seq::Unwrapper;
 use mirror_base::{Discard, Instant, SlotRing};
 
-use crate::codec::audio::AudioInfo;
 use crate::{AccessUnit, Assembler, Limits, Packet, Track};
-use aac::AacStream;
 use av1::Av1Depacketiser;
 use detect::Detector;
-use headers::Header;
 use jpegxs::JxsDepacketiser;
-use latm::LatmStream;
-use mpv::MpvStream;
 use nal_stream::NalStream;
 pub use parameters::{FormatParameters, PayloadFormat, PayloadHint};
-use sound::SoundStream;
-use stamped::StampedStream;
 
 /// Packets in a row with another payload type until that one is followed.
 const FOLLOW_PAYLOAD_TYPE: u32 = 8;
@@ -158,11 +138,6 @@ pub(crate) enum Depacketiser {
     Nal(Box<NalStream>),
     Av1(Box<Av1Depacketiser>),
     JpegXs(Box<JxsDepacketiser>),
-    Mpv(Box<MpvStream>),
-    Aac(Box<AacStream>),
-    Latm(Box<LatmStream>),
-    Sound(Box<SoundStream>),
-    Stamped(Box<StampedStream>),
 }
 
 /// Does the same with whatever depacketiser it is.
@@ -172,17 +147,12 @@ macro_rules! each {
             Depacketiser::Nal($d) => $what,
             Depacketiser::Av1($d) => $what,
             Depacketiser::JpegXs($d) => $what,
-            Depacketiser::Mpv($d) => $what,
-            Depacketiser::Aac($d) => $what,
-            Depacketiser::Latm($d) => $what,
-            Depacketiser::Sound($d) => $what,
-            Depacketiser::Stamped($d) => $what,
         }
     };
 }
 
 impl Depacketiser {
-    /// `None` for MPEG-TS.
+    /// `None` for a format that has none here.
     fn new(setup: &Setup<'_>) -> Option<Self> {
         Some(match setup.format {
             PayloadFormat::H264 | PayloadFormat::H265 => {
@@ -190,21 +160,7 @@ impl Depacketiser {
             }
             PayloadFormat::Av1 => Depacketiser::Av1(Box::new(Av1Depacketiser::new(setup))),
             PayloadFormat::Jxsv => Depacketiser::JpegXs(Box::new(JxsDepacketiser::new(setup))),
-            PayloadFormat::Mpv => Depacketiser::Mpv(Box::new(MpvStream::new(setup)?)),
-            PayloadFormat::Mpeg4Generic => Depacketiser::Aac(Box::new(AacStream::new(setup))),
-            PayloadFormat::Mp4aLatm => Depacketiser::Latm(Box::new(LatmStream::new(setup))),
-            PayloadFormat::Opus
-            | PayloadFormat::Ac3
-            | PayloadFormat::Eac3
-            | PayloadFormat::Mpa
-            | PayloadFormat::L16
-            | PayloadFormat::L24 => Depacketiser::Sound(Box::new(SoundStream::new(setup))),
-            PayloadFormat::Vp8
-            | PayloadFormat::Vp9
-            | PayloadFormat::Smpte336m
-            | PayloadFormat::Smpte291 => Depacketiser::Stamped(Box::new(StampedStream::new(setup))),
-            // The demultiplexer's.
-            PayloadFormat::Mp2t => return None,
+            _ => return None,
         })
     }
 }
@@ -218,10 +174,6 @@ pub(crate) enum Extractor {
     Av1,
     /// Codestreams, in the order of their packets' counters.
     JpegXs,
-    /// Bytes behind a header, in the order of their packets.
-    Behind(Header),
-    /// NAL units in decoding order: the depacketiser has written down where they lie.
-    Listed,
 }
 
 /// The payloads of one RTP stream. See the module's page.
@@ -278,6 +230,19 @@ impl RtpInput {
         input
     }
 
+    /// The source is `ssrc` now: its tracks are named by it.
+    #[inline]
+    pub fn set_ssrc(&mut self, ssrc: u32) {
+        if self.ssrc == ssrc {
+            return;
+        }
+        self.ssrc = ssrc;
+        for track in &mut self.tracks {
+            track.id = ssrc;
+        }
+        self.tracks_version += u32::from(!self.tracks.is_empty());
+    }
+
     /// One delivered packet. It gets the marks of those that were left out before it, in case
     /// it is to be handed on.
     #[inline]
@@ -287,10 +252,7 @@ impl RtpInput {
         }
         self.other_type = 0;
         self.last_arrival = packet.arrival;
-        if self
-            .detector
-            .observe(packet.payload_type, packet.timestamp, packet.payload)
-        {
+        if self.detector.observe(packet.payload_type, packet.payload) {
             self.follow_detector();
         }
         let is_ts = self.detector.kind() == Some(PayloadFormat::Mp2t);
@@ -335,32 +297,15 @@ impl RtpInput {
         outcome.map_or_else(Taken::Discarded, |()| Taken::Done)
     }
 
-    /// Another payload type than before: followed when its packets go on with what there is, or
-    /// show what they are, else once it proves to be no stray (comfort noise, retransmission, FEC
-    /// of the same source). Static types below 96 may well be comfort noise.
+    /// Another payload type than before: followed once it proves to be no stray (comfort
+    /// noise, retransmission, FEC of the same source).
     #[cold]
     fn follow_type(&mut self, packet: &Packet<'_>) -> bool {
-        let number = packet.payload_type;
-        if self.payload_type.is_some() {
-            self.other_type += 1;
-            let is_clear = number >= 96 && self.detector.recognises(number, packet.payload);
-            if !is_clear && self.other_type < FOLLOW_PAYLOAD_TYPE {
-                return false;
-            }
-            self.detector.doubt();
-        } else if self.hint.is_none()
-            && let Some((format, clock_rate, channels)) = PayloadFormat::from_static_type(number)
-        {
-            let mut hint = PayloadHint::from(format);
-            hint.parameters.channels = channels;
-            self.hint = Some(hint);
-            if self.clock_rate == 0 {
-                self.clock_rate = clock_rate;
-            }
-            self.detector = Detector::new(Some(format));
-            self.follow_detector();
+        self.other_type += 1;
+        if self.payload_type.is_some() && self.other_type < FOLLOW_PAYLOAD_TYPE {
+            return false;
         }
-        self.payload_type = Some(number);
+        self.payload_type = Some(packet.payload_type);
         true
     }
 
@@ -497,27 +442,18 @@ impl RtpInput {
     pub fn assembler(&self) -> Option<&Assembler> {
         match self.depacketiser.as_ref()? {
             Depacketiser::Nal(nal) => Some(nal.assembler()),
-            Depacketiser::Mpv(mpv) => Some(mpv.assembler()),
             _ => None,
         }
     }
 
     /// Appends the unit's bytes to `out`: for H.264 and HEVC Annex B with four-byte start codes,
-    /// for AV1 OBUs with sizes behind a temporal delimiter, for JPEG XS codestreams, for AAC
-    /// raw frames, for LATM AudioMuxElements, else what follows the payload format's header.
+    /// for AV1 OBUs with sizes behind a temporal delimiter, for JPEG XS codestreams.
     /// `false` when a slot is already overwritten.
     pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
         match self.extractors.get(usize::from(unit.track)) {
             Some(&Extractor::Nal(form)) => nal::extract(form, unit, ring, out),
             Some(Extractor::Av1) => av1::extract(unit, ring, out),
             Some(Extractor::JpegXs) => jpegxs::extract(unit, ring, out),
-            Some(&Extractor::Behind(header)) => headers::extract(header, unit, ring, out),
-            Some(Extractor::Listed) => match &self.depacketiser {
-                Some(Depacketiser::Nal(nal)) if unit.track == self.track => {
-                    nal.extract_listed(unit, ring, out)
-                }
-                _ => false,
-            },
             None => false,
         }
     }
@@ -533,13 +469,6 @@ pub(crate) fn to_90_khz(units: i64, clock_rate: u32) -> i64 {
             i64::try_from(ticks).unwrap_or(i64::MAX)
         }
     }
-}
-
-/// Writes what an audio frame's header tells.
-pub(crate) const fn set_audio(track: &mut Track, info: &AudioInfo) {
-    track.sample_rate = info.sample_rate;
-    track.channels = info.channels;
-    track.profile = info.profile;
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@
 
 mod coded;
 pub mod demux;
-mod elementary;
 pub mod extract;
 pub mod file;
 pub mod framer;

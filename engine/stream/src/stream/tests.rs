@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::report::Mode;
-use mirror_base::SlotMeta;
+use mirror_base::{Chunk, SlotMeta};
 
 const CLIP: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
