@@ -180,6 +180,7 @@ impl Runtime {
                 ticket,
                 request,
             } => self.authorise(now, shard, ticket, request),
+            Event::Waiting { shard, request } => self.waiting(now, shard, &request),
             Event::Started {
                 shard,
                 stream_id,
@@ -311,6 +312,16 @@ impl Runtime {
         );
     }
 
+    /// A configured RTP session is open, and nothing comes yet.
+    fn waiting(&mut self, now: Instant, shard: ShardId, request: &PublishRequest) {
+        let id = &request.stream_id;
+        let created = lock(&self.state).waiting(now, shard, request);
+        tracing::info!(stream = %id, %shard, "RTP session waits for its media");
+        if created {
+            self.publish(now, id, "stream.created", json!({}));
+        }
+    }
+
     fn started(
         &mut self,
         now: Instant,
@@ -335,6 +346,7 @@ impl Runtime {
         // RTP has no handshake that could wait for an answer: whom the rules do not admit is
         // shown the door here.
         if request.protocol == Protocol::Rtp
+            && !request.configured
             && !resumed
             && let Err((code, why)) = self.rules(now, &request.stream_id, request.peer.ip())
         {

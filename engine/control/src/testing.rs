@@ -365,6 +365,7 @@ pub(crate) fn request(id: &str) -> PublishRequest {
         peer_version: 0x0001_0503,
         latency: Duration::from_millis(120),
         key_material: None,
+        configured: false,
     }
 }
 
@@ -398,6 +399,7 @@ pub(crate) fn stream(id: &str) -> StreamSnapshot {
         }],
         container: Some("mpegts"),
         srt: None,
+        rtp: Vec::new(),
         encryption: "none",
         stats: StreamStats {
             packets_received: 1000,

@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use mirror_control::config::{OnConflict, RtpPayload, online_cores};
+use mirror_control::config::{OnConflict, online_cores};
 use mirror_control::{Config, ConfigErrors, Pinning, PinningSource, Sources};
-use mirror_media::{Codec, Limits};
+use mirror_media::Limits;
 use mirror_shard::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 use mirror_stream::StreamConfig;
 use mirror_uring::{ReactorConfig, SocketOptions};
@@ -77,6 +77,13 @@ impl Settings {
                 .collect(),
             srt: config.srt.enabled.then(|| srt(config)),
             rtp: config.rtp.enabled.then(|| rtp(config)),
+            rtp_sessions: config
+                .rtp
+                .sessions
+                .iter()
+                .map(|session| session.plan.clone())
+                .collect(),
+            cname: format!("mirror@{}", config.instance),
             sockets: SocketOptions {
                 receive_buffer: size(pinning.sockets.receive_buffer),
                 gro: pinning.ring.gro,
@@ -171,16 +178,12 @@ fn srt(config: &Config) -> SrtConfig {
 
 fn rtp(config: &Config) -> RtpConfig {
     let rtp = &config.rtp;
-    let mut payload_types = [None; 128];
+    let mut payload_types = vec![None; 128];
     for (&number, payload) in &rtp.payload_types {
         if let Some(entry) = payload_types.get_mut(usize::from(number)) {
             *entry = Some(PayloadType {
-                codec: match payload {
-                    RtpPayload::H265 => Codec::H265,
-                    RtpPayload::H264 | RtpPayload::Mp2t => Codec::H264,
-                },
-                clock_rate: VIDEO_CLOCK_RATE,
-                mp2t: *payload == RtpPayload::Mp2t,
+                hint: payload.plan.hint.clone(),
+                clock_rate: payload.plan.clock_rate,
             });
         }
     }
@@ -194,6 +197,7 @@ fn rtp(config: &Config) -> RtpConfig {
             clock_rate: VIDEO_CLOCK_RATE,
         },
         max_sessions: count(rtp.max_sessions),
+        rtcp: rtp.rtcp,
         payload_types,
     }
 }

@@ -28,6 +28,7 @@ use mirror_srt::{
     Security,
 };
 use mirror_stream::StreamConfig;
+use mirror_stream::plan::PortPlan;
 use mirror_stream::report::{Command, Event, Reservation, SharedDirectory, StreamDirectory};
 use mirror_uring::{Datagram, Intake, ReactorConfig, ReactorCounters, SocketOptions};
 
@@ -167,6 +168,12 @@ impl Driver for CostDriver {
     fn open_callers(&mut self, _: &SocketOptions) -> Result<usize, String> {
         Err("nobody calls here".to_owned())
     }
+
+    fn open_port(&mut self, _: &PortPlan, _: &SocketOptions) -> Result<usize, String> {
+        Err("no session is configured here".to_owned())
+    }
+
+    fn close_socket(&mut self, _: usize) {}
 
     fn counters(&self) -> ReactorCounters {
         ReactorCounters::default()
@@ -313,6 +320,8 @@ fn config(options: &Options) -> ShardsConfig {
             default_publish: true,
         }),
         rtp: None,
+        rtp_sessions: Vec::new(),
+        cname: String::new(),
         sockets: SocketOptions::default(),
         reactor: ReactorConfig::default(),
         pool_bytes_per_shard: (options.streams * 8) << 20,

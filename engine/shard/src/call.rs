@@ -9,7 +9,7 @@
 use core::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::{Discard, Instant, SlotRing, StreamId};
+use mirror_base::{Discard, SlotRing, StreamId};
 use mirror_media::Format;
 use mirror_srt::{CloseReason, Connection, RejectionCode};
 use mirror_stream::report::{
@@ -122,25 +122,13 @@ impl<C: Clock> Core<C> {
             failure: None,
         };
         let session = Session {
-            proto: Proto::Srt(Box::new(connection)),
-            stream: Key::NONE,
             socket_id,
             peer: peer.into(),
             socket,
             // The kernel chooses by its routes, until the answer shows which.
             local: None,
-            last_heard: self.now,
-            touched: false,
-            quiet_until: Instant::ZERO,
             call: Some(Box::new(call)),
-            request: None,
-            ssrc: None,
-            end: None,
-            failed: false,
-            #[cfg(test)]
-            poisoned: false,
-            #[cfg(test)]
-            poisons_datagrams: false,
+            ..Session::new(Proto::Srt(Box::new(connection)), Key::NONE, self.now)
         };
         let key = self
             .sessions
@@ -344,6 +332,7 @@ impl<C: Clock> Core<C> {
             peer_version: connection.peer_version(),
             latency: connection.latency(),
             key_material: None,
+            configured: false,
         };
         let begins_at = connection.delivery_index();
         let resumed = self.by_id.contains_key(&call.stream_id);

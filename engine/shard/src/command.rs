@@ -33,6 +33,9 @@ impl<C: Clock> Core<C> {
             } => {
                 let _ = reply.try_send(self.latency_set(stream_id.as_ref(), reset));
             }
+            Command::OpenSession { plan, reply } => {
+                let _ = reply.try_send(self.open_session(*plan, driver));
+            }
             Command::Drain { within } => self.start_drain(self.now + within),
         }
     }

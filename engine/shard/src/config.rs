@@ -3,7 +3,9 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_media::{Codec, PayloadFormat};
+use mirror_base::ShardId;
+use mirror_media::PayloadHint;
+use mirror_stream::plan::SessionPlan;
 
 /// Where one shard runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,25 +31,12 @@ pub struct SrtConfig {
 }
 
 /// What a dynamic RTP payload type is configured to be: a hint, the bits overrule it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PayloadType {
-    /// The codec of its elementary stream.
-    pub codec: Codec,
+    /// Format and format parameters.
+    pub hint: PayloadHint,
     /// Clock rate of its timestamps, Hz.
     pub clock_rate: u32,
-    /// It carries MPEG-TS (RFC 2250) and `codec` means nothing.
-    pub mp2t: bool,
-}
-
-impl PayloadType {
-    /// Its payload format.
-    pub(crate) fn format(self) -> Option<PayloadFormat> {
-        if self.mp2t {
-            Some(PayloadFormat::Mp2t)
-        } else {
-            PayloadFormat::of_codec(self.codec)
-        }
-    }
 }
 
 /// The RTP and RTCP ports for ad hoc sessions.
@@ -61,8 +50,10 @@ pub struct RtpConfig {
     pub session: mirror_rtp::Config,
     /// Sessions of one shard.
     pub max_sessions: u32,
-    /// Payload types by number.
-    pub payload_types: [Option<PayloadType>; 128],
+    /// Whether sources get receiver reports.
+    pub rtcp: bool,
+    /// Payload types by number, 128 of them.
+    pub payload_types: Vec<Option<PayloadType>>,
 }
 
 /// Everything that [`crate::launch`] needs.
@@ -74,6 +65,10 @@ pub struct ShardsConfig {
     pub srt: Option<SrtConfig>,
     /// The RTP ports, if any.
     pub rtp: Option<RtpConfig>,
+    /// Configured RTP sessions, of all shards in turn.
+    pub rtp_sessions: Vec<SessionPlan>,
+    /// What we call ourselves in RTCP (RFC 3550, 6.5.1).
+    pub cname: String,
     /// Options of all sockets.
     pub sockets: mirror_uring::SocketOptions,
     /// Options of the rings.
@@ -101,4 +96,12 @@ pub struct ShardsConfig {
     pub seed: u64,
     /// Streams of the whole engine; any shard may come to own all of them.
     pub max_streams: u32,
+}
+
+impl ShardsConfig {
+    /// The configured RTP sessions that belong to `shard`.
+    pub fn sessions_of(&self, shard: ShardId) -> impl Iterator<Item = &SessionPlan> {
+        let count = self.shards.len().max(1);
+        self.rtp_sessions.iter().skip(shard.index()).step_by(count)
+    }
 }

@@ -4,7 +4,10 @@
 
 use core::net::{IpAddr, SocketAddr};
 use mirror_base::Instant;
-use mirror_uring::{Datagram, Reactor, ReactorCounters, SocketOptions, UdpSocket};
+use mirror_stream::plan::{Interface, PortPlan};
+use mirror_uring::{
+    BindError, Datagram, NetworkInterface, Reactor, ReactorCounters, SocketOptions, UdpSocket,
+};
 
 /// A clock that can be read while the driver is busy handing datagrams over.
 pub trait Clock {
@@ -52,6 +55,13 @@ pub trait Driver {
     /// # Errors
     /// What the host refused, for people.
     fn open_callers(&mut self, options: &SocketOptions) -> Result<usize, String>;
+    /// Opens a socket of a configured RTP session, outside every group. Returns its index.
+    ///
+    /// # Errors
+    /// What the host refused, for people.
+    fn open_port(&mut self, port: &PortPlan, options: &SocketOptions) -> Result<usize, String>;
+    /// Closes a socket that was opened so; its index may be given to another.
+    fn close_socket(&mut self, index: usize);
     /// Figures.
     fn counters(&self) -> ReactorCounters;
     /// Number of its sockets.
@@ -76,6 +86,17 @@ impl Clock for MonotonicClock {
 fn nanos_of(clock: rustix::time::ClockId) -> Instant {
     let time = rustix::time::clock_gettime(clock);
     Instant::from_nanos(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
+fn bind_port(port: &PortPlan, options: &SocketOptions) -> Result<UdpSocket, BindError> {
+    if !port.is_multicast() {
+        return UdpSocket::bind_alone(port.address, options);
+    }
+    let interface = port.interface.as_ref().map(|interface| match interface {
+        Interface::Name(name) => NetworkInterface::Name(name),
+        Interface::Address(address) => NetworkInterface::Address(*address),
+    });
+    UdpSocket::bind_group_address(port.address, &port.sources, interface, options)
 }
 
 impl Driver for Reactor {
@@ -111,6 +132,15 @@ impl Driver for Reactor {
     fn open_callers(&mut self, options: &SocketOptions) -> Result<usize, String> {
         let socket = UdpSocket::bind_callers(options).map_err(|e| e.to_string())?;
         self.add_socket(socket).map_err(|e| e.to_string())
+    }
+
+    fn open_port(&mut self, port: &PortPlan, options: &SocketOptions) -> Result<usize, String> {
+        let socket = bind_port(port, options).map_err(|e| e.to_string())?;
+        self.add_socket(socket).map_err(|e| e.to_string())
+    }
+
+    fn close_socket(&mut self, index: usize) {
+        Reactor::close_socket(self, index);
     }
 
     fn counters(&self) -> ReactorCounters {

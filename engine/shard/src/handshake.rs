@@ -395,7 +395,8 @@ impl<C: Clock> Core<C> {
     pub(crate) fn has_room_for_connection(&self) -> bool {
         let limit = self.config.srt.as_ref().map_or(0, |s| s.max_connections);
         // Every session that is no RTP source is an SRT connection.
-        let connections = self.sessions.len().saturating_sub(self.by_ssrc.len());
+        let others = self.by_ssrc.len() + self.configured;
+        let connections = self.sessions.len().saturating_sub(others);
         connections < limit as usize
     }
 
@@ -411,6 +412,10 @@ impl<C: Clock> Core<C> {
         let Some(session) = self.live_session(id) else {
             return true;
         };
+        if matches!(session.proto, Proto::Configured(_)) {
+            // Who configured it wants that source and no other.
+            return false;
+        }
         let silent = session.silence(self.now) >= SUPERSEDE_AFTER;
         let entry = self.streams.get(session.stream);
         let same_credentials = entry.is_some_and(|e| e.request.user.as_deref() == user);
@@ -446,6 +451,7 @@ impl<C: Clock> Core<C> {
             peer_version: request.version,
             latency,
             key_material: None,
+            configured: false,
         }
     }
 
@@ -522,24 +528,12 @@ impl<C: Clock> Core<C> {
             }
         };
         let session = Session {
-            proto: Proto::Srt(Box::new(connection)),
-            stream,
             socket_id,
             peer: request.peer.into(),
             socket: conclusion.socket,
             local: conclusion.local,
-            last_heard: now,
-            touched: false,
-            quiet_until: Instant::ZERO,
-            call: None,
             request: Some(request.key()),
-            ssrc: None,
-            end: None,
-            failed: false,
-            #[cfg(test)]
-            poisoned: false,
-            #[cfg(test)]
-            poisons_datagrams: false,
+            ..Session::new(Proto::Srt(Box::new(connection)), stream, now)
         };
         let Ok(key) = self.sessions.insert(session) else {
             self.abandon_stream(stream, resumed);

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
-use mirror_base::{Instant, ShardId};
+use mirror_base::{Instant, ShardId, StreamId};
 use mirror_stream::report::{Command, Event, SharedDirectory};
 use mirror_uring::{
     BindError, ChunkPool, Headroom, Reactor, SetupError, Steering, UdpSocket, bind_group,
@@ -100,6 +100,14 @@ pub enum LaunchError {
         priority: u8,
         /// What the kernel said.
         reason: std::io::Error,
+    },
+    /// A configured RTP session cannot be opened.
+    #[error("the RTP session {stream_id} cannot be opened: {reason}")]
+    Session {
+        /// Which.
+        stream_id: StreamId,
+        /// What the host refused.
+        reason: String,
     },
     /// A thread could not be started, or died while starting.
     #[error("shard {shard}: {reason}")]
@@ -266,8 +274,8 @@ fn bind_all(config: &ShardsConfig) -> Result<(Vec<Vec<UdpSocket>>, Vec<BoundSock
             Role::Srt => (config.srt.as_ref().map(|s| s.listen), Steering::Srt),
             Role::Rtp => (config.rtp.as_ref().map(|r| r.listen), Steering::Rtp),
             Role::Rtcp => (config.rtp.as_ref().map(|r| r.rtcp_listen), Steering::Rtcp),
-            // Opened by the shard itself, when it is first needed.
-            Role::Call => (None, Steering::Srt),
+            // Opened by the shard itself, when they are first needed.
+            Role::Call | Role::Session | Role::Closed => (None, Steering::Srt),
         };
         let Some(listen) = listen else { continue };
         let (sockets, ipv4_only) = bind_group(listen, count, steering, &config.sockets)?;
@@ -343,7 +351,10 @@ impl Seat {
                 reason,
             })?;
         }
-        let reactor = Reactor::new(self.config.reactor.clone(), self.sockets)
+        let mut options = self.config.reactor.clone();
+        let sessions = self.config.sessions_of(shard);
+        options.spare_sockets += sessions.map(|plan| plan.ports().count()).sum::<usize>();
+        let reactor = Reactor::new(options, self.sockets)
             .map_err(|source| LaunchError::Ring { shard, source })?;
         let waker = reactor.waker();
         self.mailboxes
@@ -357,7 +368,11 @@ impl Seat {
             events: self.events,
             pool,
         };
-        Ok((executor, Shard::new(reactor, parts)))
+        let mut shard_loop = Shard::new(reactor, parts);
+        shard_loop
+            .open_sessions()
+            .map_err(|(stream_id, reason)| LaunchError::Session { stream_id, reason })?;
+        Ok((executor, shard_loop))
     }
 }
 

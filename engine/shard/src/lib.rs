@@ -15,6 +15,7 @@ mod assemble;
 mod call;
 mod candidates;
 mod command;
+mod configured;
 mod handshake;
 mod ids;
 mod mailbox;

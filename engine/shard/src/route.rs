@@ -37,7 +37,8 @@ impl<C: Clock> Core<C> {
             Some(Role::Srt | Role::Call) => self.handle_srt(datagram),
             Some(Role::Rtp) => self.handle_rtp(datagram),
             Some(Role::Rtcp) => self.handle_rtcp(datagram),
-            None => self.discard(Discard::UnknownSession),
+            Some(Role::Session) => self.handle_configured(datagram),
+            Some(Role::Closed) | None => self.discard(Discard::UnknownSession),
         }
     }
 
@@ -231,7 +232,11 @@ impl<C: Clock> Core<C> {
         let outcome = source.handle_rtcp(now, datagram.arrival, datagram.payload);
         self.handling = None;
         match outcome {
-            Ok(()) => self.touch(key),
+            Ok(()) => {
+                let local = datagram.local.ip();
+                session.rtcp.heard = Some((datagram.socket, datagram.peer.addr(), local));
+                self.touch(key);
+            }
             Err(reason) => entry.stream.count_discard(reason),
         }
     }
@@ -252,11 +257,14 @@ impl<C: Clock> Core<C> {
         let Some(session) = sessions.get_mut(key) else {
             return;
         };
+        if matches!(session.proto, Proto::Configured(_)) {
+            return self.serve_configured(key, driver);
+        }
         session.touched = false;
         let Some(entry) = streams.get_mut(session.stream) else {
             return self.serve_unattached(key, driver);
         };
-        let (socket, peer, local) = (session.socket, session.peer, session.local);
+        let (socket, peer, local) = session.exit();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             serve(
                 session,
@@ -266,7 +274,7 @@ impl<C: Clock> Core<C> {
                 latency,
                 scratch,
                 &mut |bytes| {
-                    driver.send(socket, peer.addr(), local, bytes);
+                    driver.send(socket, peer, local, bytes);
                 },
             )
         }));

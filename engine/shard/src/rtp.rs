@@ -4,21 +4,23 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use mirror_base::{Discard, Instant, StreamId};
+use mirror_base::{Discard, StreamId};
 use mirror_media::{Format, PayloadFormat, PayloadHint};
-use mirror_rtp::Header;
+use mirror_rtp::{Header, Reporting};
 use mirror_stream::report::{EndReason, Mode, Protocol, PublishRequest, Reservation};
 use mirror_uring::Datagram;
 
 use crate::arena::Key;
 use crate::driver::Clock;
-use crate::session::{Proto, Session};
-use crate::shard::Core;
+use crate::session::{Proto, RtcpExit, Session};
+use crate::shard::{Core, Role};
 
 /// Sessions on probation at the same time.
 const MAX_UNPROVEN: usize = 32;
 /// How long a session may stay on probation.
 const PROBATION: Duration = Duration::from_secs(2);
+/// Of a source that is not described: RTCP takes 5 % of it at the most.
+const BANDWIDTH_BPS: u64 = 1_000_000;
 /// A source that was refused is not looked at again for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,7 @@ impl<C: Clock> Core<C> {
             peer_version: 0,
             latency: Duration::ZERO,
             key_material: None,
+            configured: false,
         };
         let existing = self.by_id.get(&stream_id);
         if let Some(entry) = existing.and_then(|&key| self.streams.get(key))
@@ -120,8 +123,7 @@ impl<C: Clock> Core<C> {
         let hint = rtp
             .payload_types
             .get(usize::from(header.payload_type))
-            .copied()
-            .flatten();
+            .and_then(Option::as_ref);
         let fixed = PayloadFormat::from_static_type(header.payload_type);
         let (media_hint, clock_rate) = match (fixed, hint) {
             (Some((format, clock_rate, channels)), _) => {
@@ -129,32 +131,24 @@ impl<C: Clock> Core<C> {
                 hint.parameters.channels = channels;
                 (Some(hint), clock_rate)
             }
-            (None, Some(hint)) => (hint.format().map(PayloadHint::from), hint.clock_rate),
+            (None, Some(known)) => (Some(known.hint.clone()), known.clock_rate),
             (None, None) => (None, 0),
         };
         let next_index = self.streams.get(stream)?.stream.ring().next_index();
         let mut options = rtp.session.clone();
         options.clock_rate = if clock_rate == 0 { 90_000 } else { clock_rate };
         let source = mirror_rtp::Session::new(self.now, header.ssrc, &options, next_index);
+        let rtcp_socket = self.roles.iter().position(|role| *role == Role::Rtcp);
         let session = Session {
-            proto: Proto::Rtp(Box::new(source)),
-            stream,
-            socket_id: 0,
             peer: datagram.peer,
             socket: datagram.socket,
             local: datagram.local.ip(),
-            last_heard: self.now,
-            touched: false,
-            quiet_until: Instant::ZERO,
-            call: None,
-            request: None,
             ssrc: Some(header.ssrc),
-            end: None,
-            failed: false,
-            #[cfg(test)]
-            poisoned: false,
-            #[cfg(test)]
-            poisons_datagrams: false,
+            rtcp: RtcpExit {
+                socket: rtcp_socket.unwrap_or(datagram.socket),
+                heard: None,
+            },
+            ..Session::new(Proto::Rtp(Box::new(source)), stream, self.now)
         };
         let key = self.sessions.insert(session).ok()?;
         self.by_ssrc.insert(header.ssrc, key);
@@ -191,7 +185,10 @@ impl<C: Clock> Core<C> {
         let id = entry.request.stream_id.clone();
         // The kernel steers by SSRC: the packets come here whatever the directory would like.
         let reason = match self.directory.reserve_here(self.now, &id, self.id) {
-            Reservation::Owner(owner) if owner == self.id => return self.announce(stream),
+            Reservation::Owner(owner) if owner == self.id => {
+                self.report_on(key);
+                return self.announce(stream);
+            }
             // The name is taken on another shard.
             Reservation::Owner(_) => Discard::ForeignSource,
             Reservation::Full => Discard::SessionLimit,
@@ -201,6 +198,29 @@ impl<C: Clock> Core<C> {
         self.end_session(key);
         if let Some(ssrc) = ssrc {
             self.refuse_source(ssrc, peer.addr());
+        }
+    }
+
+    /// The source of `key` gets receiver reports from now on. Not earlier: whoever can forge an
+    /// address would have us write to it.
+    fn report_on(&mut self, key: Key) {
+        let config = self.config.clone();
+        if config.rtp.as_ref().is_none_or(|rtp| !rtp.rtcp) {
+            return;
+        }
+        let (ssrc, seed, now) = (self.random() as u32, self.random(), self.now);
+        if let Some(session) = self.sessions.get_mut(key)
+            && let Proto::Rtp(source) = &mut session.proto
+        {
+            source.enable_reports(
+                now,
+                Reporting {
+                    ssrc,
+                    cname: config.cname.clone(),
+                    bandwidth_bps: BANDWIDTH_BPS,
+                    seed,
+                },
+            );
         }
     }
 

@@ -1,17 +1,18 @@
 //! One session of a shard: a protocol's state machine with the addresses it lives on, and the
 //! one place where its code runs behind `catch_unwind` when time passes ([`serve`]).
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use mirror_base::{Instant, PacketSequenceNumber};
 use mirror_stream::latency::ShardLatency;
 use mirror_stream::report::EndReason;
-use mirror_stream::{SessionStatistics, Stream};
+use mirror_stream::{MediaReport, SessionStatistics, Stream};
 use mirror_uring::Peer;
 
 use crate::arena::Key;
 use crate::call::Call;
+use crate::configured::Configured;
 use crate::driver::Clock;
 
 /// Packets that one session may release in one go: what is left comes next turn, after the
@@ -30,6 +31,8 @@ pub(crate) enum Proto {
     Srt(Box<mirror_srt::Connection>),
     /// An RTP source.
     Rtp(Box<mirror_rtp::Session>),
+    /// A configured RTP session.
+    Configured(Box<Configured>),
 }
 
 impl Proto {
@@ -38,6 +41,7 @@ impl Proto {
         match self {
             Proto::Srt(connection) => connection.poll_timeout(),
             Proto::Rtp(session) => session.poll_timeout(),
+            Proto::Configured(session) => session.poll_timeout(),
         }
     }
 
@@ -46,6 +50,7 @@ impl Proto {
         match self {
             Proto::Srt(connection) => connection.close(now),
             Proto::Rtp(session) => session.close(now),
+            Proto::Configured(session) => session.close(now),
         }
     }
 
@@ -55,7 +60,8 @@ impl Proto {
             Proto::Srt(connection) => {
                 SessionStatistics::Srt(Box::new(connection.statistics_at(now)))
             }
-            Proto::Rtp(session) => SessionStatistics::Rtp(session.statistics()),
+            Proto::Rtp(session) => SessionStatistics::Rtp(Box::new(MediaReport::of(session))),
+            Proto::Configured(session) => session.statistics(),
         }
     }
 
@@ -63,7 +69,7 @@ impl Proto {
     pub(crate) fn encryption(&self) -> &'static str {
         match self {
             Proto::Srt(connection) => connection.encryption(),
-            Proto::Rtp(_) => "none",
+            Proto::Rtp(_) | Proto::Configured(_) => "none",
         }
     }
 
@@ -71,9 +77,18 @@ impl Proto {
     pub(crate) fn latency(&self) -> Duration {
         match self {
             Proto::Srt(connection) => connection.latency(),
-            Proto::Rtp(_) => Duration::ZERO,
+            Proto::Rtp(_) | Proto::Configured(_) => Duration::ZERO,
         }
     }
+}
+
+/// Where the RTCP of a source on the shared port goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RtcpExit {
+    /// Our RTCP socket.
+    pub(crate) socket: usize,
+    /// Where its own RTCP came in, from whom, and our address there.
+    pub(crate) heard: Option<(usize, SocketAddr, Option<IpAddr>)>,
 }
 
 /// See the module's page.
@@ -103,6 +118,8 @@ pub(crate) struct Session {
     pub(crate) request: Option<RequestKey>,
     /// RTP: its SSRC.
     pub(crate) ssrc: Option<u32>,
+    /// RTP: where RTCP goes.
+    pub(crate) rtcp: RtcpExit,
     /// It is over, for this reason, as soon as everything held is delivered.
     pub(crate) end: Option<EndReason>,
     /// The stream has a fault of its own: it will not be waited for.
@@ -114,6 +131,45 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// One that brings `stream`, without any address yet.
+    pub(crate) fn new(proto: Proto, stream: Key, now: Instant) -> Self {
+        Session {
+            proto,
+            stream,
+            socket_id: 0,
+            peer: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
+            socket: 0,
+            local: None,
+            last_heard: now,
+            touched: false,
+            quiet_until: Instant::ZERO,
+            call: None,
+            request: None,
+            ssrc: None,
+            rtcp: RtcpExit::default(),
+            end: None,
+            failed: false,
+            #[cfg(test)]
+            poisoned: false,
+            #[cfg(test)]
+            poisons_datagrams: false,
+        }
+    }
+
+    /// Where what it says goes: socket, peer, our address.
+    pub(crate) fn exit(&self) -> (usize, SocketAddr, Option<IpAddr>) {
+        let peer = self.peer.addr();
+        match (&self.proto, self.rtcp.heard) {
+            (Proto::Rtp(_), Some((socket, from, local))) => (socket, from, local),
+            // RFC 3550, 11: the next port.
+            (Proto::Rtp(_), None) => {
+                let next = SocketAddr::new(peer.ip(), peer.port().saturating_add(1));
+                (self.rtcp.socket, next, self.local)
+            }
+            _ => (self.socket, peer, self.local),
+        }
+    }
+
     /// How long nothing was heard of the peer.
     pub(crate) const fn silence(&self, now: Instant) -> Duration {
         now.saturating_since(self.last_heard)
@@ -173,11 +229,12 @@ pub(crate) fn serve<C: Clock>(
             session.quiet_until = connection.quiet_until();
         }
         Proto::Rtp(source) => {
-            if is_due(source.poll_timeout()) {
+            let due = is_due(source.poll_timeout());
+            if due {
                 source.handle_timeout(now);
             }
-            served.more |= deliver(stream, now, clock, latency, |ring| {
-                source.poll_delivery(now, ring)
+            served.more |= deliver(stream, now, clock, latency, |stream| {
+                source.poll_delivery(now, stream.ring())
             });
             stream.release_before(source.delivery_index());
             while let Some(event) = source.poll_event() {
@@ -189,8 +246,13 @@ pub(crate) fn serve<C: Clock>(
                     _ => {}
                 }
             }
+            if due || source.is_closed() {
+                transmit(out, send, |out| source.poll_transmit_rtcp(now, out));
+            }
             served.drained = source.is_drained();
         }
+        // Served by `serve_configured`.
+        Proto::Configured(_) => {}
     }
     if is_due(stream.poll_timeout()) {
         stream.handle_timeout(now);
@@ -213,8 +275,8 @@ pub(crate) fn release<C: Clock>(
     let more = if stream.only_counts() {
         count(connection, stream, now, latency)
     } else {
-        deliver(stream, now, clock, latency, |ring| {
-            connection.poll_delivery(now, ring)
+        deliver(stream, now, clock, latency, |stream| {
+            connection.poll_delivery(now, stream.ring())
         })
     };
     stream.release_before(connection.delivery_index());
@@ -245,15 +307,15 @@ fn count(
 
 /// Hands released packets to the stream; `true` when there may be more.
 #[inline]
-fn deliver<C: Clock>(
+pub(crate) fn deliver<C: Clock>(
     stream: &mut Stream,
     now: Instant,
     clock: &C,
     latency: &mut ShardLatency,
-    mut poll: impl FnMut(&mirror_base::SlotRing) -> Option<mirror_base::Delivery>,
+    mut poll: impl FnMut(&Stream) -> Option<mirror_base::Delivery>,
 ) -> bool {
     for _ in 0..DELIVERIES_AT_ONCE {
-        let Some(delivery) = poll(stream.ring()) else {
+        let Some(delivery) = poll(stream) else {
             return false;
         };
         if stream.deliver(now, &delivery, latency) > 0 {
@@ -291,7 +353,7 @@ const fn end_of_srt(reason: mirror_srt::CloseReason) -> EndReason {
     }
 }
 
-const fn end_of_rtp(reason: mirror_rtp::CloseReason) -> EndReason {
+pub(crate) const fn end_of_rtp(reason: mirror_rtp::CloseReason) -> EndReason {
     match reason {
         mirror_rtp::CloseReason::Bye => EndReason::PeerClosed,
         mirror_rtp::CloseReason::Timeout => EndReason::IdleTimeout,

@@ -18,6 +18,7 @@ use crate::arena::{Arena, Key};
 use crate::call::Calls;
 use crate::candidates::Candidates;
 use crate::config::ShardsConfig;
+use crate::configured::Port;
 use crate::driver::{Clock, Driver};
 use crate::handshake::{Pending, Rate, Refused};
 use crate::ids::SocketIds;
@@ -35,6 +36,8 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
 const CLOCK_EVERY: u32 = 8;
 /// RTP sources that a shard opens in a second, and at once.
 const SOURCES_PER_SECOND: u32 = 1000;
+/// Configured RTP sessions that may be added at run time.
+const MORE_SESSIONS: usize = 256;
 /// Bytes of the buffer that protocols write one datagram into.
 const SCRATCH: usize = 2048;
 
@@ -48,6 +51,10 @@ pub(crate) enum Role {
     Rtcp,
     /// Calls leave from it: opened with the first one.
     Call,
+    /// A configured RTP session's.
+    Session,
+    /// Nobody's any more.
+    Closed,
 }
 
 impl Role {
@@ -57,6 +64,8 @@ impl Role {
             Role::Rtp => "rtp",
             Role::Rtcp => "rtcp",
             Role::Call => "srt_call",
+            Role::Session => "rtp_session",
+            Role::Closed => "closed",
         }
     }
 
@@ -120,6 +129,13 @@ pub(crate) struct Core<C> {
     pub(crate) by_id: Map<StreamId, Key>,
     pub(crate) by_ssrc: Map<u32, Key>,
     pub(crate) by_request: Map<RequestKey, Key>,
+    /// By socket: what it is for, where it is a configured session's.
+    pub(crate) ports: Vec<Option<Port>>,
+    /// Sockets to be closed with the end of the turn.
+    pub(crate) leaving: Vec<usize>,
+    /// How many configured sessions there are.
+    pub(crate) configured: usize,
+    random: u64,
     pub(crate) ids: SocketIds,
     pub(crate) handshaker: Option<mirror_srt::Handshaker>,
     pub(crate) inductions: Rate,
@@ -175,6 +191,19 @@ impl<D: Driver> Shard<D> {
         Shard { driver, core }
     }
 
+    /// Opens the configured RTP sessions that are this shard's ([`ShardsConfig::sessions_of`]).
+    ///
+    /// # Errors
+    /// The first that cannot be opened, and why.
+    pub fn open_sessions(&mut self) -> Result<(), (StreamId, String)> {
+        let config = self.core.config.clone();
+        for plan in config.sessions_of(self.core.id) {
+            let opened = self.core.open_session(plan.clone(), &mut self.driver);
+            opened.map_err(|why| (plan.stream_id.clone(), why))?;
+        }
+        Ok(())
+    }
+
     /// One turn of the loop: everything that is there and due, then sleep until there is more,
     /// at most until `limit`.
     pub fn turn(&mut self, limit: Instant) -> Turn {
@@ -211,6 +240,9 @@ impl<D: Driver> Shard<D> {
         core.outbox.empty_into(driver);
         core.events.retry();
         driver.flush();
+        if !core.leaving.is_empty() {
+            core.close_left(driver);
+        }
         core.finish_drain(driver)
     }
 
@@ -238,11 +270,13 @@ impl<C: Clock> Core<C> {
             .as_ref()
             .map_or(0, |s| s.max_connections as usize);
         let rtp_sessions = config.rtp.as_ref().map_or(0, |r| r.max_sessions as usize);
-        let capacity = (connections + rtp_sessions).max(1);
+        let configured = config.rtp_sessions.len() + MORE_SESSIONS;
+        let capacity = connections + rtp_sessions + configured;
         let per_second = config
             .srt
             .as_ref()
             .map_or(1, |s| s.handshakes_per_second.max(1));
+        let random = config.seed ^ (u64::from(id.0) << 48);
         let handshaker = config
             .srt
             .as_ref()
@@ -270,6 +304,10 @@ impl<C: Clock> Core<C> {
             by_id: Map::default(),
             by_ssrc: Map::default(),
             by_request: Map::default(),
+            ports: Vec::new(),
+            leaving: Vec::new(),
+            configured: 0,
+            random,
             pending: Pending::default(),
             refused: Refused::default(),
             calls: Calls::default(),
@@ -305,6 +343,16 @@ impl<C: Clock> Core<C> {
                 None => resume_unwind(panic),
             }
         }
+    }
+
+    /// A random number, from the seed of the operating system.
+    pub(crate) const fn random(&mut self) -> u64 {
+        // splitmix64
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
     }
 
     /// Reads the clock now.

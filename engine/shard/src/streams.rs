@@ -4,7 +4,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::{Instant, StreamId};
+use mirror_base::{Instant, SlotRing, StreamId};
 use mirror_media::Format;
 use mirror_stream::Stream;
 use mirror_stream::report::{
@@ -13,12 +13,13 @@ use mirror_stream::report::{
 use mirror_uring::ChunkPool;
 
 use crate::arena::Key;
+use crate::configured::{Means, Outlet};
 use crate::driver::{Clock, Driver};
 use crate::session::{Proto, Session};
 use crate::shard::Core;
 
 /// Chunks that a new ring starts with: 256 slots.
-const FIRST_CHUNKS: usize = 8;
+pub(crate) const FIRST_CHUNKS: usize = 8;
 /// A ring with so few slots never used gets memory, if it is to have more at all.
 const FILLING_SLOTS: u64 = 128;
 /// A stream is promised this part of the memory that is left: several may burst at once.
@@ -56,9 +57,7 @@ impl StreamEntry {
     /// just began, gets no more before that.
     #[inline]
     pub(crate) fn is_filling(&self) -> bool {
-        let ring = self.stream.ring();
-        let used = ring.end().saturating_sub(ring.oldest());
-        used + FILLING_SLOTS >= ring.capacity_slots() as u64
+        is_filling(self.stream.ring())
     }
 
     /// Gives the ring up to `chunks` chunks, as far as the pool goes.
@@ -76,6 +75,13 @@ impl StreamEntry {
         self.stream
             .promise_chunks(pool.obtainable() / PROMISED_PART);
     }
+}
+
+/// See [`StreamEntry::is_filling`].
+#[inline]
+pub(crate) fn is_filling(ring: &SlotRing) -> bool {
+    let used = ring.end().saturating_sub(ring.oldest());
+    used + FILLING_SLOTS >= ring.capacity_slots() as u64
 }
 
 impl<C: Clock> Core<C> {
@@ -241,10 +247,13 @@ impl<C: Clock> Core<C> {
         if let Some(call) = &session.call {
             self.call_ended(call);
         }
+        if matches!(session.proto, Proto::Configured(_)) {
+            self.leave_ports(key);
+        }
         Some(session)
     }
 
-    fn report_end(&mut self, stream: Key, reason: EndReason, status: Status) {
+    pub(crate) fn report_end(&mut self, stream: Key, reason: EndReason, status: Status) {
         let Some(entry) = self.streams.get(stream) else {
             return;
         };
@@ -281,6 +290,7 @@ impl<C: Clock> Core<C> {
         let Core {
             sessions,
             streams,
+            clock,
             latency,
             scratch,
             now,
@@ -294,33 +304,54 @@ impl<C: Clock> Core<C> {
         let Some(entry) = streams.get_mut(session.stream) else {
             return;
         };
+        let (socket, peer, local) = session.exit();
         let exit = Exit {
-            socket: session.socket,
-            peer: session.peer.addr(),
-            local: session.local,
+            socket,
+            peer,
+            local,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             session.proto.close(now);
             let later = now + PAST_ALL_HOLDS;
+            if let Proto::Configured(own) = &mut session.proto {
+                let stream = &mut entry.stream;
+                let send: Outlet<'_> = &mut |socket, peer, local, bytes| {
+                    let exit = Exit {
+                        socket,
+                        peer,
+                        local,
+                    };
+                    send(&exit, bytes);
+                };
+                let mut means = Means {
+                    now,
+                    clock,
+                    latency,
+                    out: scratch,
+                };
+                return own.flush(stream, later, &mut means, send);
+            }
             // As many as the ring can hold: bounded without a figure of its own.
             for _ in 0..entry.stream.ring().capacity_slots() {
                 let ring = entry.stream.ring();
                 let delivery = match &mut session.proto {
                     Proto::Srt(connection) => connection.poll_delivery(later, ring),
                     Proto::Rtp(source) => source.poll_delivery(later, ring),
+                    Proto::Configured(_) => None,
                 };
                 let Some(delivery) = delivery else { break };
                 if entry.stream.deliver(now, &delivery, latency) > 0 {
                     entry.stream.units_completed(now, now, latency);
                 }
             }
-            if let Proto::Srt(connection) = &mut session.proto {
-                for _ in 0..16 {
-                    let Some(len) = connection.poll_transmit(now, scratch) else {
-                        break;
-                    };
-                    send(&exit, scratch.get(..len).unwrap_or_default());
-                }
+            for _ in 0..16 {
+                let len = match &mut session.proto {
+                    Proto::Srt(connection) => connection.poll_transmit(now, scratch),
+                    Proto::Rtp(source) => source.poll_transmit_rtcp(now, scratch),
+                    Proto::Configured(_) => None,
+                };
+                let Some(len) = len else { break };
+                send(&exit, scratch.get(..len).unwrap_or_default());
             }
         }));
         match outcome {
@@ -403,12 +434,14 @@ impl<C: Clock> Core<C> {
         let timeout = self.config.stream_timeout;
         let mut over = Vec::new();
         let mut stalled = Vec::new();
+        let mut configured = Vec::new();
         for (key, entry) in self.streams.iter() {
             match entry.session {
                 None if entry.grace_until.is_none_or(|at| at <= now) => {
                     over.push((key, entry.last_end))
                 }
                 None => {}
+                Some(session) if entry.request.configured => configured.push((session, key)),
                 // Nothing can come before the session's latency is over.
                 Some(session) => {
                     let hold = self.sessions.get(session).map(|s| s.proto.latency());
@@ -423,6 +456,9 @@ impl<C: Clock> Core<C> {
         }
         for (key, reason) in over {
             self.terminate_waiting(key, reason);
+        }
+        for (session, stream) in configured {
+            self.look_after(session, stream);
         }
         for key in stalled {
             if let Some(session) = self.sessions.get_mut(key) {
@@ -464,6 +500,7 @@ fn bare_snapshot(request: &PublishRequest, now: Instant) -> StreamSnapshot {
         tracks: Vec::new(),
         container: None,
         srt: None,
+        rtp: Vec::new(),
         encryption: "none",
         stats: StreamStats::default(),
     }

@@ -69,8 +69,11 @@ fn config(srt: bool) -> ShardsConfig {
             rtcp_listen: free_port(),
             session: mirror_rtp::Config::default(),
             max_sessions: 64,
-            payload_types: [None; 128],
+            rtcp: true,
+            payload_types: vec![None; 128],
         }),
+        rtp_sessions: Vec::new(),
+        cname: "engine@test".to_owned(),
         sockets: SocketOptions {
             receive_buffer: 4 << 20,
             send_buffer: 1 << 20,

@@ -8,6 +8,9 @@ mod caller_url;
 mod error;
 mod pinning;
 mod reader;
+mod rtp;
+#[cfg(test)]
+mod rtp_tests;
 mod srt;
 #[cfg(test)]
 mod srt_tests;
@@ -17,7 +20,6 @@ mod tree;
 mod validate;
 mod value;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use pinning::{
     Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,
 };
+pub use rtp::{RtpConfig, RtpMedia, RtpPath, RtpPayload, RtpSession};
 pub use srt::{
     BackoffConfig, BreakerConfig, CallerConfig, DefaultMode, DefaultStream, EncryptionConfig,
     SrtConfig,
@@ -159,41 +162,6 @@ pub struct Config {
     /// Things that are allowed but look like a mistake; for the log.
     #[serde(skip)]
     pub warnings: Vec<String>,
-}
-
-/// What an RTP payload type carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub enum RtpPayload {
-    /// RFC 2250 MPEG-TS.
-    #[serde(rename = "MP2T")]
-    Mp2t,
-    /// RFC 6184.
-    H264,
-    /// RFC 7798.
-    H265,
-}
-
-/// `[rtp]`.
-#[derive(Clone, Debug, Serialize)]
-pub struct RtpConfig {
-    /// Whether RTP is served at all.
-    pub enabled: bool,
-    /// RTP port.
-    pub listen: SocketAddr,
-    /// RTCP port.
-    pub rtcp_listen: SocketAddr,
-    /// Sources of each shard at the same time.
-    pub max_sessions: usize,
-    /// Silence that ends a source.
-    #[serde(serialize_with = "ser_duration")]
-    pub session_timeout: Duration,
-    /// Reorder window, packets.
-    pub reorder_packets: u16,
-    /// How long a gap is waited for.
-    #[serde(serialize_with = "ser_duration")]
-    pub jitter_buffer: Duration,
-    /// Hints for dynamic payload types.
-    pub payload_types: BTreeMap<u8, RtpPayload>,
 }
 
 /// What becomes of a second publisher of a live id.

@@ -53,6 +53,30 @@ impl<'e> Section<'e> {
         self.errors.push(error);
     }
 
+    /// Notes a fault at a place that no one value fills.
+    pub(crate) fn fault_here(&mut self, key: &str, node: &Node, message: impl Display) {
+        let error = ConfigError {
+            origin: node.origin.clone(),
+            key: self.full(key),
+            value: None,
+            message: message.to_string(),
+        };
+        self.errors.push(error);
+    }
+
+    /// How many faults were noted so far.
+    pub(crate) fn faults(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// Where the section itself is written.
+    pub(crate) fn whole(&self) -> Node {
+        Node {
+            origin: self.missing.clone(),
+            value: Value::Table(Table::new()),
+        }
+    }
+
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         self.table.remove(key)

@@ -508,7 +508,7 @@ fn caller(s: &mut Section<'_>) -> Option<CallerConfig> {
 }
 
 /// `rtp_` and eight hex digits: the ids of RTP sources (product contract, section 2).
-fn is_rtp_id(id: &str) -> bool {
+pub(super) fn is_rtp_id(id: &str) -> bool {
     id.strip_prefix("rtp_")
         .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }

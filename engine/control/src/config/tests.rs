@@ -27,7 +27,8 @@ fn embedded_defaults_are_valid_and_are_the_contracts() {
     assert_eq!(c.max_streams, 25);
     assert_eq!(c.buffer.ring_size, 4 << 20);
     assert_eq!(c.memory.total, 8 << 30);
-    assert_eq!(c.rtp.payload_types.get(&96), Some(&RtpPayload::H264));
+    let format = |number| c.rtp.payload_types[&number].plan.hint.format;
+    assert_eq!(format(96), mirror_media::PayloadFormat::H264);
     assert_eq!(c.api.listen, "127.0.0.1:8080".parse().unwrap());
     assert!(c.stream.media);
     assert!(!c.instance.is_empty());
@@ -47,7 +48,7 @@ fn effective_configuration_reads_back_as_itself() {
 #[test]
 fn every_error_is_told_at_once_with_line_key_value_and_range() {
     let text = "max_streams = 0\n\n[srt]\nlatency = \"9s\"\nlisten = \"nowhere\"\nlatecy = \"1s\"\n\
-                enabled = \"yes\"\n[gop]\nkeep = 3\n[rtp.payload_types]\n200 = \"H264\"\n97 = \"VP9\"\n";
+                enabled = \"yes\"\n[gop]\nkeep = 3\n[rtp.payload_types]\n200 = \"H264\"\n97 = \"VC1\"\n";
     let errors = load("many.toml", text).unwrap_err();
     let found: Vec<_> = errors
         .0

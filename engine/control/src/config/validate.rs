@@ -2,7 +2,6 @@
 //! checks of combinations at the end. Keys of the contract that this version does not have yet
 //! are refused by name, so that none is accepted and then does nothing.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use super::tree::{Origin, Table};
 use super::value::{Cidr, IdPattern};
 use super::{
     ApiConfig, Backend, BufferConfig, Config, DiagnosticsConfig, FrameConfig, LogConfig, LogFormat,
-    LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig, RtpConfig,
-    RtpPayload, Secret, StreamConfig, srt,
+    LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig, Secret,
+    StreamConfig, rtp, srt,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -38,7 +37,7 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         shutdown_timeout: s.duration("shutdown_timeout", secs(0)..=secs(600)),
         max_streams: s.integer("max_streams", 1..=100_000) as usize,
         srt: s.section("srt", srt::read),
-        rtp: s.section("rtp", rtp),
+        rtp: s.section("rtp", rtp::read),
         stream: s.section("stream", stream),
         buffer: s.section("buffer", buffer),
         memory: s.section("memory", memory),
@@ -113,46 +112,6 @@ fn host_name() -> String {
     } else {
         name
     }
-}
-
-fn rtp(s: &mut Section<'_>) -> RtpConfig {
-    let rtcp_at = s.peek("rtcp_listen");
-    let config = RtpConfig {
-        enabled: s.boolean("enabled"),
-        listen: s.address("listen"),
-        rtcp_listen: s.address("rtcp_listen"),
-        max_sessions: s.integer("max_sessions", 1..=100_000) as usize,
-        session_timeout: s.duration("session_timeout", secs(1)..=secs(600)),
-        reorder_packets: s.integer("reorder_packets", 1..=10_000) as u16,
-        jitter_buffer: s.duration("jitter_buffer", secs(0)..=secs(5)),
-        payload_types: s.section("payload_types", payload_types),
-    };
-    let same = config.listen == config.rtcp_listen && config.listen.port() != 0;
-    if let Some(node) = rtcp_at.filter(|_| same && config.enabled) {
-        s.fault("rtcp_listen", &node, "must not be the same as rtp.listen");
-    }
-    s.finish(&["receive_buffer", "sessions"]);
-    config
-}
-
-fn payload_types(s: &mut Section<'_>) -> BTreeMap<u8, RtpPayload> {
-    let mut types = BTreeMap::new();
-    for (key, node) in s.drain() {
-        let Some(number) = key.parse::<u8>().ok().filter(|n| *n < 128) else {
-            s.fault(&key, &node, "the key must be a payload type from 0 to 127");
-            continue;
-        };
-        match text(&node.value).map(|t| t.to_ascii_uppercase()).as_deref() {
-            Some("MP2T") => types.insert(number, RtpPayload::Mp2t),
-            Some("H264") => types.insert(number, RtpPayload::H264),
-            Some("H265" | "HEVC") => types.insert(number, RtpPayload::H265),
-            _ => {
-                s.fault(&key, &node, "must be one of \"MP2T\", \"H264\", \"H265\"");
-                None
-            }
-        };
-    }
-    types
 }
 
 fn stream(s: &mut Section<'_>) -> StreamConfig {

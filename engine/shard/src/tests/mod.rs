@@ -2,6 +2,7 @@
 
 mod calls;
 mod chaos;
+mod configured;
 mod encryption;
 mod handshakes;
 mod hostile;

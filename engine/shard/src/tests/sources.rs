@@ -14,7 +14,7 @@ fn config(shards: usize) -> crate::ShardsConfig {
     }
 }
 
-fn packet(ssrc: u32, sequence: u16) -> Vec<u8> {
+pub(super) fn packet(ssrc: u32, sequence: u16) -> Vec<u8> {
     let mut bytes = vec![0x80, 33];
     bytes.extend(sequence.to_be_bytes());
     bytes.extend((u32::from(sequence) * 90).to_be_bytes());

@@ -13,6 +13,7 @@ use crossbeam_channel::Receiver;
 use mirror_base::{Instant, PacketSequenceNumber, ShardId, SlotRing, StreamId};
 use mirror_srt::{CallerSecurity, CloseReason, Connection, Security};
 use mirror_stream::StreamConfig;
+use mirror_stream::plan::PortPlan;
 use mirror_stream::report::{
     Command, Event, PublishRequest, Reservation, ShardSnapshot, StreamDirectory,
 };
@@ -63,6 +64,8 @@ struct InFlight {
 struct Net {
     to_shards: Vec<VecDeque<(usize, InFlight)>>,
     to_peers: VecDeque<InFlight>,
+    /// Sockets of configured sessions: shard and index there.
+    ports: HashMap<SocketAddr, (usize, usize)>,
 }
 
 pub(crate) struct VirtualDriver {
@@ -116,7 +119,13 @@ impl Driver for VirtualDriver {
     }
 
     fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
-        if Some(socket) != self.callers {
+        let session = self
+            .net
+            .borrow()
+            .ports
+            .values()
+            .any(|p| *p == (self.shard, socket));
+        if Some(socket) != self.callers && !session {
             assert_eq!(
                 local,
                 Some(addr(SRT).ip()),
@@ -147,6 +156,34 @@ impl Driver for VirtualDriver {
             kernel_drops: 0,
         });
         Ok(self.facts.len() - 1)
+    }
+
+    fn open_port(&mut self, port: &PortPlan, _: &SocketOptions) -> Result<usize, String> {
+        if self.no_sockets {
+            return Err("no sockets left".to_owned());
+        }
+        let mut local = port.address;
+        if local.ip().is_unspecified() {
+            local.set_ip(addr(SRT).ip());
+        }
+        let facts = SocketFacts {
+            local,
+            receive_buffer: 0,
+            datagrams: 0,
+            bytes: 0,
+            kernel_drops: 0,
+        };
+        let index = self.facts.len();
+        self.facts.push(facts);
+        self.net
+            .borrow_mut()
+            .ports
+            .insert(local, (self.shard, index));
+        Ok(index)
+    }
+
+    fn close_socket(&mut self, index: usize) {
+        self.net.borrow_mut().ports.remove(&self.facts[index].local);
     }
 
     fn flush(&mut self) {}
@@ -282,6 +319,8 @@ pub(crate) struct World {
     pub(crate) remotes: Vec<Remote>,
     pub(crate) policy: Policy,
     to_peers_dropped: u64,
+    /// What was sent to nobody of ours: from, to, bytes.
+    pub(crate) to_others: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     roles: Vec<Role>,
 }
 
@@ -290,7 +329,7 @@ fn local_of(role: Role) -> SocketAddr {
         Role::Srt => SRT,
         Role::Rtp => RTP,
         Role::Rtcp => RTCP,
-        Role::Call => unreachable!("opened later"),
+        Role::Call | Role::Session | Role::Closed => unreachable!("opened later"),
     })
 }
 
@@ -309,8 +348,11 @@ pub(crate) fn config(shards: usize) -> ShardsConfig {
             rtcp_listen: addr(RTCP),
             session: mirror_rtp::Config::default(),
             max_sessions: 64,
-            payload_types: [None; 128],
+            rtcp: true,
+            payload_types: vec![None; 128],
         }),
+        rtp_sessions: Vec::new(),
+        cname: "engine@test".to_owned(),
         sockets: SocketOptions {
             receive_buffer: 0,
             send_buffer: 0,
@@ -386,7 +428,9 @@ impl World {
                     events: sender.clone(),
                     pool: ChunkPool::new(config.pool_bytes_per_shard, false).unwrap(),
                 };
-                Shard::new(driver, parts)
+                let mut shard = Shard::new(driver, parts);
+                shard.open_sessions().unwrap();
+                shard
             })
             .collect();
         World {
@@ -405,6 +449,7 @@ impl World {
             policy: |_| Some(Ok(Security::clear())),
             roles,
             to_peers_dropped: 0,
+            to_others: Vec::new(),
         }
     }
 
@@ -485,6 +530,17 @@ impl World {
             self.net.borrow_mut().to_shards[shard].push_back((self.roles.len(), packet));
             return;
         }
+        let port = self.net.borrow().ports.get(&to).copied();
+        if let Some((shard, socket)) = port {
+            let packet = InFlight {
+                at: self.now() + DELAY,
+                from,
+                to,
+                bytes: bytes.to_vec(),
+            };
+            self.net.borrow_mut().to_shards[shard].push_back((socket, packet));
+            return;
+        }
         let hash = usize::from(from.port()).wrapping_mul(31) ^ bytes.len();
         let Some(socket) = self.roles.iter().position(|&role| local_of(role) == to) else {
             return;
@@ -493,7 +549,7 @@ impl World {
             Role::Srt => word(12).filter(|&id| id != 0),
             Role::Rtp => word(8),
             Role::Rtcp => word(4),
-            Role::Call => None,
+            Role::Call | Role::Session | Role::Closed => None,
         };
         self.send_to_shard(steer.unwrap_or(hash) % shards, from, to, bytes);
     }
@@ -542,7 +598,10 @@ impl World {
                 }
                 _ => match self.remotes.iter_mut().find(|r| r.address == packet.to) {
                     Some(remote) => remote.handle(now, packet.from, &packet.bytes),
-                    None => self.to_peers_dropped += 1,
+                    None => {
+                        self.to_peers_dropped += 1;
+                        self.to_others.push((packet.from, packet.to, packet.bytes));
+                    }
                 },
             }
         }
