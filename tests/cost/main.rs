@@ -7,6 +7,7 @@
 //! The payload's copy is counted apart: its instructions are those of libc's `memcpy`, which
 //! chooses them by the processor.
 
+mod media;
 mod profile;
 
 use std::process::Command;

@@ -1,25 +1,90 @@
-//! Feeds a pipeline with a synthetic 50 Mb/s H.264 transport stream (25 frames a second, four
-//! slices each, in payloads of seven packets), for counting instructions:
+//! Feeds a pipeline with a synthetic transport stream of 50 Mb/s (H.264 of 25 frames a second,
+//! four slices each, AAC, clock references, tables, in payloads of seven packets), measured by
+//! TR 101 290, for counting instructions:
 //!
 //! ```text
-//! valgrind --tool=callgrind --toggle-collect='*Pipeline*push*' demux_cost 1
+//! valgrind --tool=callgrind --toggle-collect='*measured_push*' demux_cost 1
 //! ```
 //!
 //! Divide the instructions by the packets that it prints. `scan` as second argument runs only
-//! the start-code search over the same payloads.
+//! memchr's search for start codes over the same payloads, `off` switches the measuring off.
 
 use mirror_base::Instant;
+use mirror_media::ts::psi::crc32;
 use mirror_media::{Format, Limits, Packet, Pipeline};
 
-const PID: u16 = 0x100;
+const VIDEO: u16 = 0x100;
+const AUDIO: u16 = 0x101;
 
-fn section(pid: u16, text: &str, out: &mut Vec<u8>) {
-    let mut packet = vec![0x47, 0x40 | (pid >> 8) as u8, pid as u8, 0x10, 0];
-    packet.extend(
-        (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap_or(0)),
-    );
-    packet.resize(188, 0xFF);
-    out.extend(packet);
+/// Writes TS packets.
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+    counters: std::collections::BTreeMap<u16, u8>,
+}
+
+impl Writer {
+    /// `data` in packets of `pid`, the last one stuffed; the first one with a clock reference of
+    /// `pcr` ticks of 90 kHz.
+    fn packets(&mut self, pid: u16, data: &[u8], pcr: Option<u64>) {
+        let mut at = 0;
+        while at < data.len() {
+            let counter = self.counters.entry(pid).or_insert(15);
+            *counter = (*counter + 1) & 15;
+            let mut field = Vec::new();
+            if let Some(pcr) = pcr.filter(|_| at == 0) {
+                field.push(0x10);
+                field.extend(((pcr >> 1) as u32).to_be_bytes());
+                field.extend([(pcr << 7) as u8 | 0x7E, 0]);
+            }
+            let room = 184 - field.len() - usize::from(!field.is_empty());
+            let take = room.min(data.len() - at);
+            let stuffing = room - take;
+            if stuffing > 1 && field.is_empty() {
+                field.push(0);
+                field.resize(stuffing - 1, 0xFF);
+            } else {
+                field.resize(field.len() + stuffing, 0xFF);
+            }
+            let has_field = !field.is_empty() || stuffing > 0;
+            let start = u8::from(at == 0) << 6;
+            self.bytes
+                .extend([0x47, start | (pid >> 8) as u8, pid as u8]);
+            self.bytes
+                .push(if has_field { 0x30 } else { 0x10 } | *counter);
+            if has_field {
+                self.bytes.push(field.len() as u8);
+                self.bytes.extend(&field);
+            }
+            self.bytes.extend(&data[at..at + take]);
+            at += take;
+        }
+    }
+
+    fn section(&mut self, pid: u16, body: &[u8]) {
+        let mut section = vec![0];
+        section.extend(body);
+        section.extend(crc32(body).to_be_bytes());
+        section.resize(184, 0xFF);
+        self.packets(pid, &section, None);
+    }
+
+    fn pes(&mut self, pid: u16, id: u8, pts: u64, data: &[u8], pcr: Option<u64>) {
+        let mut pes = vec![0, 0, 1, id, 0, 0, 0x80, 0x80, 5];
+        pes.extend([
+            0x21 | (pts >> 29) as u8 & 0x0E,
+            (pts >> 22) as u8,
+            1 | (pts >> 14) as u8 & 0xFE,
+            (pts >> 7) as u8,
+            1 | (pts << 1) as u8 & 0xFE,
+        ]);
+        pes.extend(data);
+        if id != 0xE0 {
+            let length = (pes.len() - 6) as u16;
+            pes[4..6].copy_from_slice(&length.to_be_bytes());
+        }
+        self.packets(pid, &pes, pcr);
+    }
 }
 
 fn frame(n: u32, noise: &mut u64) -> Vec<u8> {
@@ -54,65 +119,77 @@ fn frame(n: u32, noise: &mut u64) -> Vec<u8> {
     es
 }
 
-fn stream(frames: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    section(0, "00b00d0001c100000001f0002ab104b2", &mut out);
-    section(
-        0x1000,
-        "02b0120001c10000e100f0001be100f00015bd4d56",
-        &mut out,
-    );
-    let (mut noise, mut counter) = (1, 0_u8);
-    for n in 0..frames {
-        let mut pes = vec![0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1];
-        pes.extend(frame(n, &mut noise));
-        for (k, chunk) in pes.chunks(184).enumerate() {
-            let stuffing = 184 - chunk.len();
-            out.extend([0x47, u8::from(k == 0) << 6 | (PID >> 8) as u8, PID as u8]);
-            out.push(if stuffing > 0 { 0x30 } else { 0x10 } | counter);
-            counter = (counter + 1) & 15;
-            if stuffing > 0 {
-                out.push((stuffing - 1) as u8);
-                out.extend((1..stuffing).map(|i| if i == 1 { 0 } else { 0xFF }));
-            }
-            out.extend(chunk);
+/// Two frames of AAC (ADTS, 48 kHz, 341 bytes).
+fn audio(noise: &mut u64) -> Vec<u8> {
+    let mut data = Vec::new();
+    for _ in 0..2 {
+        data.extend([0xFF, 0xF1, 0x4C, 0x80, 0x2A, 0xBF, 0xFC]);
+        for _ in 7..341 {
+            *noise = noise.wrapping_mul(6_364_136_223_846_793_005) + 1;
+            data.push((*noise >> 56) as u8);
         }
     }
-    out
+    data
+}
+
+fn stream(frames: u32) -> Vec<u8> {
+    let mut writer = Writer::default();
+    let mut noise = 1;
+    for n in 0..frames {
+        if n % 2 == 0 {
+            writer.section(0, &[0, 0xB0, 13, 0, 1, 0xC1, 0, 0, 0, 1, 0xF0, 0]);
+            let map = [
+                2, 0xB0, 23, 0, 1, 0xC1, 0, 0, 0xE1, 0, 0xF0, 0, 0x1B, 0xE1, 0, 0xF0, 0, 0x0F,
+                0xE1, 1, 0xF0, 0,
+            ];
+            writer.section(0x1000, &map);
+        }
+        let pts = u64::from(n) * 3600;
+        let video = frame(n, &mut noise);
+        writer.pes(VIDEO, 0xE0, pts + 9000, &video, Some(pts));
+        writer.pes(AUDIO, 0xC0, pts + 9000, &audio(&mut noise), None);
+    }
+    writer.bytes
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let loops: u32 = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1);
-    let bytes = stream(10);
-    if arguments.next().as_deref() == Some("scan") {
-        return scan(&bytes, loops);
+    let bytes = stream(10 * loops);
+    let what = arguments.next();
+    if what.as_deref() == Some("scan") {
+        return scan(&bytes);
     }
-    let mut pipeline = Pipeline::new(Format::MpegTs, Limits::default());
+    let limits = Limits {
+        tr101290: what.as_deref() != Some("off"),
+        ..Limits::default()
+    };
+    let mut pipeline = Pipeline::new(Format::MpegTs, limits);
     let (mut units, mut packets) = (0, 0);
-    for slot in 0..u64::from(loops) {
-        for (n, payload) in bytes.chunks(1316).enumerate() {
-            packets += payload.len() / 188;
-            measured_push(
-                &mut pipeline,
-                Packet {
-                    slot: slot << 32 | n as u64,
-                    arrival: Instant::from_micros(n as u64 * 200),
-                    lost_before: 0,
-                    discontinuity: false,
-                    timestamp: 0,
-                    marker: false,
-                    payload_type: 0,
-                    payload,
-                },
-            );
-            units += core::iter::from_fn(|| pipeline.poll_unit()).count();
-        }
+    for (n, payload) in bytes.chunks(1316).enumerate() {
+        packets += payload.len() / 188;
+        let packet = Packet {
+            slot: n as u64,
+            arrival: Instant::from_micros(1_000_000 + n as u64 * 206),
+            lost_before: 0,
+            discontinuity: false,
+            timestamp: 0,
+            marker: false,
+            payload_type: 0,
+            payload,
+        };
+        measured_push(&mut pipeline, packet);
+        units += core::iter::from_fn(|| pipeline.poll_unit()).count();
     }
     println!(
-        "{packets} packets, {units} units, {} tracks",
+        "packets {packets} units {units} tracks {}",
         pipeline.tracks().len()
     );
+    for indicator in pipeline.tr101290().iter().flat_map(|t| &t.indicators) {
+        if indicator.count > 0 {
+            println!("{indicator:?}");
+        }
+    }
 }
 
 /// What callgrind counts.
@@ -122,17 +199,15 @@ fn measured_push(pipeline: &mut Pipeline, packet: Packet<'_>) {
 }
 
 #[inline(never)]
-fn scan(bytes: &[u8], loops: u32) {
+fn scan(bytes: &[u8]) {
     let finder = memchr::memmem::Finder::new(&[0, 0, 1]);
     let mut found = 0;
-    for _ in 0..loops {
-        for packet in bytes.chunks_exact(188) {
-            let mut data = &packet[4..];
-            while let Some(at) = finder.find(data) {
-                found += 1;
-                data = &data[at + 3..];
-            }
+    for packet in bytes.chunks_exact(188) {
+        let mut data = &packet[4..];
+        while let Some(at) = finder.find(data) {
+            found += 1;
+            data = &data[at + 3..];
         }
     }
-    println!("{found} start codes");
+    println!("start codes {found} packets {}", bytes.len() / 188);
 }

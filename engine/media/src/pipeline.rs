@@ -33,8 +33,6 @@ pub struct Pipeline {
 struct Ts {
     framer: Framer,
     demux: Demux,
-    /// Any packet was found.
-    found: bool,
 }
 
 impl Ts {
@@ -42,48 +40,41 @@ impl Ts {
         Box::new(Ts {
             framer: Framer::default(),
             demux: Demux::new(limits),
-            found: false,
         })
     }
 
-    #[inline]
+    #[inline(never)]
     fn push(&mut self, packet: &Packet<'_>) {
         if packet.discontinuity || packet.lost_before > 0 {
             self.gap(packet);
         }
         let (packets, rest) = packet.payload.as_chunks::<PACKET>();
-        let whole = rest.is_empty() && self.framer.is_plain() && !packets.is_empty();
-        if whole && packets.iter().all(|p| p[0] == 0x47) {
-            self.found = true;
-            self.framer.took_plain();
-            self.demux.payload(packets.len() as u64, packet.arrival);
-            let mut offset = 0;
-            for ts_packet in packets {
-                self.demux.packet(
-                    ts_packet,
-                    &Place::whole(packet.slot, offset),
-                    packet.arrival,
-                );
-                offset = offset.wrapping_add(PACKET as u16);
+        if rest.is_empty() && self.framer.takes_plain(packets) {
+            let taken = self.demux.payload(packets, packet.slot, packet.arrival);
+            if taken < packets.len() {
+                // A wrong sync byte.
+                self.push_unaligned(packet, taken * PACKET);
             }
             return;
         }
-        self.push_unaligned(packet);
+        self.push_unaligned(packet, 0);
     }
 
-    /// A payload that is not whole packets of 188 bytes, or comes behind such a one.
+    /// A payload that is not whole packets of 188 bytes from `start` on, or comes behind such a
+    /// one.
     #[cold]
-    fn push_unaligned(&mut self, packet: &Packet<'_>) {
-        let Ts {
-            framer,
-            demux,
-            found,
-        } = self;
+    fn push_unaligned(&mut self, packet: &Packet<'_>, start: usize) {
+        let Ts { framer, demux } = self;
         let mut single = |ts_packet: &[u8; PACKET], place: &Place, when: When| {
-            *found = true;
             demux.single(ts_packet, place, when.arrival, when.skipped);
         };
-        let lost = framer.push(packet.slot, packet.payload, 0, packet.arrival, &mut single);
+        let Packet {
+            slot,
+            payload,
+            arrival,
+            ..
+        } = *packet;
+        let lost = framer.push(slot, payload, start, arrival, &mut single);
         if lost.is_some() {
             demux.framing(lost, packet.arrival);
         }
@@ -91,7 +82,7 @@ impl Ts {
 
     /// The stream has ended: what the framer still holds, and the units in the making.
     fn finish(&mut self) {
-        let Ts { framer, demux, .. } = self;
+        let Ts { framer, demux } = self;
         let mut last = Instant::ZERO;
         let lost = framer.finish(|ts_packet, place, when| {
             last = when.arrival;
@@ -146,8 +137,16 @@ impl Pipeline {
     /// One delivered packet.
     #[inline]
     pub fn push(&mut self, mut packet: Packet<'_>) {
+        match (&mut self.rtp, &mut self.ts) {
+            (None, Some(ts)) => ts.push(&packet),
+            _ => self.push_rtp(&mut packet),
+        }
+    }
+
+    #[inline(never)]
+    fn push_rtp(&mut self, packet: &mut Packet<'_>) {
         if let Some(rtp) = &mut self.rtp {
-            match rtp.push(&mut packet) {
+            match rtp.push(packet) {
                 Taken::MpegTs => {}
                 Taken::Done => return,
                 Taken::Discarded(reason) => return self.discard(reason),
@@ -155,7 +154,7 @@ impl Pipeline {
         }
         self.ts
             .get_or_insert_with(|| Ts::new(self.limits.clone()))
-            .push(&packet);
+            .push(packet);
     }
 
     fn discard(&mut self, reason: Discard) {
@@ -242,8 +241,8 @@ impl Pipeline {
     }
 
     /// The parameter sets in force of the track at `index`, for who joins late: Annex B VPS,
-    /// SPS and PPS with 4-byte start codes, or an AV1 sequence header OBU. Empty where there are
-    /// none.
+    /// SPS and PPS with 4-byte start codes, an AV1 sequence header OBU, or from SDP an
+    /// AudioSpecificConfig (AAC) or StreamMuxConfig (LATM). Empty where there are none.
     pub fn parameter_sets(&self, index: u16) -> &[u8] {
         match (&self.ts, &self.rtp) {
             (Some(ts), _) => ts.demux.parameter_sets(index),
@@ -272,7 +271,7 @@ impl Pipeline {
     pub fn container(&self) -> Option<&'static str> {
         match (&self.rtp, &self.ts) {
             (Some(rtp), _) => rtp.container(),
-            (None, Some(ts)) => ts.found.then_some("mpegts"),
+            (None, Some(ts)) => (ts.demux.counters().ts_packets > 0).then_some("mpegts"),
             (None, None) => None,
         }
     }

@@ -88,9 +88,21 @@ impl SenderClock {
         }
     }
 
+    /// The clock rate is now known to be `hz`: the last report still holds, the rates do not.
     pub(crate) fn set_clock_rate(&mut self, hz: u32) {
-        if hz != 0 && hz != self.clock_rate {
-            *self = SenderClock::new(hz);
+        if hz == 0 || hz == self.clock_rate {
+            return;
+        }
+        let last = self.map;
+        *self = SenderClock::new(hz);
+        self.map = last.map(|map| ClockMap {
+            clock_rate: hz,
+            drift_ppm: 0.0,
+            media_ppm: 0.0,
+            ..map
+        });
+        if let Some(map) = self.map {
+            self.restart(&map);
         }
     }
 
@@ -248,6 +260,15 @@ mod tests {
         let map = clock.map().unwrap();
         assert!(map.drift_ppm.abs() < 0.01);
         assert!(map.wall_nanos(1_350_000).abs_diff(4_615_000_000_000) <= 1);
+    }
+
+    #[test]
+    fn a_clock_rate_that_is_learned_late_keeps_the_last_report() {
+        let mut clock = SenderClock::new(90_000);
+        clock.update(Instant::ZERO, &report(5_000, 48_000));
+        clock.set_clock_rate(48_000);
+        let map = clock.map().unwrap();
+        assert_eq!(map.wall_nanos(96_000), 6_000_000_000);
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl Jitter {
         self.last_transit = None;
     }
 
+    pub(crate) const fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
     /// The clock rate is now known to be `hz`: what was gathered with another one is void.
     pub(crate) const fn set_clock_rate(&mut self, hz: u32) {
         if hz != self.clock_rate && hz != 0 {

@@ -368,6 +368,11 @@ fn a_report_says_what_was_received_and_answers_the_sender_report() {
         (0xAAAA_BBBB_CCCC_DDDD, 7)
     );
     assert_eq!(b.session.statistics().sender_reports, 1);
+    let clock = b.session.clock().unwrap();
+    assert_eq!(
+        clock.wall_nanos(90_007),
+        clock.wall_nanos(7) + 1_000_000_000
+    );
 
     let reporting = Reporting {
         ssrc: 1,

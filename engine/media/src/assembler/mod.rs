@@ -270,17 +270,18 @@ impl Assembler {
         }
     }
 
-    /// `n` bytes more of a NAL unit whose head is complete, of a unit that stays within its limit.
-    /// `false`, and nothing done, if [`Assembler::nal_bytes`] has to see them.
+    /// Whether `n` bytes more are of no interest: the NAL unit's head is complete, and the unit
+    /// stays within its limit. Then [`Assembler::take_bytes`] does for [`Assembler::nal_bytes`].
     #[inline]
-    pub fn more_bytes(&mut self, n: usize, arrival: Instant) -> bool {
-        let total = self.total + n as u64;
-        if self.want > 0 || total > self.limit {
-            return false;
-        }
-        self.total = total;
+    pub const fn takes(&self, n: usize) -> bool {
+        self.want == 0 && self.total + n as u64 <= self.limit
+    }
+
+    /// `n` bytes more, of which [`Assembler::takes`] is true.
+    #[inline]
+    pub const fn take_bytes(&mut self, n: usize, arrival: Instant) {
+        self.total += n as u64;
         self.last_arrival = arrival;
-        true
     }
 
     /// The current NAL unit is complete; `end` is one past its last byte.

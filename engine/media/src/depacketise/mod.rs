@@ -6,9 +6,14 @@
 //! Each payload format is a [`Depacketise`] and a variant of [`Depacketiser`]:
 //!
 //! ```text
-//! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798)
+//! nal_stream   H.264 (RFC 6184), HEVC (RFC 7798), with or without decoding order numbers
 //! av1          AV1 (AOMedia)
 //! jpegxs       JPEG XS (RFC 9134)
+//! mpv          MPEG video (RFC 2250)
+//! aac, latm    AAC (RFC 3640, RFC 6416)
+//! sound        Opus (RFC 7587), L16 and L24 (RFC 3551, RFC 3190), AC-3 (RFC 4184), E-AC-3
+//!              (RFC 4598), MPEG audio (RFC 2250)
+//! stamped      VP8 (RFC 7741), VP9 (RFC 9628), KLV (RFC 6597), ancillary data (RFC 8331)
 //! ```
 //!
 //! No media byte is kept: a unit names the places of its ends in the slots, and an [`Extractor`]
@@ -20,13 +25,21 @@
     allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)
 )]
 
+mod aac;
 mod av1;
+mod decoding_order;
 mod detect;
+mod fits;
+mod headers;
 mod jpegxs;
+mod latm;
+mod mpv;
 mod nal;
 mod nal_stream;
 pub mod parameters;
-#[allow(dead_code)] // For the formats that follow.
+mod pictures;
+mod sound;
+mod stamped;
 mod units;
 
 use std::collections::VecDeque;
@@ -34,12 +47,19 @@ use std::collections::VecDeque;
 use mirror_base::seq::Unwrapper;
 use mirror_base::{Discard, Instant, SlotRing};
 
+use crate::codec::audio::AudioInfo;
 use crate::{AccessUnit, Assembler, Limits, Packet, Track};
+use aac::AacStream;
 use av1::Av1Depacketiser;
 use detect::Detector;
+use headers::Header;
 use jpegxs::JxsDepacketiser;
+use latm::LatmStream;
+use mpv::MpvStream;
 use nal_stream::NalStream;
 pub use parameters::{FormatParameters, PayloadFormat, PayloadHint};
+use sound::SoundStream;
+use stamped::StampedStream;
 
 /// Packets in a row with another payload type until that one is followed.
 const FOLLOW_PAYLOAD_TYPE: u32 = 8;
@@ -138,6 +158,11 @@ pub(crate) enum Depacketiser {
     Nal(Box<NalStream>),
     Av1(Box<Av1Depacketiser>),
     JpegXs(Box<JxsDepacketiser>),
+    Mpv(Box<MpvStream>),
+    Aac(Box<AacStream>),
+    Latm(Box<LatmStream>),
+    Sound(Box<SoundStream>),
+    Stamped(Box<StampedStream>),
 }
 
 /// Does the same with whatever depacketiser it is.
@@ -147,12 +172,17 @@ macro_rules! each {
             Depacketiser::Nal($d) => $what,
             Depacketiser::Av1($d) => $what,
             Depacketiser::JpegXs($d) => $what,
+            Depacketiser::Mpv($d) => $what,
+            Depacketiser::Aac($d) => $what,
+            Depacketiser::Latm($d) => $what,
+            Depacketiser::Sound($d) => $what,
+            Depacketiser::Stamped($d) => $what,
         }
     };
 }
 
 impl Depacketiser {
-    /// `None` for a format that has none here.
+    /// `None` for MPEG-TS.
     fn new(setup: &Setup<'_>) -> Option<Self> {
         Some(match setup.format {
             PayloadFormat::H264 | PayloadFormat::H265 => {
@@ -160,7 +190,21 @@ impl Depacketiser {
             }
             PayloadFormat::Av1 => Depacketiser::Av1(Box::new(Av1Depacketiser::new(setup))),
             PayloadFormat::Jxsv => Depacketiser::JpegXs(Box::new(JxsDepacketiser::new(setup))),
-            _ => return None,
+            PayloadFormat::Mpv => Depacketiser::Mpv(Box::new(MpvStream::new(setup)?)),
+            PayloadFormat::Mpeg4Generic => Depacketiser::Aac(Box::new(AacStream::new(setup))),
+            PayloadFormat::Mp4aLatm => Depacketiser::Latm(Box::new(LatmStream::new(setup))),
+            PayloadFormat::Opus
+            | PayloadFormat::Ac3
+            | PayloadFormat::Eac3
+            | PayloadFormat::Mpa
+            | PayloadFormat::L16
+            | PayloadFormat::L24 => Depacketiser::Sound(Box::new(SoundStream::new(setup))),
+            PayloadFormat::Vp8
+            | PayloadFormat::Vp9
+            | PayloadFormat::Smpte336m
+            | PayloadFormat::Smpte291 => Depacketiser::Stamped(Box::new(StampedStream::new(setup))),
+            // The demultiplexer's.
+            PayloadFormat::Mp2t => return None,
         })
     }
 }
@@ -174,6 +218,10 @@ pub(crate) enum Extractor {
     Av1,
     /// Codestreams, in the order of their packets' counters.
     JpegXs,
+    /// Bytes behind a header, in the order of their packets.
+    Behind(Header),
+    /// NAL units in decoding order: the depacketiser has written down where they lie.
+    Listed,
 }
 
 /// The payloads of one RTP stream. See the module's page.
@@ -252,7 +300,10 @@ impl RtpInput {
         }
         self.other_type = 0;
         self.last_arrival = packet.arrival;
-        if self.detector.observe(packet.payload_type, packet.payload) {
+        if self
+            .detector
+            .observe(packet.payload_type, packet.timestamp, packet.payload)
+        {
             self.follow_detector();
         }
         let is_ts = self.detector.kind() == Some(PayloadFormat::Mp2t);
@@ -297,15 +348,32 @@ impl RtpInput {
         outcome.map_or_else(Taken::Discarded, |()| Taken::Done)
     }
 
-    /// Another payload type than before: followed once it proves to be no stray (comfort
-    /// noise, retransmission, FEC of the same source).
+    /// Another payload type than before: followed when its packets go on with what there is, or
+    /// show what they are, else once it proves to be no stray (comfort noise, retransmission, FEC
+    /// of the same source). Static types below 96 may well be comfort noise.
     #[cold]
     fn follow_type(&mut self, packet: &Packet<'_>) -> bool {
-        self.other_type += 1;
-        if self.payload_type.is_some() && self.other_type < FOLLOW_PAYLOAD_TYPE {
-            return false;
+        let number = packet.payload_type;
+        if self.payload_type.is_some() {
+            self.other_type += 1;
+            let is_clear = number >= 96 && self.detector.recognises(number, packet.payload);
+            if !is_clear && self.other_type < FOLLOW_PAYLOAD_TYPE {
+                return false;
+            }
+            self.detector.doubt();
+        } else if self.hint.is_none()
+            && let Some((format, clock_rate, channels)) = PayloadFormat::from_static_type(number)
+        {
+            let mut hint = PayloadHint::from(format);
+            hint.parameters.channels = channels;
+            self.hint = Some(hint);
+            if self.clock_rate == 0 {
+                self.clock_rate = clock_rate;
+            }
+            self.detector = Detector::new(Some(format));
+            self.follow_detector();
         }
-        self.payload_type = Some(packet.payload_type);
+        self.payload_type = Some(number);
         true
     }
 
@@ -442,18 +510,27 @@ impl RtpInput {
     pub fn assembler(&self) -> Option<&Assembler> {
         match self.depacketiser.as_ref()? {
             Depacketiser::Nal(nal) => Some(nal.assembler()),
+            Depacketiser::Mpv(mpv) => Some(mpv.assembler()),
             _ => None,
         }
     }
 
     /// Appends the unit's bytes to `out`: for H.264 and HEVC Annex B with four-byte start codes,
-    /// for AV1 OBUs with sizes behind a temporal delimiter, for JPEG XS codestreams.
+    /// for AV1 OBUs with sizes behind a temporal delimiter, for JPEG XS codestreams, for AAC
+    /// raw frames, for LATM AudioMuxElements, else what follows the payload format's header.
     /// `false` when a slot is already overwritten.
     pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
         match self.extractors.get(usize::from(unit.track)) {
             Some(&Extractor::Nal(form)) => nal::extract(form, unit, ring, out),
             Some(Extractor::Av1) => av1::extract(unit, ring, out),
             Some(Extractor::JpegXs) => jpegxs::extract(unit, ring, out),
+            Some(&Extractor::Behind(header)) => headers::extract(header, unit, ring, out),
+            Some(Extractor::Listed) => match &self.depacketiser {
+                Some(Depacketiser::Nal(nal)) if unit.track == self.track => {
+                    nal.extract_listed(unit, ring, out)
+                }
+                _ => false,
+            },
             None => false,
         }
     }
@@ -469,6 +546,13 @@ pub(crate) fn to_90_khz(units: i64, clock_rate: u32) -> i64 {
             i64::try_from(ticks).unwrap_or(i64::MAX)
         }
     }
+}
+
+/// Writes what an audio frame's header tells.
+pub(crate) const fn set_audio(track: &mut Track, info: &AudioInfo) {
+    track.sample_rate = info.sample_rate;
+    track.channels = info.channels;
+    track.profile = info.profile;
 }
 
 #[cfg(test)]

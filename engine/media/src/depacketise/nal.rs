@@ -1,12 +1,29 @@
-//! NAL units in RTP payloads: H.264 (RFC 6184: single NAL unit, STAP-A, FU-A) and HEVC
-//! (RFC 7798: single NAL unit, AP, FU, PACI; without DONL). The interleaved forms of RFC 6184
-//! are refused. [`pieces`] takes a payload apart; the depacketiser feeds the pieces to the
+//! NAL units in RTP payloads: H.264 (RFC 6184: single NAL unit, STAP-A, STAP-B, MTAP16, MTAP24,
+//! FU-A, FU-B) and HEVC (RFC 7798: single NAL unit, AP, FU, PACI; with or without decoding order
+//! numbers). [`pieces`] takes a payload apart; the depacketiser feeds the pieces to the
 //! assembler, and [`extract`] finds the same pieces again in the slots.
 
 use memchr::memmem;
 use mirror_base::{Discard, Position, SlotRing};
 
 use crate::{AccessUnit, Assembler, Codec, Packet};
+
+/// What has to be known to take payloads apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Form {
+    /// H.264 or HEVC.
+    pub(crate) codec: Codec,
+    /// HEVC: payloads have DONL and DOND fields (`sprop-max-don-diff` above 0). Those of H.264
+    /// are known by their types.
+    pub(crate) don: bool,
+}
+
+impl Form {
+    /// Of payloads whose NAL units come in decoding order.
+    pub(crate) const fn plain(codec: Codec) -> Self {
+        Form { codec, don: false }
+    }
+}
 
 /// A NAL unit or a part of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,17 +35,22 @@ pub(crate) struct Piece<'a> {
     header: [u8; 2],
     header_len: u8,
     /// Offset of `bytes` into the payload.
-    at: u16,
+    pub(crate) at: u16,
     /// The bytes that follow the rebuilt header.
     pub(crate) bytes: &'a [u8],
     /// The NAL unit begins here.
     pub(crate) begins: bool,
     /// The NAL unit ends here.
     pub(crate) ends: bool,
+    /// Decoding order number, where there is one.
+    pub(crate) don: Option<u16>,
+    /// What the NAL unit's time is after the packet's (MTAP), clock ticks.
+    pub(crate) time_offset: u32,
 }
 
 impl<'a> Piece<'a> {
     /// A whole NAL unit that stands in the payload as it is.
+    #[inline]
     fn whole(offset: usize, bytes: &'a [u8]) -> Self {
         Piece {
             offset: offset as u16,
@@ -38,10 +60,13 @@ impl<'a> Piece<'a> {
             bytes,
             begins: true,
             ends: true,
+            don: None,
+            time_offset: 0,
         }
     }
 
     /// The rebuilt NAL unit header: empty if `bytes` has it.
+    #[inline]
     pub(crate) fn header(&self) -> &[u8] {
         self.header
             .get(..usize::from(self.header_len))
@@ -49,9 +74,25 @@ impl<'a> Piece<'a> {
     }
 
     /// Offset of one past the last byte into the payload.
-    fn end(&self) -> u16 {
+    #[inline]
+    pub(crate) fn end(&self) -> u16 {
         self.at.saturating_add(self.bytes.len() as u16)
     }
+}
+
+/// How the units of an aggregate are headed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Heads {
+    /// `size(16) NAL …`: STAP-A, AP.
+    Sizes,
+    /// The same; decoding order numbers count up from this one: STAP-B.
+    Numbered(u16),
+    /// HEVC AP: the first unit's DONL comes next.
+    FirstDonl,
+    /// HEVC AP: `DOND(8) size(16) NAL`; the number of the unit before.
+    Dond(u16),
+    /// `size(16) DOND(8) offset(16 or 24) NAL`; DONB, and the bytes of the offset: MTAP.
+    Mtap(u16, u8),
 }
 
 /// What is left of a payload.
@@ -60,8 +101,8 @@ enum Rest<'a> {
     Nothing,
     One(Piece<'a>),
     Broken(Discard),
-    /// `size(16) NAL …`
-    Aggregate(&'a [u8]),
+    /// Several NAL units, one behind the other.
+    Aggregate(Heads, &'a [u8]),
     /// NAL units with start codes between them.
     StartCodes(&'a [u8]),
 }
@@ -69,6 +110,7 @@ enum Rest<'a> {
 /// The pieces of a payload, in order; after an error none follow.
 #[derive(Clone, Debug)]
 pub(crate) struct Pieces<'a> {
+    codec: Codec,
     rest: Rest<'a>,
     length: usize,
 }
@@ -88,35 +130,34 @@ impl<'a> Iterator for Pieces<'a> {
                 self.rest = Rest::Nothing;
                 Some(Err(reason))
             }
-            Rest::Aggregate(bytes) => self.next_aggregated(bytes),
+            Rest::Aggregate(heads, bytes) => self.next_aggregated(heads, bytes),
             Rest::StartCodes(bytes) => self.next_between_start_codes(bytes),
         }
     }
 }
 
 impl<'a> Pieces<'a> {
-    /// RFC 6184, 5.7.1; RFC 7798, 4.4.2.
-    fn next_aggregated(&mut self, bytes: &'a [u8]) -> Option<Result<Piece<'a>, Discard>> {
+    /// RFC 6184, 5.7; RFC 7798, 4.4.2.
+    fn next_aggregated(
+        &mut self,
+        heads: Heads,
+        bytes: &'a [u8],
+    ) -> Option<Result<Piece<'a>, Discard>> {
         if bytes.is_empty() {
             return None;
         }
-        let unit = bytes.split_first_chunk::<2>().and_then(|(size, after)| {
-            let size = usize::from(u16::from_be_bytes(*size));
-            if size == 0 {
-                None
-            } else {
-                after.split_at_checked(size)
-            }
-        });
-        let Some((unit, after)) = unit else {
+        let Some((unit, head, after)) =
+            split_aggregated(heads, bytes).filter(|(unit, ..)| may_stand_alone(self.codec, unit))
+        else {
             self.rest = Rest::Nothing;
             return Some(Err(Discard::MalformedPayload));
         };
-        self.rest = Rest::Aggregate(after);
-        Some(Ok(Piece::whole(
-            self.length - after.len() - unit.len(),
-            unit,
-        )))
+        self.rest = Rest::Aggregate(head.next, after);
+        Some(Ok(Piece {
+            don: head.don,
+            time_offset: head.time_offset,
+            ..Piece::whole(self.length - after.len() - unit.len(), unit)
+        }))
     }
 
     #[cold]
@@ -143,15 +184,77 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Takes a payload of `codec` apart.
+/// What stands before a unit of an aggregate.
+struct UnitHead {
+    don: Option<u16>,
+    time_offset: u32,
+    next: Heads,
+}
+
+/// The first unit of an aggregate, what stands before it, and what follows; `None` where the
+/// aggregate is cut off or a unit is empty.
 #[inline]
-pub(crate) fn pieces(codec: Codec, payload: &[u8]) -> Pieces<'_> {
-    let rest = match codec {
+fn split_aggregated(heads: Heads, bytes: &[u8]) -> Option<(&[u8], UnitHead, &[u8])> {
+    let mut head = UnitHead {
+        don: None,
+        time_offset: 0,
+        next: heads,
+    };
+    let mut bytes = bytes;
+    match heads {
+        Heads::Sizes | Heads::Mtap(..) => {}
+        Heads::Numbered(don) => {
+            head.don = Some(don);
+            head.next = Heads::Numbered(don.wrapping_add(1));
+        }
+        Heads::FirstDonl => {
+            let (donl, after) = bytes.split_first_chunk::<2>()?;
+            let don = u16::from_be_bytes(*donl);
+            (head.don, head.next, bytes) = (Some(don), Heads::Dond(don), after);
+        }
+        Heads::Dond(before) => {
+            let (&dond, after) = bytes.split_first()?;
+            let don = before.wrapping_add(u16::from(dond)).wrapping_add(1);
+            (head.don, head.next, bytes) = (Some(don), Heads::Dond(don), after);
+        }
+    }
+    let (size, mut bytes) = bytes.split_first_chunk::<2>()?;
+    let size = usize::from(u16::from_be_bytes(*size));
+    if let Heads::Mtap(donb, offset_bytes) = heads {
+        let (&dond, after) = bytes.split_first()?;
+        let (offset, after) = after.split_at_checked(usize::from(offset_bytes))?;
+        head.don = Some(donb.wrapping_add(u16::from(dond)));
+        head.time_offset = offset.iter().fold(0, |n, &b| n << 8 | u32::from(b));
+        bytes = after;
+    }
+    if size == 0 {
+        return None;
+    }
+    let (unit, after) = bytes.split_at_checked(size)?;
+    Some((unit, head, after))
+}
+
+/// Whether a unit of an aggregate is a NAL unit, and not another payload structure: aggregates do
+/// not nest (RFC 6184, 5.7; RFC 7798, 4.4.2).
+#[inline]
+fn may_stand_alone(codec: Codec, unit: &[u8]) -> bool {
+    match (codec, unit) {
+        (Codec::H264, [a, ..]) => matches!(a & 0x1F, 1..=23),
+        (_, [a, _, ..]) => a >> 1 & 0x3F < 48,
+        _ => false,
+    }
+}
+
+/// Takes a payload apart.
+#[inline]
+pub(crate) fn pieces(form: Form, payload: &[u8]) -> Pieces<'_> {
+    let rest = match form.codec {
         Codec::H264 => h264(payload),
-        Codec::H265 => h265(payload),
+        Codec::H265 => h265(payload, form.don),
         _ => Rest::Broken(Discard::UnknownPayloadType),
     };
     Pieces {
+        codec: form.codec,
         rest,
         length: payload.len(),
     }
@@ -174,17 +277,50 @@ fn h264(payload: &[u8]) -> Rest<'_> {
         // Parameter sets, SEI and delimiters are short: worth a look.
         6..=9 if has_start_code(payload) => Rest::StartCodes(payload),
         1..=23 => Rest::One(Piece::whole(0, payload)),
-        24 => Rest::Aggregate(after),
+        24 => Rest::Aggregate(Heads::Sizes, after),
         28 => {
             let Some((&fu, fragment)) = after.split_first() else {
                 return Rest::Broken(Discard::MalformedPayload);
             };
             fragment_piece([indicator & 0xE0 | fu & 0x1F, 0], 1, fu, fragment, 2)
         }
-        // STAP-B, MTAP16, MTAP24, FU-B: interleaved mode.
-        25..=27 | 29 => Rest::Broken(Discard::UnsupportedPayload),
+        kind @ (25..=27 | 29) => h264_interleaved(kind, indicator, after),
         0 if has_start_code(payload) => Rest::StartCodes(payload),
         _ => Rest::Broken(Discard::MalformedPayload),
+    }
+}
+
+/// RFC 6184, 5.7.1, 5.7.2 and 5.8: the forms of the interleaved mode, whose first field is a
+/// decoding order number.
+#[cold]
+fn h264_interleaved(kind: u8, indicator: u8, after: &[u8]) -> Rest<'_> {
+    if kind == 29 {
+        let Some((&[fu, d0, d1], fragment)) = after.split_first_chunk::<3>() else {
+            return Rest::Broken(Discard::MalformedPayload);
+        };
+        let rest = fragment_piece([indicator & 0xE0 | fu & 0x1F, 0], 1, fu, fragment, 4);
+        return numbered(rest, u16::from_be_bytes([d0, d1]));
+    }
+    let Some((don, units)) = after.split_first_chunk::<2>() else {
+        return Rest::Broken(Discard::MalformedPayload);
+    };
+    let don = u16::from_be_bytes(*don);
+    let heads = match kind {
+        25 => Heads::Numbered(don),
+        26 => Heads::Mtap(don, 2),
+        _ => Heads::Mtap(don, 3),
+    };
+    Rest::Aggregate(heads, units)
+}
+
+/// The piece with a decoding order number.
+fn numbered(rest: Rest<'_>, don: u16) -> Rest<'_> {
+    match rest {
+        Rest::One(piece) => Rest::One(Piece {
+            don: Some(don),
+            ..piece
+        }),
+        rest => rest,
     }
 }
 
@@ -196,7 +332,6 @@ fn fragment_piece(header: [u8; 2], header_len: u8, fu: u8, bytes: &[u8], at: u16
     }
     let begins = fu & 0x80 != 0;
     Rest::One(Piece {
-        offset: 0,
         header,
         header_len: if begins { header_len } else { 0 },
         at,
@@ -204,12 +339,13 @@ fn fragment_piece(header: [u8; 2], header_len: u8, fu: u8, bytes: &[u8], at: u16
         begins,
         // "Never both" (5.8), but a whole NAL unit so packed is readable all the same.
         ends: fu & 0x40 != 0,
+        ..Piece::whole(0, bytes)
     })
 }
 
 /// RFC 7798, 4.4.
 #[inline]
-fn h265(payload: &[u8]) -> Rest<'_> {
+fn h265(payload: &[u8], don: bool) -> Rest<'_> {
     let Some((&header, body)) = payload.split_first_chunk::<2>() else {
         return if payload.is_empty() {
             Rest::Nothing
@@ -220,33 +356,63 @@ fn h265(payload: &[u8]) -> Rest<'_> {
     match header[0] >> 1 & 0x3F {
         // nuh_temporal_id_plus1 is never 0: a start code.
         _ if header == [0, 0] && has_start_code(payload) => Rest::StartCodes(payload),
+        0..=47 if don => h265_single(header, body, true, 2),
         32..=40 if has_start_code(payload) => Rest::StartCodes(payload),
         0..=47 => Rest::One(Piece::whole(0, payload)),
-        48 => Rest::Aggregate(body),
-        49 => h265_fragment(header, body, 3),
-        50 => paci(header, body),
+        48 => Rest::Aggregate(h265_heads(don), body),
+        49 => h265_fragment(header, body, don, 3),
+        50 => paci(header, body, don),
         _ => Rest::Broken(Discard::MalformedPayload),
     }
 }
 
-/// RFC 7798, 4.4.3; `body` begins with the FU header, and its fragment lies at `at`.
+const fn h265_heads(don: bool) -> Heads {
+    if don { Heads::FirstDonl } else { Heads::Sizes }
+}
+
+/// A whole NAL unit without its header, which `body` follows at `at`: behind its DONL (4.4.1), or
+/// inside a PACI packet.
+fn h265_single(header: [u8; 2], body: &[u8], don: bool, at: u16) -> Rest<'_> {
+    let one = |at, bytes| {
+        Rest::One(Piece {
+            header,
+            header_len: 2,
+            at,
+            ..Piece::whole(0, bytes)
+        })
+    };
+    if !don {
+        return one(at, body);
+    }
+    match body.split_first_chunk::<2>() {
+        Some((donl, bytes)) => numbered(one(at + 2, bytes), u16::from_be_bytes(*donl)),
+        None => Rest::Broken(Discard::MalformedPayload),
+    }
+}
+
+/// RFC 7798, 4.4.3; `body` begins with the FU header, and its fragment lies at `at`, but for a
+/// DONL in the first one.
 #[inline]
-fn h265_fragment(header: [u8; 2], body: &[u8], at: u16) -> Rest<'_> {
+fn h265_fragment(header: [u8; 2], body: &[u8], don: bool, at: u16) -> Rest<'_> {
     let Some((&fu, fragment)) = body.split_first() else {
         return Rest::Broken(Discard::MalformedPayload);
     };
-    fragment_piece(
-        [header[0] & 0x81 | (fu & 0x3F) << 1, header[1]],
-        2,
-        fu,
-        fragment,
-        at,
-    )
+    let header = [header[0] & 0x81 | (fu & 0x3F) << 1, header[1]];
+    if !don || fu & 0x80 == 0 {
+        return fragment_piece(header, 2, fu, fragment, at);
+    }
+    match fragment.split_first_chunk::<2>() {
+        Some((donl, fragment)) => numbered(
+            fragment_piece(header, 2, fu, fragment, at + 2),
+            u16::from_be_bytes(*donl),
+        ),
+        None => Rest::Broken(Discard::MalformedPayload),
+    }
 }
 
 /// RFC 7798, 4.4.4: `A(1) cType(6) PHSsize(5) F0–F2 Y`, the extension, and a payload that lacks
 /// its header. The extension is not needed.
-fn paci(header: [u8; 2], body: &[u8]) -> Rest<'_> {
+fn paci(header: [u8; 2], body: &[u8], don: bool) -> Rest<'_> {
     let inner = body.split_first_chunk::<2>().and_then(|(fields, after)| {
         let fields = u16::from_be_bytes(*fields);
         let extension = usize::from(fields >> 4 & 0x1F);
@@ -262,45 +428,49 @@ fn paci(header: [u8; 2], body: &[u8]) -> Rest<'_> {
         header[1],
     ];
     match kind {
-        0..=47 => Rest::One(Piece {
-            offset: 0,
-            header,
-            header_len: 2,
-            at,
-            bytes: inner,
-            begins: true,
-            ends: true,
-        }),
-        48 => Rest::Aggregate(inner),
-        49 => h265_fragment(header, inner, at + 1),
+        0..=47 => h265_single(header, inner, don, at),
+        48 => Rest::Aggregate(h265_heads(don), inner),
+        49 => h265_fragment(header, inner, don, at + 1),
         _ => Rest::Broken(Discard::MalformedPayload),
     }
 }
 
-/// What has to be known to take payloads apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Form {
-    /// H.264 or HEVC.
-    pub(crate) codec: Codec,
+/// Whether an HEVC payload makes sense with decoding order numbers only: senders that announce
+/// them in SDP are also met without it.
+#[cold]
+pub(crate) fn has_don(payload: &[u8]) -> bool {
+    let of = |don| Form {
+        codec: Codec::H265,
+        don,
+    };
+    match payload {
+        // A VPS: reserved ones (ISO 23008-2, 7.3.2.1) two bytes further on.
+        [0x40, 0x01, _, _, a, b, c, d, ..] if (*a, *b) != (0xFF, 0xFF) => (*c, *d) == (0xFF, 0xFF),
+        [a, ..] if a >> 1 & 0x3F == 48 => {
+            let sound = |form| pieces(form, payload).all(|piece| piece.is_ok());
+            !sound(of(false)) && sound(of(true))
+        }
+        _ => false,
+    }
 }
 
 /// The state between packets: whether a fragmented NAL unit is open.
 #[derive(Debug)]
 pub(crate) struct NalDepacketiser {
-    codec: Codec,
+    form: Form,
     fragment_open: bool,
 }
 
 impl NalDepacketiser {
-    pub(crate) const fn new(codec: Codec) -> Self {
+    pub(crate) const fn new(form: Form) -> Self {
         NalDepacketiser {
-            codec,
+            form,
             fragment_open: false,
         }
     }
 
-    pub(crate) const fn codec(&self) -> Codec {
-        self.codec
+    pub(crate) const fn form(&self) -> Form {
+        self.form
     }
 
     /// What was begun will not be continued.
@@ -316,7 +486,7 @@ impl NalDepacketiser {
         assembler: &mut Assembler,
     ) -> Result<(), Discard> {
         let mut outcome = Ok(());
-        for piece in pieces(self.codec, packet.payload) {
+        for piece in pieces(self.form, packet.payload) {
             let problem = match piece {
                 Ok(piece) => self.feed(packet, &piece, assembler),
                 Err(reason) => Err(reason),
@@ -381,7 +551,7 @@ pub(crate) fn extract(form: Form, unit: &AccessUnit, ring: &SlotRing, out: &mut 
         if *payload_type.get_or_insert(this_type) != this_type {
             continue;
         }
-        for piece in pieces(form.codec, slot.payload).map_while(Result::ok) {
+        for piece in pieces(form, slot.payload).map_while(Result::ok) {
             let at = Position {
                 slot: index,
                 offset: piece.offset,
@@ -415,7 +585,7 @@ mod tests {
     type Taken = Result<(Vec<u8>, bool, bool), Discard>;
 
     fn all(codec: Codec, payload: &[u8]) -> Vec<Taken> {
-        pieces(codec, payload)
+        pieces(Form::plain(codec), payload)
             .map(|p| p.map(|p| ([p.header(), p.bytes].concat(), p.begins, p.ends)))
             .collect()
     }
@@ -431,7 +601,7 @@ mod tests {
             all(Codec::H264, &stap),
             [whole(&[0x67, 1]), whole(&[0x68, 2, 3])]
         );
-        let offsets: Vec<_> = pieces(Codec::H264, &stap)
+        let offsets: Vec<_> = pieces(Form::plain(Codec::H264), &stap)
             .map(|p| p.map(|p| (p.offset, p.end())).unwrap())
             .collect();
         assert_eq!(offsets, [(3, 5), (7, 10)]);
@@ -473,16 +643,84 @@ mod tests {
     }
 
     #[test]
-    fn h264_interleaved_types_are_refused_and_reserved_ones_malformed() {
-        for kind in [25, 26, 27, 29] {
-            let refused = [Err(Discard::UnsupportedPayload)];
-            assert_eq!(all(Codec::H264, &[0x60 | kind, 1, 2, 3]), refused);
-        }
+    fn h264_reserved_types_are_malformed() {
         for kind in [0, 30, 31] {
             assert_eq!(
                 all(Codec::H264, &[kind, 1, 2]),
                 [Err(Discard::MalformedPayload)]
             );
+        }
+    }
+
+    #[test]
+    fn h264_interleaved_forms_carry_decoding_order_numbers_and_times() {
+        let of = |payload: &[u8]| -> Vec<_> {
+            pieces(Form::plain(Codec::H264), payload)
+                .map(|p| p.map(|p| (p.bytes.to_vec(), p.don, p.time_offset)))
+                .collect()
+        };
+        let unit = |bytes: &[u8], don, time| Ok((bytes.to_vec(), Some(don), time));
+        let stap_b = [0x79, 0xFF, 0xFF, 0, 2, 0x67, 1, 0, 2, 0x68, 2];
+        assert_eq!(
+            of(&stap_b),
+            [unit(&[0x67, 1], 65535, 0), unit(&[0x68, 2], 0, 0)]
+        );
+        let mtap16 = [
+            0x7A, 0xFF, 0xFE, 0, 2, 3, 1, 0, 0x41, 9, 0, 1, 0, 0, 0, 0x41,
+        ];
+        assert_eq!(
+            of(&mtap16),
+            [unit(&[0x41, 9], 1, 256), unit(&[0x41], 65534, 0)]
+        );
+        let mtap24 = [0x7B, 0, 4, 0, 2, 1, 1, 0, 0, 0x41, 9];
+        assert_eq!(of(&mtap24), [unit(&[0x41, 9], 5, 65536)]);
+        let fu_b = [0x7D, 0x85, 0, 7, 1, 2];
+        assert_eq!(of(&fu_b), [unit(&[1, 2], 7, 0)]);
+        for cut in [&stap_b[..2], &mtap16[..7], &mtap24[..9], &fu_b[..4]] {
+            assert_eq!(of(cut), [Err(Discard::MalformedPayload)], "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn nested_aggregates_and_fragments_in_aggregates_are_malformed() {
+        for inner in [24, 25, 26, 27, 28, 29, 0, 31] {
+            let stap = [0x78, 0, 2, 0x67, 1, 0, 4, 0x60 | inner, 0, 1, 0x41];
+            let taken = all(Codec::H264, &stap);
+            assert_eq!(taken, [whole(&[0x67, 1]), Err(Discard::MalformedPayload)]);
+        }
+        for inner in [48, 49, 50, 63] {
+            let ap = [0x60, 1, 0, 3, inner << 1, 1, 0x80];
+            assert_eq!(all(Codec::H265, &ap), [Err(Discard::MalformedPayload)]);
+        }
+    }
+
+    #[test]
+    fn h265_decoding_order_numbers_are_no_part_of_the_unit() {
+        let of = |payload: &[u8]| -> Vec<_> {
+            let form = Form {
+                codec: Codec::H265,
+                don: true,
+            };
+            pieces(form, payload)
+                .map(|p| p.map(|p| ([p.header(), p.bytes].concat(), p.don)))
+                .collect()
+        };
+        let unit = |bytes: &[u8], don| Ok((bytes.to_vec(), don));
+        assert_eq!(of(&[2, 1, 0, 9, 7, 8]), [unit(&[2, 1, 7, 8], Some(9))]);
+        let ap = [0x60, 1, 0xFF, 0xFF, 0, 3, 0x40, 1, 5, 2, 0, 2, 0x42, 1];
+        assert_eq!(
+            of(&ap),
+            [unit(&[0x40, 1, 5], Some(65535)), unit(&[0x42, 1], Some(2))]
+        );
+        assert_eq!(
+            of(&[0x62, 1, 0x93, 0, 4, 7]),
+            [unit(&[0x26, 1, 7], Some(4))]
+        );
+        assert_eq!(of(&[0x62, 1, 0x53, 7]), [unit(&[7], None)]);
+        let paci = [0x64, 1, 19 << 1, 1 << 4, 0xA, 0, 4, 7, 8];
+        assert_eq!(of(&paci), [unit(&[0x26, 1, 7, 8], Some(4))]);
+        for cut in [&[2, 1, 0][..], &[0x60, 1, 0], &[0x62, 1, 0x93, 0]] {
+            assert_eq!(of(cut), [Err(Discard::MalformedPayload)], "{cut:?}");
         }
     }
 
@@ -537,8 +775,12 @@ mod tests {
             for b in 0..=255u8 {
                 for tail in [&[][..], &[0], &[0, 0, 1], &[0, 1, 0, 9], &[0xFF; 5]] {
                     let payload = [&[a, b], tail].concat();
-                    for codec in [Codec::H264, Codec::H265] {
-                        for piece in pieces(codec, &payload).flatten() {
+                    for (codec, don) in [
+                        (Codec::H264, false),
+                        (Codec::H265, false),
+                        (Codec::H265, true),
+                    ] {
+                        for piece in pieces(Form { codec, don }, &payload).flatten() {
                             assert!(usize::from(piece.end()) <= payload.len());
                         }
                     }

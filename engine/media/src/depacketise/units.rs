@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use mirror_base::{Discard, Instant, Position};
 
-use crate::{AccessUnit, FrameKind, Limits};
+use crate::{AccessUnit, Limits};
 
 /// Units that wait for `poll`; a caller that never polls loses the oldest.
 const MAX_READY: usize = 256;
@@ -18,8 +18,6 @@ pub(crate) struct Units {
     max_bytes: usize,
     open: Option<AccessUnit>,
     ready: VecDeque<AccessUnit>,
-    /// Units that nobody polled in time.
-    dropped: u64,
 }
 
 impl Units {
@@ -29,7 +27,6 @@ impl Units {
             max_bytes: limits.max_frame_size,
             open: None,
             ready: VecDeque::with_capacity(8),
-            dropped: 0,
         }
     }
 
@@ -107,28 +104,29 @@ impl Units {
 
     /// The open unit ends here; an empty one is forgotten.
     pub(crate) fn close(&mut self, completed_by: Instant, damaged: bool) {
-        let Some(mut unit) = self.open.take().filter(|u| u.bytes > 0) else {
-            return;
-        };
+        if let Some(unit) = self.close_into(completed_by, damaged) {
+            self.push(unit);
+        }
+    }
+
+    /// The open unit ends here, and is the caller's to hand out.
+    pub(crate) fn close_into(
+        &mut self,
+        completed_by: Instant,
+        damaged: bool,
+    ) -> Option<AccessUnit> {
+        let mut unit = self.open.take().filter(|u| u.bytes > 0)?;
         unit.damaged |= damaged;
         unit.completed_by = completed_by;
-        self.push(unit);
+        Some(unit)
     }
 
     /// A unit that was put together elsewhere.
     pub(crate) fn push(&mut self, unit: AccessUnit) {
         if self.ready.len() >= MAX_READY {
             self.ready.pop_front();
-            self.dropped += 1;
         }
         self.ready.push_back(unit);
-    }
-
-    /// What the open unit is to its decoder.
-    pub(crate) const fn set_kind(&mut self, kind: FrameKind) {
-        if let Some(unit) = &mut self.open {
-            unit.kind = kind;
-        }
     }
 
     /// The next complete unit.
@@ -143,14 +141,5 @@ impl Units {
     /// When the open unit got its last byte.
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
         self.open.as_ref().map(|u| u.last_arrival)
-    }
-
-    pub(crate) const fn track(&self) -> u16 {
-        self.track
-    }
-
-    /// Units that nobody polled in time.
-    pub(crate) const fn dropped(&self) -> u64 {
-        self.dropped
     }
 }

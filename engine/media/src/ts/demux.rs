@@ -1,7 +1,7 @@
 //! The demultiplexer (ISO 13818-1, 2.4): from TS packets to the access units of every
 //! elementary stream of every program. The path of a packet of a known PID is a table lookup,
 //! the continuity check and, for H.264 and HEVC, the search for start codes; everything rarer
-//! is in functions of its own ([`super::unusual`], [`super::programs`], [`super::monitor`]).
+//! is in functions of its own ([`super::unusual`], [`super::elementary`], [`super::programs`], [`super::monitor`]).
 //! Nothing is allocated but when programs change.
 
 use std::collections::VecDeque;
@@ -11,10 +11,9 @@ use smallvec::SmallVec;
 
 use super::coded::Coded;
 use super::frames::Framed;
-use super::heads;
 use super::monitor::Monitor;
 use super::pcr::{Pcr, ProgramClock};
-use super::pes::{Pes, PesHeader, Stage, Step};
+use super::pes::{Pes, Stage};
 use super::place::Place;
 use super::psi::Sections;
 use super::splice::Splice;
@@ -23,8 +22,7 @@ use super::tr101290::Tr101290;
 use super::{DISCONTINUITY, Header, PACKET, PCR, RANDOM_ACCESS};
 use crate::{AccessUnit, Codec, Counters, Limits, Track};
 
-/// transport_priority, which means nothing here.
-const PRIORITY: u32 = 0x0020_0000;
+const SYNC: u8 = 0x47;
 const PIDS: usize = 8192;
 const NULL_PID: usize = 0x1FFF;
 /// No continuity counter yet.
@@ -41,8 +39,6 @@ pub(super) const MAX_PIDS: usize = 200;
 const MAX_READY: usize = 1024;
 /// Splice commands that wait to be polled.
 pub(super) const MAX_SPLICES: usize = 64;
-/// PES packets that are looked at to tell a codec from its bits.
-const LOOKS: u8 = 64;
 
 /// A program of the PAT.
 #[derive(Debug)]
@@ -115,9 +111,10 @@ pub struct Demux {
     pub(super) monitor: Option<Box<Monitor>>,
     /// When [`Demux::check_gaps`] is due.
     pub(super) next_check: Instant,
-    /// Packets of the stream so far, and those before the payload at hand.
-    position: u64,
-    pub(super) base: u64,
+    /// Packets of the stream that are not among those counted: with wrong sync bytes.
+    wrong: u64,
+    /// What makes the number of the packet at hand right where its place does not.
+    adjust: u64,
     pub(super) limits: Limits,
     pub(super) counters: Counters,
 }
@@ -145,8 +142,8 @@ impl Demux {
             splices: VecDeque::new(),
             monitor: monitored.then(|| Box::new(Monitor::new(limits.tr101290_limits))),
             next_check: Instant::ZERO,
-            position: 0,
-            base: 0,
+            wrong: 0,
+            adjust: 0,
             limits,
             counters: Counters::default(),
         };
@@ -164,28 +161,69 @@ impl Demux {
         demux
     }
 
-    /// A payload of `count` whole packets comes, by [`Demux::packet`].
+    /// A payload of whole packets, from its first byte on; returns how many were taken: up to
+    /// the first one with a wrong sync byte.
     #[inline]
-    pub fn payload(&mut self, count: u64, arrival: Instant) {
-        self.base = self.position;
-        self.position += count;
-        self.counters.ts_packets += count;
+    pub fn payload(&mut self, packets: &[[u8; PACKET]], slot: u64, arrival: Instant) -> usize {
         if arrival >= self.next_check {
             self.check_gaps(arrival);
         }
+        let mut taken = 0;
+        while let Some(rest @ [packet, ..]) = packets.get(taken..)
+            && packet[0] == SYNC
+        {
+            let index = self.place_of(packet);
+            // What nearly all are: more of a video PES packet, in order, nothing else.
+            if let Some(state) = self.pids.get_mut(index)
+                && let Body::Video(video) = &mut state.body
+            {
+                let run = video.run(rest, state.plain, state.continuity, slot, taken, arrival);
+                if let Some(last) = run.checked_sub(1).and_then(|last| rest.get(last)) {
+                    state.continuity = state.continuity.wrapping_add(run as u8) & 0xF;
+                    state.tail = tail(last);
+                    taken += run;
+                    continue;
+                }
+            }
+            let place = Place::whole(slot, (taken * PACKET) as u16);
+            self.any_packet(index, packet, &place, arrival);
+            taken += 1;
+        }
+        self.counters.ts_packets += taken as u64;
+        taken
     }
 
     /// One packet of a payload that is no whole packets; `skipped` wrong ones stood before it.
     pub fn single(&mut self, packet: &[u8; PACKET], place: &Place, arrival: Instant, skipped: u64) {
-        self.payload(1, arrival);
-        self.base = (self.base + skipped).wrapping_sub(place.number());
-        self.packet(packet, place, arrival);
+        if arrival >= self.next_check {
+            self.check_gaps(arrival);
+        }
+        self.adjust = skipped.wrapping_sub(place.number());
+        let index = self.place_of(packet);
+        self.any_packet(index, packet, place, arrival);
+        self.adjust = 0;
+        self.counters.ts_packets += 1;
+    }
+
+    /// Which packet of the stream it is that lies at `place`.
+    pub(super) fn number(&self, place: &Place) -> u64 {
+        let before = self.counters.ts_packets + self.wrong;
+        before
+            .wrapping_add(place.number())
+            .wrapping_add(self.adjust)
+    }
+
+    /// Where in the table of PIDs that of `packet` stands; 0 for one that is not listed.
+    #[inline]
+    fn place_of(&self, packet: &[u8; PACKET]) -> usize {
+        let pid = usize::from(u16::from_be_bytes([packet[1], packet[2]])) & (PIDS - 1);
+        usize::from(self.table.get(pid).copied().unwrap_or(0))
     }
 
     /// What the framer could not use.
     #[cold]
     pub fn framing(&mut self, lost: super::framer::Lost, arrival: Instant) {
-        self.position += lost.sync_errors;
+        self.wrong += lost.sync_errors;
         for _ in 0..lost.payloads {
             self.counters.discards.count(Discard::NoTsSync);
         }
@@ -202,26 +240,7 @@ impl Demux {
         }
     }
 
-    /// One packet, whose sync byte is right.
-    #[inline]
-    pub fn packet(&mut self, packet: &[u8; PACKET], place: &Place, arrival: Instant) {
-        let bits = u32::from_be_bytes([packet[0], packet[1], packet[2], packet[3]]);
-        let pid = (bits >> 8) as usize & (PIDS - 1);
-        let index = usize::from(self.table.get(pid).copied().unwrap_or(0));
-        // The packet that nearly all are: more of a video PES packet, in order, nothing else.
-        if let Some(state) = self.pids.get_mut(index)
-            && let Body::Video(video) = &mut state.body
-            && bits & !PRIORITY == state.plain | u32::from(state.continuity.wrapping_add(1) & 0xF)
-            && video.plain(packet, place, arrival)
-        {
-            state.continuity = (bits & 0xF) as u8;
-            state.tail = tail(packet);
-            return;
-        }
-        self.any_packet(index, packet, place, arrival);
-    }
-
-    /// Any packet but those that [`Demux::packet`] has dealt with.
+    /// Any packet but those that [`Video::run`] has dealt with; its sync byte is right.
     #[inline(never)]
     fn any_packet(&mut self, index: usize, packet: &[u8; PACKET], place: &Place, arrival: Instant) {
         let header = Header::read(packet);
@@ -299,365 +318,6 @@ impl Demux {
         self.lose_position();
         self.damage(index);
         true
-    }
-
-    /// A packet of a PES stream that is not simply more of the current PES packet.
-    fn pes_packet(
-        &mut self,
-        index: usize,
-        header: Header,
-        mut data: &[u8],
-        place: &Place,
-        arrival: Instant,
-    ) {
-        if header.starts_unit() {
-            self.begin_pes(index, arrival);
-        }
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        if let Body::Video(video) = &mut state.body {
-            if !header.starts_unit() && video.ended {
-                video.asm.not_the_end();
-            }
-            video.ended = false;
-            if header.flags & RANDOM_ACCESS != 0 {
-                video.asm.random_access();
-            }
-        }
-        let mut lead = header.payload;
-        let Some(pes) = state.body.pes() else { return };
-        if pes.stage == Stage::Header {
-            match pes.header(data) {
-                Step::More => return,
-                Step::Bad => {
-                    self.counters.discards.count(Discard::MalformedPes);
-                    if let Body::Video(video) = &mut state.body {
-                        video.asm.damage();
-                    }
-                    return;
-                }
-                Step::Payload(skip, facts) => {
-                    data = data.get(skip..).unwrap_or_default();
-                    lead += skip;
-                    if !self.open_pes(index, &facts, data, place, lead, arrival) {
-                        return;
-                    }
-                }
-            }
-        }
-        self.feed(index, header, data, place, lead, arrival);
-    }
-
-    /// A PES packet begins; the one before ends, whole or not.
-    fn begin_pes(&mut self, index: usize, arrival: Instant) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let cut = state.body.pes().is_some_and(|pes| pes.is_unfinished());
-        if cut {
-            self.counters.discards.count(Discard::MalformedPes);
-        }
-        let (ready, counters) = (&mut self.ready, &mut self.counters);
-        match &mut state.body {
-            Body::Video(video) if cut => video.asm.damage(),
-            Body::Framed(framed) if cut => framed.lose(&mut |unit| emit(ready, counters, unit)),
-            Body::Coded(coded) => {
-                if cut {
-                    coded.damage();
-                }
-                coded.end_pes(arrival);
-            }
-            Body::Other(other) => {
-                if let Some(unit) = other.close(arrival, cut) {
-                    emit(ready, counters, unit);
-                }
-            }
-            _ => {}
-        }
-        if let Some(pes) = state.body.pes() {
-            pes.start();
-        }
-        self.collect_coded(index);
-    }
-
-    /// The header of a PES packet is complete, `data` follows it. Whether it is to be read.
-    fn open_pes(
-        &mut self,
-        index: usize,
-        facts: &PesHeader,
-        data: &[u8],
-        place: &Place,
-        lead: usize,
-        arrival: Instant,
-    ) -> bool {
-        if facts.scrambled {
-            self.pes_scrambled(index);
-            return false;
-        }
-        self.identify(index, data, arrival);
-        let Some(state) = self.pids.get_mut(index) else {
-            return false;
-        };
-        let (pid, track) = (state.pid, state.track());
-        let program = self
-            .programs
-            .get_mut(usize::from(state.program))
-            .and_then(Option::as_mut);
-        let mut times = (None, None);
-        if let Some(program) = program {
-            times = program.clock.times.unwrap(facts);
-            let clock = program.clock.ticks;
-            if let (Some(monitor), Some(_)) = (&mut self.monitor, times.0)
-                && track
-                    .and_then(|t| self.tracks.get(usize::from(t)))
-                    .is_some_and(|t| t.codec.is_video() || t.codec.is_audio())
-            {
-                monitor.pts(index, pid, clock);
-            }
-            if times.0.is_none() && matches!(state.body, Body::Framed(_)) {
-                // Asynchronous KLV has no times: that of its arrival on the program's clock.
-                let is_klv = |t: &Track| t.codec == Codec::Klv;
-                let track = track.and_then(|t| self.tracks.get(usize::from(t)));
-                let now = program.clock.now().filter(|_| track.is_some_and(is_klv));
-                times = (now, now);
-            }
-        }
-        let (ready, counters) = (&mut self.ready, &mut self.counters);
-        match &mut state.body {
-            Body::Video(video) => {
-                video.open_pes(data, arrival);
-                video.asm.set_timestamps(times.0, times.1);
-            }
-            Body::Framed(framed) => {
-                framed.open_pes(data, times, &mut |unit| emit(ready, counters, unit));
-            }
-            Body::Coded(coded) => coded.open_pes(times, arrival),
-            Body::Other(other) => other.open(place.at(lead), lead, times.0, times.1, arrival),
-            _ => {}
-        }
-        true
-    }
-
-    /// Bytes of a PES packet's payload.
-    fn feed(
-        &mut self,
-        index: usize,
-        header: Header,
-        data: &[u8],
-        place: &Place,
-        lead: usize,
-        arrival: Instant,
-    ) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let (ready, counters) = (&mut self.ready, &mut self.counters);
-        match &mut state.body {
-            Body::Video(video) if video.pes.stage == Stage::Payload => {
-                video.payload(data, place, lead, arrival);
-                self.video_end(index, header.is_stuffed(), arrival);
-            }
-            Body::Framed(framed) if framed.pes.stage == Stage::Payload => {
-                let (body, last) = framed.pes.body(data);
-                let before = framed.malformed;
-                framed.feed(body, last, place, lead, arrival, &mut |unit| {
-                    emit(ready, counters, unit);
-                });
-                if last {
-                    framed.pes.end();
-                }
-                for _ in before..framed.malformed {
-                    counters.discards.count(Discard::MalformedBitstream);
-                }
-                let (version, info) = framed.info;
-                if version != framed.shown
-                    && let Some(track) = self.tracks.get_mut(usize::from(framed.track))
-                {
-                    framed.shown = version;
-                    track.set_audio(&info);
-                    self.tracks_version += 1;
-                }
-            }
-            Body::Coded(coded) if coded.pes.stage == Stage::Payload => {
-                let (body, last) = coded.pes.body(data);
-                let likely = header.is_stuffed() && !coded.pes.is_bounded();
-                coded.feed(body, last, likely, place, lead, arrival);
-                if last {
-                    coded.pes.end();
-                }
-                self.collect_coded(index);
-            }
-            Body::Other(other) if other.pes.stage == Stage::Payload => {
-                let (body, last) = other.pes.body(data);
-                other.take(body, place.at(lead + body.len()), arrival);
-                let oversized = other.unit.bytes as usize > self.limits.max_frame_size;
-                if oversized {
-                    counters.discards.count(Discard::LimitExceeded);
-                }
-                if (last || oversized)
-                    && let Some(unit) = other.close(arrival, oversized)
-                {
-                    emit(ready, counters, unit);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Takes the units that a video packet completed.
-    fn video_end(&mut self, index: usize, stuffed: bool, arrival: Instant) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let Body::Video(video) = &mut state.body else {
-            return;
-        };
-        video.asm.oversize_end(video.scanner.position());
-        if stuffed && video.pes.stage == Stage::Payload && !video.pes.is_bounded() {
-            // 2.4.3.5 allows stuffing anywhere, but a PES packet's end hardly does without:
-            // believed once it has been right several times in a row.
-            video
-                .asm
-                .likely_end_of_unit(video.scanner.position(), arrival);
-            video.ended = true;
-        }
-        self.collect(index);
-    }
-
-    pub(super) fn collect(&mut self, index: usize) {
-        let Some(PidState {
-            body: Body::Video(video),
-            ..
-        }) = self.pids.get_mut(index)
-        else {
-            return;
-        };
-        while let Some(unit) = video.asm.poll_unit() {
-            emit(&mut self.ready, &mut self.counters, unit);
-        }
-        let seen = *video.asm.counters();
-        for _ in video.seen.malformed..seen.malformed {
-            self.counters.discards.count(Discard::MalformedBitstream);
-        }
-        for _ in video.seen.oversized..seen.oversized {
-            self.counters.discards.count(Discard::LimitExceeded);
-        }
-        video.seen = seen;
-        let (version, info) = video.asm.info();
-        if version != video.info_version {
-            video.info_version = version;
-            if let Some(track) = self.tracks.get_mut(usize::from(video.track)) {
-                track.set_video(info);
-                self.tracks_version += 1;
-            }
-        }
-    }
-
-    /// Takes the units that a packet of AV1 or JPEG XS completed.
-    pub(super) fn collect_coded(&mut self, index: usize) {
-        let Some(PidState {
-            body: Body::Coded(coded),
-            ..
-        }) = self.pids.get_mut(index)
-        else {
-            return;
-        };
-        while let Some(unit) = coded.poll_unit() {
-            emit(&mut self.ready, &mut self.counters, unit);
-        }
-        let wrong = coded.take_wrong();
-        for _ in 0..wrong.malformed {
-            self.counters.discards.count(Discard::MalformedBitstream);
-        }
-        for _ in 0..wrong.oversized {
-            self.counters.discards.count(Discard::LimitExceeded);
-        }
-        if let Some(track) = self.tracks.get_mut(usize::from(coded.track))
-            && coded.describe(track)
-        {
-            self.tracks_version += 1;
-        }
-    }
-
-    /// Looks at the first bytes of a PES packet for what the stream is coded in: descriptors may
-    /// be missing, and stream types wrong.
-    fn identify(&mut self, index: usize, data: &[u8], arrival: Instant) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        if state.identity.looks >= LOOKS {
-            return;
-        }
-        let Some(codec) = state
-            .track()
-            .and_then(|t| self.tracks.get(usize::from(t)))
-            .map(|t| t.codec)
-        else {
-            return;
-        };
-        let identity = &mut state.identity;
-        identity.looks += 1;
-        let Some(found) = heads::codec_of(data) else {
-            return;
-        };
-        if found == codec {
-            identity.looks = LOOKS;
-            return;
-        }
-        identity.votes = if identity.rival == found {
-            identity.votes + 1
-        } else {
-            1
-        };
-        identity.rival = found;
-        let enough = if codec == Codec::Unknown { 1 } else { 3 };
-        if identity.votes >= enough {
-            self.recode(index, found, arrival);
-        }
-    }
-
-    /// Closes what a PID has in the making.
-    pub(super) fn close(&mut self, index: usize, now: Instant, damage: Damage) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let (ready, counters) = (&mut self.ready, &mut self.counters);
-        match &mut state.body {
-            Body::Video(video) => {
-                let damaged = match damage {
-                    Damage::IfUnfinished => video.pes.is_unfinished(),
-                    Damage::UnlessEnded => video.pes.is_unfinished() || !video.is_complete(),
-                    Damage::Certain => true,
-                };
-                video.asm.nal_end(video.scanner.position(), now);
-                video.asm.close(now, damaged);
-                self.collect(index);
-            }
-            Body::Framed(framed) => framed.close(&mut |unit| emit(ready, counters, unit)),
-            Body::Coded(coded) => {
-                let ended = damage == Damage::IfUnfinished || coded.pes.stage == Stage::Outside;
-                let certain = damage == Damage::Certain || coded.pes.is_unfinished();
-                coded.close(now, ended, certain);
-                self.collect_coded(index);
-            }
-            Body::Other(other) => {
-                let damaged = damage == Damage::Certain || other.pes.is_unfinished();
-                if let Some(unit) = other.close(now, damaged) {
-                    emit(ready, counters, unit);
-                }
-            }
-            Body::Psi(_) | Body::Si(_) | Body::Splice(_) | Body::Unused => {}
-        }
-    }
-
-    /// Bytes of a PID were lost.
-    pub(super) fn damage(&mut self, index: usize) {
-        let Some(state) = self.pids.get_mut(index) else {
-            return;
-        };
-        let (ready, counters) = (&mut self.ready, &mut self.counters);
-        state.damage(&mut |unit| emit(ready, counters, unit));
     }
 
     /// Closes units that got nothing for the assembly timeout.

@@ -70,6 +70,8 @@ struct Run {
 pub struct Framer {
     stride: usize,
     locked: bool,
+    /// Locked on packets of 188 bytes, and nothing is held.
+    express: bool,
     /// Bytes of the payloads to come that lie between two packets.
     skip: usize,
     /// What is undecided: the beginning of a packet, or everything while there is no grid.
@@ -84,6 +86,7 @@ impl Default for Framer {
         Framer {
             stride: PACKET,
             locked: false,
+            express: false,
             skip: 0,
             held: Vec::new(),
             runs: SmallVec::new(),
@@ -144,6 +147,7 @@ impl Framer {
     pub fn restart(&mut self) {
         self.clear();
         self.locked = false;
+        self.express = false;
         self.skip = 0;
         self.astray = None;
     }
@@ -153,16 +157,22 @@ impl Framer {
         self.runs.clear();
     }
 
-    /// Whether a payload of whole 188-byte packets may be taken as it is: nothing is held.
+    /// Whether `packets`, a whole payload, may be taken as they are up to the first wrong sync
+    /// byte: nothing is held, and the grid goes on, or all of them show one.
     #[inline]
-    pub const fn is_plain(&self) -> bool {
-        self.held.is_empty() && self.stride == PACKET && self.skip == 0 && self.astray.is_none()
+    pub fn takes_plain(&mut self, packets: &[[u8; PACKET]]) -> bool {
+        self.express || self.finds_plain(packets)
     }
 
-    /// Such a payload was taken.
-    #[inline]
-    pub const fn took_plain(&mut self) {
-        self.locked = true;
+    #[cold]
+    fn finds_plain(&mut self, packets: &[[u8; PACKET]]) -> bool {
+        let fresh = self.held.is_empty() && self.skip == 0 && self.stride == PACKET;
+        if !fresh || self.astray.is_some() || packets.is_empty() {
+            return false;
+        }
+        self.locked |= packets.iter().all(|p| p[0] == SYNC);
+        self.express = self.locked;
+        self.express
     }
 
     /// Takes the payload of `slot` apart, from `start` on.
@@ -175,6 +185,7 @@ impl Framer {
         mut each: impl FnMut(&[u8; PACKET], &Place, When),
     ) -> Lost {
         let mut lost = Lost::default();
+        self.express = false;
         let Some(bytes) = payload.get(start..).filter(|b| !b.is_empty()) else {
             return lost;
         };

@@ -64,6 +64,8 @@ pub(super) struct Framed {
     /// two PES packets.
     next: Option<Times>,
     after: Option<Times>,
+    /// Samples of the newest frame that said it.
+    usual: u32,
     /// Time of an earlier frame, and the samples since.
     base: Option<i64>,
     samples: u64,
@@ -109,6 +111,7 @@ impl Framed {
             after: None,
             base: None,
             samples: 0,
+            usual: 1024,
             rate: 0,
             cells: in_cells.then(Cells::default),
         }
@@ -380,11 +383,11 @@ impl Framed {
             if self.frame.rate > 0 {
                 self.rate = self.frame.rate;
             }
-            let samples = match self.frame.samples {
-                // LOAS: as the configuration said that it refers to.
-                0 if self.codec == Codec::AacLatm => 1024,
-                n => n,
-            };
+            // LOAS: as the configuration said that it refers to.
+            if self.frame.samples > 0 {
+                self.usual = self.frame.samples;
+            }
+            let samples = self.usual;
             self.samples += u64::from(samples);
         }
         if self.synced && self.codec != Codec::Eac3 {

@@ -3,12 +3,10 @@
 
 use super::klv;
 use crate::Codec;
-use crate::codec::audio::{self, AudioInfo};
+use crate::codec::audio::{self, AudioInfo, latm, opus};
 
 /// Bytes that are enough to know any frame.
 pub(super) const HEAD: usize = 32;
-/// Bytes of a LOAS frame in which its configuration is looked for.
-const LATM_HEAD: usize = 14;
 
 /// A frame, by its header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,10 +51,8 @@ pub(super) fn head(codec: Codec, bytes: &[u8]) -> Head {
         return Head::No;
     }
     match codec {
-        Codec::Aac => of(bytes, 7, audio::adts, |b, _| {
-            1024 * (1 + u32::from(b.get(6).unwrap_or(&0) & 3))
-        }),
-        Codec::MpegAudio => of(bytes, 4, audio::mpeg_audio, mpeg_samples),
+        Codec::Aac => of(bytes, 7, audio::adts),
+        Codec::MpegAudio => of(bytes, 4, audio::mpeg_audio),
         Codec::Ac3 | Codec::Eac3 => ac3(bytes),
         Codec::AacLatm => latm(bytes),
         Codec::Opus => opus(bytes),
@@ -72,19 +68,14 @@ pub(super) fn head(codec: Codec, bytes: &[u8]) -> Head {
     }
 }
 
-fn of(
-    bytes: &[u8],
-    least: usize,
-    parse: fn(&[u8]) -> Option<AudioInfo>,
-    samples: fn(&[u8], &AudioInfo) -> u32,
-) -> Head {
+fn of(bytes: &[u8], least: usize, parse: fn(&[u8]) -> Option<AudioInfo>) -> Head {
     if bytes.len() < least {
         return Head::More;
     }
     match parse(bytes).filter(|info| info.frame_bytes >= least) {
         Some(info) => Head::Frame(Frame {
             bytes: info.frame_bytes,
-            samples: samples(bytes, &info),
+            samples: info.samples,
             rate: info.sample_rate,
             info: Some(info),
             ..Frame::default()
@@ -93,186 +84,68 @@ fn of(
     }
 }
 
-/// ISO 11172-3, 2.4.2.1; ISO 13818-3, 2.4.2.1.
-fn mpeg_samples(bytes: &[u8], _: &AudioInfo) -> u32 {
-    let second = bytes.get(1).copied().unwrap_or(0);
-    match (second >> 3 & 3, second >> 1 & 3) {
-        (_, 3) => 384,
-        (0 | 2, 1) => 576,
-        _ => 1152,
-    }
-}
-
-/// ETSI TS 102 366, 4.4 and E.1.3.1.
 fn ac3(bytes: &[u8]) -> Head {
-    let samples = |b: &[u8], _: &AudioInfo| match b {
-        [_, _, _, _, b4, b5, ..] if b5 >> 3 > 10 && b4 >> 6 != 3 => {
-            256 * [1, 2, 3, 6]
-                .get(usize::from(b4 >> 4 & 3))
-                .copied()
-                .unwrap_or(6)
-        }
-        _ => 1536,
-    };
-    let mut head = of(bytes, 8, audio::ac3, samples);
-    if let (Head::Frame(frame), [_, _, b2, _, _, b5, ..]) = (&mut head, bytes)
-        && b5 >> 3 > 10
-    {
-        // strmtyp 1: dependent; an independent substream other than 0 is another programme's
-        // part of the same frame.
-        frame.continues = b2 >> 6 == 1 || b2 >> 3 & 7 != 0;
+    let mut head = of(bytes, 8, audio::ac3);
+    if let Head::Frame(frame) = &mut head {
+        frame.continues = audio::ac3::sync_frame(bytes).is_some_and(|f| f.continues);
     }
     head
 }
 
 /// AudioSyncStream (ISO 14496-3, 1.7.2).
 fn latm(bytes: &[u8]) -> Head {
-    let [_, second, rest @ ..] = bytes else {
-        return Head::More;
-    };
-    if second & 0xE0 != 0xE0 {
+    if bytes.get(1).is_some_and(|second| second & 0xE0 != 0xE0) {
         return Head::No;
     }
-    let Some((&third, body)) = rest.split_first() else {
+    let Some((_, body)) = bytes.split_first_chunk::<3>() else {
         return Head::More;
     };
-    let length = 3 + (usize::from(second & 0x1F) << 8 | usize::from(third));
-    if bytes.len() < length.min(LATM_HEAD) {
+    let Some(length) = latm::loas(bytes) else {
+        return Head::No;
+    };
+    if bytes.len() < length.min(HEAD) {
         return Head::More;
     }
-    let info = latm_config(body);
-    let config = info.unwrap_or_default();
+    // A frame may use the configuration of the one before.
+    let config = latm::element_config(body);
     Head::Frame(Frame {
         bytes: length,
-        samples: config.samples,
-        rate: config.info.sample_rate,
-        info: info.map(|c| c.info),
+        samples: config.map_or(0, |c| c.samples()),
+        rate: config.map_or(0, |c| c.audio.sample_rate),
+        info: config.map(|c| c.audio.info()),
         ..Frame::default()
     })
 }
 
-#[derive(Clone, Copy, Default)]
-struct LatmConfig {
-    info: AudioInfo,
-    samples: u32,
-}
-
-/// The first bits of something, most significant first.
-struct Bits {
-    value: u64,
-    left: u32,
-}
-
-impl Bits {
-    fn take(&mut self, n: u32) -> u32 {
-        self.left = self.left.saturating_sub(n);
-        (self.value >> self.left & ((1 << n) - 1)) as u32
-    }
-}
-
-/// StreamMuxConfig with one program and one layer (1.7.3), as far as the audio's format;
-/// `None` where the frame uses the one before.
-fn latm_config(body: &[u8]) -> Option<LatmConfig> {
-    const RATES: [u32; 13] = [
-        96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
-    ];
-    let mut bits = Bits {
-        value: u64::from_be_bytes(*body.first_chunk()?),
-        left: 64,
-    };
-    // useSameStreamMux, audioMuxVersion: nothing here, or another layout.
-    if bits.take(2) != 0 {
-        return None;
-    }
-    let _all_same = bits.take(1);
-    let sub_frames = bits.take(6);
-    let _programs_and_layers = bits.take(7);
-    let kind = bits.take(5);
-    let sample_rate = match bits.take(4) {
-        15 => bits.take(24),
-        index => *RATES.get(index as usize)?,
-    };
-    let channels = match bits.take(4) {
-        7 => 8,
-        n => n as u8,
-    };
-    let short = matches!(kind, 1..=4) && bits.take(1) != 0;
-    Some(LatmConfig {
-        info: AudioInfo {
-            sample_rate,
-            channels,
-            profile: match kind {
-                1 => "Main",
-                2 => "LC",
-                3 => "SSR",
-                4 => "LTP",
-                5 => "HE-AAC",
-                29 => "HE-AACv2",
-                _ => "",
-            },
-            frame_bytes: 0,
-        },
-        samples: if short { 960 } else { 1024 } * (sub_frames + 1),
-    })
-}
-
-/// The control header before each packet (Opus in MPEG-TS, 4.3) and the packet's TOC byte
-/// (RFC 6716, 3.1).
+/// The control header before each packet (Opus in MPEG-TS, 4.3), and the packet's first bytes.
 fn opus(bytes: &[u8]) -> Head {
-    let [_, flags, sizes @ ..] = bytes else {
-        return Head::More;
-    };
-    if flags & 0xE0 != 0xE0 {
-        return Head::No;
-    }
-    let full = sizes.iter().take_while(|&&b| b == 0xFF).count();
-    let Some(&last) = sizes.get(full) else {
-        return if bytes.len() < HEAD {
+    let Some(header) = opus::control_header(bytes) else {
+        let may_be = bytes.get(1).is_none_or(|flags| flags & 0xE0 == 0xE0);
+        return if may_be && bytes.len() < HEAD {
             Head::More
         } else {
             Head::No
         };
     };
-    let size = full * 255 + usize::from(last);
-    let mut skip = 3 + full;
-    skip += 2 * usize::from(flags & 0x10 != 0) + 2 * usize::from(flags & 0x08 != 0);
-    if flags & 0x04 != 0 {
-        match bytes.get(skip) {
-            Some(&extension) => skip += 1 + usize::from(extension),
-            None => return Head::More,
-        }
-    }
-    if size == 0 || skip + 2 > HEAD {
+    let size = header.packet_bytes;
+    if size == 0 || header.bytes + 2 > HEAD {
         return Head::No;
     }
-    let Some(packet) = bytes.get(skip..).filter(|p| p.len() >= size.min(2)) else {
+    let packet = bytes.get(header.bytes..).unwrap_or_default();
+    if packet.len() < size.min(2) {
         return Head::More;
-    };
-    let toc = packet.first().copied().unwrap_or(0);
-    let count = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => u32::from(packet.get(1).copied().unwrap_or(1) & 0x3F),
-    };
-    let place = usize::from(toc >> 3);
-    let one = match place {
-        0..12 => [480, 960, 1920, 2880].get(place % 4),
-        12..16 => [480, 960].get(place % 2),
-        _ => [120, 240, 480, 960].get(place % 4),
-    };
-    Head::Frame(Frame {
-        skip,
-        bytes: skip + size,
-        samples: one.copied().unwrap_or(960) * count,
-        rate: 48_000,
-        continues: false,
-        info: Some(AudioInfo {
-            sample_rate: 48_000,
-            channels: if toc & 4 != 0 { 2 } else { 1 },
-            profile: "",
-            frame_bytes: size,
+    }
+    match opus::head(packet) {
+        Some(info) => Head::Frame(Frame {
+            skip: header.bytes,
+            bytes: header.bytes + size,
+            samples: info.samples,
+            rate: info.sample_rate,
+            continues: false,
+            info: Some(info),
         }),
-    })
+        None => Head::No,
+    }
 }
 
 /// What the beginning of a PES packet's payload shows of its codec, where that is certain.
@@ -365,12 +238,9 @@ mod tests {
         // Opus: 300 bytes, CELT 20 ms, start trim.
         let opus = frame(Codec::Opus, &[0x7F, 0xF0, 0xFF, 45, 0, 1, 0xFC, 0]);
         assert_eq!((opus.skip, opus.bytes, opus.samples), (6, 306, 960));
-        let loas = frame(
-            Codec::AacLatm,
-            &[
-                0x56, 0xE0, 0x50, 0x20, 0x00, 0x11, 0x88, 0, 0, 0, 0, 0, 0, 0,
-            ],
-        );
+        let mut loas = vec![0x56, 0xE0, 0x50, 0x20, 0x00, 0x11, 0x88];
+        loas.resize(HEAD, 0);
+        let loas = frame(Codec::AacLatm, &loas);
         assert_eq!((loas.bytes, loas.rate, loas.samples), (83, 48_000, 1024));
     }
 

@@ -15,6 +15,7 @@
 
 mod coded;
 pub mod demux;
+mod elementary;
 pub mod extract;
 pub mod file;
 pub mod framer;

@@ -86,13 +86,13 @@ impl ProgramClock {
         }
     }
 
-    /// A reference of `ticks` in the packet that is number `packet` of the stream. `flagged`: the
+    /// A reference of `ticks` behind so many packets of the stream. `flagged`: the
     /// discontinuity_indicator is set; `limit`: how far references may be apart.
     pub(super) fn reference(
         &mut self,
         ticks: u64,
         arrival: Instant,
-        packet: u64,
+        behind: Packets,
         flagged: bool,
         limit: Limit,
     ) -> Step {
@@ -125,7 +125,7 @@ impl ProgramClock {
             epoch,
         });
         if limit.0 > Duration::ZERO {
-            step.inexact = self.accuracy.measure(packet, ticks);
+            step.inexact = self.accuracy.measure(behind, ticks);
         }
         step
     }
@@ -135,6 +135,14 @@ impl ProgramClock {
         let last = self.last?;
         Some(self.times.near(last.ticks / 300))
     }
+}
+
+/// Packets of a stream so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Packets {
+    pub(super) all: u64,
+    /// Of these, null packets.
+    pub(super) null: u64,
 }
 
 /// How far references may be apart; zero: nothing is measured.
@@ -171,11 +179,11 @@ const OTHER_RATE: u32 = 64;
 
 /// Whether references stand where a constant rate puts them: compared with the line through
 /// those before. A stream of variable rate is never measured, for nothing there tells what is
-/// exact.
+/// exact; and what has no null packets is not of constant rate, however even its frames are.
 #[derive(Debug, Default)]
 struct Accuracy {
-    /// Packet number and ticks, counted from `origin`.
-    points: VecDeque<(f64, f64)>,
+    /// Packet number and ticks, counted from `origin`, and null packets before.
+    points: VecDeque<(f64, f64, u64)>,
     origin: Option<(u64, u64)>,
     inexact: u32,
     /// The last reference was far off: an error if the next one is not.
@@ -191,11 +199,12 @@ impl Accuracy {
     }
 
     /// Whether the reference, or the one before, is an error.
-    fn measure(&mut self, packet: u64, ticks: u64) -> bool {
-        let (first, start) = *self.origin.get_or_insert((packet, ticks));
+    fn measure(&mut self, behind: Packets, ticks: u64) -> bool {
+        let (first, start) = *self.origin.get_or_insert((behind.all, ticks));
         let point = (
-            packet.wrapping_sub(first) as f64,
+            behind.all.wrapping_sub(first) as f64,
             difference(start, ticks) as f64,
+            behind.null,
         );
         let Some(expected) = self.line().map(|(slope, level)| level + slope * point.0) else {
             self.add(point);
@@ -206,7 +215,7 @@ impl Accuracy {
             if self.astray {
                 // Twice: another rate, or none that is constant.
                 self.restart();
-                self.measure(packet, ticks);
+                self.measure(behind, ticks);
             } else {
                 self.astray = true;
             }
@@ -225,7 +234,7 @@ impl Accuracy {
         true
     }
 
-    fn add(&mut self, point: (f64, f64)) {
+    fn add(&mut self, point: (f64, f64, u64)) {
         if self.points.len() >= WINDOW {
             self.points.pop_front();
         }
@@ -238,7 +247,9 @@ impl Accuracy {
 
     /// Slope and level of the line through the points, if they lie on one.
     fn line(&self) -> Option<(f64, f64)> {
-        if self.points.len() < ENOUGH {
+        let (first, last) = (self.points.front()?, self.points.back()?);
+        let stuffed = last.2 - first.2 >= self.points.len() as u64;
+        if self.points.len() < ENOUGH || !stuffed {
             return None;
         }
         let n = self.points.len() as f64;
@@ -248,7 +259,7 @@ impl Accuracy {
             .fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
         let (mx, my) = (sx / n, sy / n);
         let (mut xx, mut xy) = (0.0, 0.0);
-        for (x, y) in &self.points {
+        for (x, y, _) in &self.points {
             xx += (x - mx) * (x - mx);
             xy += (x - mx) * (y - my);
         }
@@ -257,7 +268,7 @@ impl Accuracy {
         }
         let slope = xy / xx;
         let level = my - slope * mx;
-        let off = |p: &(f64, f64)| (p.1 - level - slope * p.0).abs() > CONSTANT;
+        let off = |p: &(f64, f64, u64)| (p.1 - level - slope * p.0).abs() > CONSTANT;
         (!self.points.iter().any(off)).then_some((slope, level))
     }
 }
@@ -268,6 +279,10 @@ mod tests {
 
     const LIMIT: Limit = Limit(Duration::from_millis(100));
 
+    const fn behind(all: u64) -> Packets {
+        Packets { all, null: all / 3 }
+    }
+
     /// References every 12 packets of 67,680 ticks, moved by what `error` says.
     fn errors(count: u64, error: impl Fn(u64) -> i64) -> Vec<u64> {
         let mut clock = ProgramClock::new(Instant::ZERO);
@@ -276,7 +291,7 @@ mod tests {
                 let ticks = (n * 12 * 67_680).cast_signed() + 5_000_000 + error(n);
                 let arrival = Instant::from_micros(n * 30_000);
                 clock
-                    .reference(ticks.unsigned_abs(), arrival, n * 12, false, LIMIT)
+                    .reference(ticks.unsigned_abs(), arrival, behind(n * 12), false, LIMIT)
                     .inexact
             })
             .collect()
@@ -302,10 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn even_frames_without_stuffing_are_no_constant_rate() {
+        let mut clock = ProgramClock::new(Instant::ZERO);
+        for n in 0..500_u64 {
+            let all = n * 1350 + n / 3 * 2;
+            let arrival = Instant::from_millis(n * 40);
+            let behind = Packets { all, null: 0 };
+            let step = clock.reference(n * 1_080_000, arrival, behind, false, LIMIT);
+            assert!(!step.inexact, "{n}");
+        }
+    }
+
+    #[test]
     fn a_jump_is_an_error_unless_it_is_announced_and_a_gap_is_late() {
         let mut clock = ProgramClock::new(Instant::ZERO);
         let mut at = |ticks: u64, ms: u64, flagged: bool| {
-            let step = clock.reference(ticks, Instant::from_millis(ms), ms, flagged, LIMIT);
+            let step = clock.reference(ticks, Instant::from_millis(ms), behind(ms), flagged, LIMIT);
             let epoch = clock.last.unwrap().epoch;
             (step.discontinuity, step.late, epoch, clock.ticks / 27_000)
         };
@@ -326,7 +353,8 @@ mod tests {
         let wrap = WRAP.unsigned_abs();
         for n in 0..10_u64 {
             let ticks = (wrap - 5 * 810_000 + n * 810_000) % wrap;
-            let step = clock.reference(ticks, Instant::from_millis(n * 30), n, false, LIMIT);
+            let step =
+                clock.reference(ticks, Instant::from_millis(n * 30), behind(n), false, LIMIT);
             assert!(!step.discontinuity);
         }
         assert_eq!(clock.ticks, 9 * 810_000);
@@ -339,7 +367,7 @@ mod tests {
         let mut discontinuities = 0;
         for n in 0..100_000_u64 {
             let ticks = n % 3 * 27_000_000 * 3600;
-            let step = clock.reference(ticks, Instant::from_micros(n), n, false, LIMIT);
+            let step = clock.reference(ticks, Instant::from_micros(n), behind(n), false, LIMIT);
             discontinuities += u64::from(step.discontinuity);
         }
         assert_eq!(discontinuities, 99_999);

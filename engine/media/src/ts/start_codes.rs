@@ -45,10 +45,23 @@ fn keep_least(least: &mut [u8; 16], a: &[u8; 16], b: &[u8; 16]) {
     }
 }
 
-/// Whether two bytes in a row are zero. Written so that it becomes a few vector operations for
-/// each 16 bytes.
+/// How many of `packets`, which are payload behind their first four bytes, hold no start code
+/// and do not end with what may be the beginning of one. Never inlined, so that the search's
+/// cost can be told from that of the demultiplexer.
+#[inline(never)]
+pub(super) fn without_code(packets: &[[u8; PACKET]]) -> usize {
+    let clear = |packet: &&[u8; PACKET]| {
+        let data = packet.last_chunk();
+        packet[PACKET - 1] != 0 && data.is_some_and(|data| !holds_zero_pair(data))
+    };
+    packets.iter().take_while(clear).count()
+}
+
+/// Whether two bytes in a row are zero, without which no start code lies in a packet's payload:
+/// emulation prevention makes that rare in coded video. Written so that it becomes a few vector
+/// operations for each 16 bytes.
 #[inline]
-fn has_zero_pair(data: &[u8; PACKET - 4]) -> bool {
+fn holds_zero_pair(data: &[u8; PACKET - 4]) -> bool {
     let mut least = [0xFF_u8; 16];
     // Pairs 0..176, then 167..183.
     let (first, _) = data.as_chunks::<16>();
@@ -76,15 +89,13 @@ impl StartCodes {
         self.place.at(self.end)
     }
 
-    /// Whether no start code can lie in `data` or straddle its ends: it has no two zero bytes in a
-    /// row and does not touch any. Written so that it becomes a dozen vector operations; emulation
-    /// prevention makes the answer "no" rare.
+    /// Whether no start code can have begun in what was fed.
     #[inline]
-    pub fn holds_no_code(&self, data: &[u8; PACKET - 4]) -> bool {
-        self.zeros == 0 && data[PACKET - 5] != 0 && !has_zero_pair(data)
+    pub const fn is_clear(&self) -> bool {
+        self.zeros == 0
     }
 
-    /// Passes over the payload of a packet of which [`StartCodes::holds_no_code`] is true.
+    /// Passes over payloads as [`without_code`] finds them; the last packet lies at `place`.
     #[inline]
     pub const fn pass(&mut self, place: &Place) {
         self.fresh = false;
@@ -200,13 +211,14 @@ mod tests {
     #[test]
     fn two_zero_bytes_in_a_row_are_seen_wherever_they_lie() {
         let mut data = [1; PACKET - 4];
-        assert!(!has_zero_pair(&data));
-        for at in 0..data.len() {
+        assert!(!holds_zero_pair(&data));
+        let last = data.len() - 1;
+        for at in 0..=last {
             data[at] = 0;
-            assert!(!has_zero_pair(&data), "one alone at {at}");
-            if at + 1 < data.len() {
+            assert!(!holds_zero_pair(&data), "one alone at {at}");
+            if at < last {
                 data[at + 1] = 0;
-                assert!(has_zero_pair(&data), "two at {at}");
+                assert!(holds_zero_pair(&data), "two at {at}");
                 data[at + 1] = 1;
             }
             data[at] = 1;

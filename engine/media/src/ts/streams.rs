@@ -9,7 +9,7 @@ use super::demux::{Body, Identity, NO_CONTINUITY, PidState};
 use super::pes::{Pes, Stage};
 use super::place::Place;
 use super::psi::Sections;
-use super::start_codes::StartCodes;
+use super::start_codes::{StartCodes, without_code};
 use crate::assembler::{Assembler, AssemblerCounters};
 use crate::codec::audio::AudioInfo;
 use crate::{AccessUnit, Codec, Track};
@@ -149,6 +149,24 @@ impl PidState {
     }
 }
 
+/// How many of `packets` begin with `plain` and the next counter each.
+#[inline]
+fn plain_packets(packets: &[[u8; PACKET]], plain: u32, continuity: u8) -> usize {
+    // As the bytes lie in memory: the counter's carry falls out at the top.
+    const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0F]);
+    const ONE: u32 = u32::from_le_bytes([0, 0, 0, 1]);
+    // transport_priority means nothing here.
+    const MEANING: u32 = !u32::from_le_bytes([0, 0x20, 0, 0]);
+    let plain = plain.swap_bytes();
+    let mut counter = u32::from_le_bytes([0, 0, 0, continuity]);
+    let fits = |packet: &&[u8; PACKET]| {
+        counter = counter.wrapping_add(ONE) & COUNTER;
+        let head = packet.first_chunk().copied().map_or(0, u32::from_le_bytes);
+        head & MEANING == plain | counter
+    };
+    packets.iter().take_while(fits).count()
+}
+
 impl Video {
     pub(super) fn new(asm: Assembler, track: u16) -> Self {
         Video {
@@ -177,20 +195,41 @@ impl Video {
         }
     }
 
-    /// A packet of payload alone, in the midst of a PES packet and of a NAL unit. `false` if it
-    /// may be more than that; nothing is touched then.
+    /// Packets of payload alone, in order, in the midst of a PES packet and of a NAL unit: how
+    /// many of `packets`, which stand behind `before` others in the payload of `slot`. `plain`
+    /// is what their first four bytes have to be, the counter, which follows `continuity`, left
+    /// out.
     #[inline]
-    pub(super) fn plain(&mut self, packet: &[u8; PACKET], place: &Place, arrival: Instant) -> bool {
-        let [_, _, _, _, data @ ..] = packet;
-        if self.ended || !self.pes.goes_on(data.len()) || !self.scanner.holds_no_code(data) {
-            return false;
+    pub(super) fn run(
+        &mut self,
+        packets: &[[u8; PACKET]],
+        plain: u32,
+        continuity: u8,
+        slot: u64,
+        before: usize,
+        arrival: Instant,
+    ) -> usize {
+        const DATA: usize = PACKET - 4;
+        if self.ended || !self.scanner.is_clear() {
+            return 0;
         }
-        if !self.asm.more_bytes(data.len(), arrival) {
-            return false;
+        let mut most = packets.len();
+        while !(self.pes.goes_on(most * DATA) && self.asm.takes(most * DATA)) {
+            most = match most.checked_sub(1) {
+                None | Some(0) => return 0,
+                Some(fewer) => fewer,
+            };
         }
-        self.pes.pass(data.len());
-        self.scanner.pass(place);
-        true
+        let packets = packets.get(..most).unwrap_or_default();
+        let plain = plain_packets(packets, plain, continuity);
+        let run = without_code(packets.get(..plain).unwrap_or_default());
+        if run > 0 {
+            let last = (before + run - 1) * PACKET;
+            self.asm.take_bytes(run * DATA, arrival);
+            self.pes.pass(run * DATA);
+            self.scanner.pass(&Place::whole(slot, last as u16));
+        }
+        run
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use core::time::Duration;
 use mirror_base::{Discard, Instant};
 
 use super::demux::{Body, Damage, Demux, NO_CONTINUITY, UNSEEN};
-use super::pcr::Limit;
+use super::pcr::{Limit, Packets};
 use super::place::Place;
 use super::tr101290::Check;
 use super::{DISCONTINUITY, Header, PACKET, PCR};
@@ -158,7 +158,10 @@ impl Demux {
         let base = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 1 | u64::from(b4 >> 7);
         let ticks = base * 300 + (u64::from(b4 & 1) << 8 | u64::from(b5));
         let flagged = header.flags & DISCONTINUITY != 0;
-        let number = self.base.wrapping_add(place.number());
+        let behind = Packets {
+            all: self.number(place),
+            null: self.counters.null_packets,
+        };
         let limit = self
             .monitor
             .as_ref()
@@ -172,7 +175,7 @@ impl Demux {
             }
             let (clock, pid) = (&mut program.clock, program.pcr_pid);
             let overdue = clock.overdue;
-            let step = clock.reference(ticks, arrival, number, flagged, Limit(limit));
+            let step = clock.reference(ticks, arrival, behind, flagged, Limit(limit));
             let Some(monitor) = &mut self.monitor else {
                 continue;
             };

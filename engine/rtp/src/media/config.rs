@@ -115,8 +115,14 @@ pub struct MediaConfig {
     pub feedback: Feedback,
     /// SMPTE ST 2022-1; `None`: FEC packets are refused.
     pub fec: Option<FecLimits>,
+    /// Payload types of FEC that comes on the media port (RFC 6015); on ports of its own any
+    /// is taken.
+    pub fec_payload_types: Vec<u8>,
     /// Paths that bring the same packets (SMPTE ST 2022-7): 1 or 2.
     pub legs: u8,
+    /// `a=ssrc-group:DUP` (RFC 7198): pairs of SSRCs that bring the same packets: the second
+    /// one's are taken for the first one's on the second path (`legs` is 2).
+    pub duplicate_ssrcs: Vec<(u32, u32)>,
     /// SSRCs that are taken; empty: any, one at a time.
     pub ssrcs: Vec<u32>,
     /// How long a gap is waited for: reordering, retransmission, FEC and the second path must
@@ -141,7 +147,9 @@ impl Default for MediaConfig {
             rtx_ssrcs: Vec::new(),
             feedback: Feedback::default(),
             fec: None,
+            fec_payload_types: Vec::new(),
             legs: 1,
+            duplicate_ssrcs: Vec::new(),
             ssrcs: Vec::new(),
             jitter_buffer: Duration::from_millis(50),
             reorder_packets: 1024,

@@ -291,6 +291,7 @@ impl Control {
             let ntp = reference_time(now);
             write_reference_time(self.ssrc, ntp, &mut self.compound);
         }
+        let without = self.compound.len();
         if let Some(source) = source
             && due != Due::Bye
         {
@@ -300,7 +301,7 @@ impl Control {
             write_bye(self.ssrc, &mut self.compound);
             self.schedule.left();
         }
-        if self.compound.is_empty() {
+        if early && self.compound.len() == without {
             // What was wanted has come meanwhile.
             self.schedule.drop_feedback();
             return;

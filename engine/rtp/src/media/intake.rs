@@ -3,12 +3,12 @@
 
 use core::time::Duration;
 
+use mirror_base::ring::SLOT_BYTES;
 use mirror_base::{Discard, Instant, SlotRing};
 
 use super::sources::{Kept, MAX_WAITING};
 use super::{
-    Active, Config, Header, Kind, LastReport, Media, MediaEvent, Origin, OwnSsrc, Role,
-    SenderClock, Session,
+    Active, Config, Header, Kind, LastReport, Media, MediaEvent, Origin, OwnSsrc, Role, Session,
 };
 
 /// A source is silent, so that another may take over, when nothing came for three times its
@@ -55,13 +55,20 @@ impl Media {
         if origin.role != Role::Media {
             return self.handle_fec(now, arrival, datagram, ring);
         }
-        let header = Header::parse(datagram)?;
+        let mut header = Header::parse(datagram)?;
+        let mut origin = *origin;
+        let duplicates = &self.config.duplicate_ssrcs;
+        if let Some(pair) = duplicates.iter().find(|pair| pair.1 == header.ssrc) {
+            header.ssrc = pair.0;
+            origin.leg = 1;
+        }
         let clock_rate = match self.kinds.get(usize::from(header.payload_type)) {
             Some(Kind::Media(clock_rate)) => *clock_rate,
             Some(Kind::Rtx(apt)) => {
                 return self.handle_rtx(now, arrival, &header, *apt, datagram, ring);
             }
-            _ => return Err(Discard::UnknownPayloadType),
+            Some(Kind::Fec) => return self.handle_fec(now, arrival, datagram, ring),
+            Some(Kind::Unknown) | None => return Err(Discard::UnknownPayloadType),
         };
         match &mut self.active {
             Some(active) if active.session.ssrc() == header.ssrc => {
@@ -69,15 +76,15 @@ impl Media {
                     active.set_clock_rate(clock_rate);
                 }
             }
-            _ => return self.handle_stranger(now, arrival, &header, origin, datagram, ring),
+            _ => return self.handle_stranger(now, arrival, &header, &origin, datagram, ring),
         }
         if self.legs.get_mut(origin.leg).from != Some(origin.from)
-            && !self.is_known_address(now, origin)
+            && !self.is_known_address(now, &origin)
         {
             self.statistics.packets_foreign += 1;
             return Err(Discard::ForeignSource);
         }
-        self.handle_ours(now, arrival, &header, origin, datagram, ring)
+        self.handle_ours(now, arrival, &header, &origin, datagram, ring)
     }
 
     /// A packet of the source that is taken.
@@ -116,9 +123,7 @@ impl Media {
             return Err(Discard::Closed);
         };
         let end = active.session.end();
-        let taken = active
-            .session
-            .handle_rtp(now, arrival, header, datagram, ring);
+        let taken = active.session.take(now, arrival, header, datagram, ring);
         if taken.is_ok() {
             self.legs.get_mut(origin.leg).statistics.packets_used += 1;
         }
@@ -344,14 +349,14 @@ impl Media {
                 return Ok(());
             }
             self.legs.get_mut(origin.leg).statistics.packets_late += 1;
-            return session.handle_rtp(now, arrival, header, datagram, ring);
+            return session.take(now, arrival, header, datagram, ring);
         }
         let taken = if noted.other_passed && index < end {
             session.note_received();
             let repaired = session.repair(now, arrival, header, datagram, ring);
             repaired.map(|_| ())
         } else {
-            session.handle_rtp(now, arrival, header, datagram, ring)
+            session.take(now, arrival, header, datagram, ring)
         };
         if taken.is_ok() {
             self.legs.get_mut(origin.leg).statistics.packets_used += 1;
@@ -420,6 +425,9 @@ impl Media {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
+        if datagram.len() > SLOT_BYTES {
+            return Err(Discard::TooLong);
+        }
         let ssrcs = &self.config.ssrcs;
         if !ssrcs.is_empty() && !ssrcs.contains(&header.ssrc) {
             self.statistics.packets_foreign += 1;
@@ -532,6 +540,7 @@ impl Media {
             let Ok(header) = Header::parse(&packet.datagram) else {
                 continue;
             };
+            let header = Header { ssrc, ..header };
             let (at, arrival) = (packet.handled, packet.arrival);
             let origin = Origin {
                 leg: packet.leg,
@@ -568,9 +577,6 @@ impl Media {
         let _ = active
             .session
             .handle_rtcp(now, report.arrival, &report.datagram);
-        if let Some(report) = active.session.sender_report() {
-            active.clock.update(report.arrival, &report.info);
-        }
         if let Some(control) = &mut self.control {
             control.learn_address(report.leg, report.from, rtp);
         }
@@ -620,7 +626,6 @@ impl Active {
     fn new(session: Session, clock_rate: u32) -> Self {
         Active {
             session,
-            clock: SenderClock::new(clock_rate),
             clock_rate,
             spacing: Duration::ZERO,
             last_report: LastReport::default(),
@@ -632,7 +637,6 @@ impl Active {
     fn set_clock_rate(&mut self, hz: u32) {
         self.clock_rate = hz;
         self.session.set_clock_rate(hz);
-        self.clock.set_clock_rate(hz);
     }
 
     /// A packet of it came.

@@ -28,7 +28,7 @@ use sources::Candidates;
 pub use config::{FecLimits, Feedback, MediaConfig, PayloadType, RtcpConfig, RtxType};
 pub use statistics::{LegStatistics, MediaStatistics, RtcpCounts};
 
-use crate::clock::{ClockMap, SenderClock};
+use crate::clock::ClockMap;
 use crate::fec::FecDecoder;
 use crate::report::LastReport;
 use crate::rtcp::{self, ReportBlock};
@@ -109,13 +109,14 @@ enum Kind {
     Media(u32),
     /// Retransmissions of this payload type.
     Rtx(u8),
+    /// FEC.
+    Fec,
 }
 
 /// The source that is taken.
 #[derive(Debug)]
 struct Active {
     session: Session,
-    clock: SenderClock,
     clock_rate: u32,
     /// How long it is silent between bursts of packets.
     spacing: Duration,
@@ -173,6 +174,11 @@ impl Media {
         for rtx in &config.rtx {
             if let Some(kind) = kinds.get_mut(usize::from(rtx.number)) {
                 *kind = Kind::Rtx(rtx.apt);
+            }
+        }
+        for number in &config.fec_payload_types {
+            if let Some(kind) = kinds.get_mut(usize::from(*number)) {
+                *kind = Kind::Fec;
             }
         }
         let fec = config.fec.map(FecDecoder::new);
@@ -242,15 +248,9 @@ impl Media {
             self.keep_early(arrival, leg, from, sender, datagram);
             return Ok(());
         };
-        let before = active.session.sender_report();
         if active.session.handle_rtcp(now, arrival, datagram).is_err() {
             self.keep_early(arrival, leg, from, sender, datagram);
             return Ok(());
-        }
-        if let Some(report) = active.session.sender_report()
-            && before != Some(report)
-        {
-            active.clock.update(report.arrival, &report.info);
         }
         if sender == Some(active.session.ssrc()) {
             let rtp = self.legs.get_mut(leg).from;
@@ -435,7 +435,7 @@ impl Media {
 
     /// The sender's clock, once it has reported it.
     pub fn clock(&self) -> Option<ClockMap> {
-        self.active.as_ref()?.clock.map()
+        self.active.as_ref()?.session.clock()
     }
 
     /// The sender's CNAME, once it has told it.

@@ -73,6 +73,19 @@ impl Session {
         self.phase == Phase::Closed
     }
 
+    /// [`Session::handle_rtp`], called from several places.
+    #[inline(never)]
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        header: &Header,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> Result<(), Discard> {
+        self.handle_rtp(now, arrival, header, datagram, ring)
+    }
+
     /// A second path brought what the first one lacks (before [`Session::repair`]).
     pub(crate) const fn note_received(&mut self) {
         self.statistics.packets_received += 1;

@@ -414,3 +414,45 @@ fn the_ring_keeps_what_fec_may_need() {
     let media = &w.media;
     assert_eq!(media.delivery_index() - media.release_index(), 2 * 20);
 }
+
+#[test]
+fn two_ssrcs_that_bring_the_same_packets_are_two_paths() {
+    let (first, second) = (losses(41), losses(42));
+    let both = first.intersection(&second).count() as u64;
+    let mut w = World::new(MediaConfig {
+        legs: 2,
+        duplicate_ssrcs: vec![(SSRC, SSRC + 1)],
+        ..config()
+    });
+    for n in 0..PACKETS {
+        let p = packet(SSRC, n, 60_000);
+        if !first.contains(&n) {
+            w.rtp(ms(n), &p);
+        }
+        if !second.contains(&n) {
+            w.rtp(ms(n + 40), &packet(SSRC + 1, n, 60_000));
+        }
+    }
+    w.run(ms(PACKETS + 1000));
+    let (_, dropped, unique) = figures(&w);
+    assert_eq!((dropped, unique), (both, PACKETS - both));
+    assert_eq!(w.events, [MediaEvent::SourceValid { ssrc: SSRC }]);
+}
+
+#[test]
+fn fec_on_the_media_port_is_told_by_its_payload_type() {
+    let mut w = World::new(MediaConfig {
+        fec: Some(FecLimits::default()),
+        fec_payload_types: vec![100],
+        ..config()
+    });
+    w.play(SSRC, 0..100, 0, |n| n == 50);
+    let packets: Vec<_> = (48..53).map(|n| packet(SSRC, n, 0)).collect();
+    let members: Vec<&[u8]> = packets.iter().map(|p| &p[..]).collect();
+    let mut fec = protection(&members, 1, true);
+    fec[1] = fec[1] & 0x80 | 100;
+    w.rtp(ms(70), &fec);
+    w.run(ms(500));
+    w.assert_genuine();
+    assert_eq!(w.out.len(), 100);
+}
