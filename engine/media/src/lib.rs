@@ -2,9 +2,12 @@
 //! elementary streams' own syntax. Sans-IO; called by `stream` for every delivered packet.
 
 pub mod assembler;
+pub mod av_sync;
+pub mod clock;
 pub mod codec;
 pub mod depacketise;
 pub mod files;
+pub mod gop;
 pub mod obu_assembler;
 mod pipeline;
 pub mod ts;
