@@ -304,7 +304,8 @@ impl Framer {
 
     /// No grid in `bytes` bytes.
     fn give_up(&mut self, bytes: usize, lost: &mut Lost) {
-        lost.payloads += u64::from(bytes > 0);
+        // The time stamp before the first packet may be all.
+        lost.payloads += u64::from(bytes > STAMP);
         if let Some(astray) = &mut self.astray {
             *astray += bytes as u64;
         }

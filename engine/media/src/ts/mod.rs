@@ -21,6 +21,8 @@ pub mod file;
 pub mod framer;
 mod frames;
 mod heads;
+#[cfg(test)]
+mod hostile_tests;
 mod klv;
 mod monitor;
 mod pcr;

@@ -51,6 +51,8 @@ pub(super) struct ProgramClock {
     pub(super) overdue: bool,
     /// When the program's references were first waited for.
     pub(super) since: Instant,
+    /// The next reference is on another PID, which may be of another time base.
+    moved: bool,
     accuracy: Accuracy,
 }
 
@@ -62,6 +64,7 @@ impl ProgramClock {
             ticks: 0,
             overdue: false,
             since: now,
+            moved: false,
             accuracy: Accuracy::default(),
         }
     }
@@ -80,10 +83,7 @@ impl ProgramClock {
     pub(super) fn moved(&mut self, now: Instant) {
         self.since = now;
         self.overdue = false;
-        self.accuracy.restart();
-        if let Some(last) = &mut self.last {
-            last.epoch = last.epoch.wrapping_add(1);
-        }
+        self.moved = true;
     }
 
     /// A reference of `ticks` behind so many packets of the stream. `flagged`: the
@@ -102,6 +102,7 @@ impl ProgramClock {
             inexact: false,
         };
         let mut epoch = self.last.map_or(0, |last| last.epoch);
+        let flagged = flagged | core::mem::take(&mut self.moved);
         if let Some(last) = self.last {
             let difference = difference(last.ticks, ticks);
             let passed = arrival.saturating_since(last.arrival);

@@ -107,6 +107,12 @@ impl Sections {
         }
     }
 
+    /// Bytes of the section in the making.
+    #[cfg(test)]
+    pub(super) const fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Packets were lost: the section in the making is given up.
     pub fn restart(&mut self) {
         self.buffer.clear();
