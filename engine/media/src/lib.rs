@@ -115,4 +115,22 @@ mod tests {
             .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
             .collect()
     }
+
+    /// Bits from a text of numbers and widths: "3:0" is three bits of value 0.
+    pub(crate) fn bits(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut at = 0;
+        for word in text.split_whitespace() {
+            let (width, value) = word.split_once(':').unwrap();
+            let (width, value): (u32, u64) = (width.parse().unwrap(), value.parse().unwrap());
+            for bit in (0..width).rev() {
+                if at % 8 == 0 {
+                    out.push(0);
+                }
+                *out.last_mut().unwrap() |= ((value >> bit & 1) as u8) << (7 - at % 8);
+                at += 1;
+            }
+        }
+        out
+    }
 }

@@ -694,3 +694,6 @@ impl ObuAssembler {
         &self.counters
     }
 }
+
+#[cfg(test)]
+mod tests;

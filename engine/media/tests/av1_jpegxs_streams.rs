@@ -384,3 +384,180 @@ fn hostile_picture_headers_damage_their_picture_only() {
         assert_eq!((track.width, track.height), (192, 96));
     }
 }
+
+/// A program with one JPEG XS stream.
+fn jxs_stream() -> Writer {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x32, JXS_PID)]);
+    writer
+}
+
+/// The box of MPEG-TS before the codestreams of a picture.
+fn jxes(frat: u32) -> Vec<u8> {
+    let mut out = vec![0, 0, 0, 30];
+    out.extend(b"jxes\0\0\0\x02");
+    out.extend(frat.to_be_bytes());
+    // schar, profile, level, BT.2020 PQ, a time code.
+    out.extend([0x80, 0x70, 0, 0, 0, 0, 9, 16, 9, 0x80, 10, 20, 30, 12]);
+    out
+}
+
+#[test]
+fn two_fields_in_a_pes_packet_are_one_picture() {
+    let file = vector("jxs_422_8b.jxs");
+    for bounded in [true, false] {
+        let mut writer = jxs_stream();
+        for (n, fields) in (0..).zip(file.chunks(2 * 6912)) {
+            // Top field first, 60/1.001 fields a second.
+            let picture = [jxes(0x4200_001E), fields.to_vec()].concat();
+            writer.pes(JXS_PID, 90_000 + 3003 * n, bounded, &picture);
+        }
+        let bench = Bench::run(&writer.bytes, 1316);
+        let units = bench.units_of(JXS_PID);
+        assert_eq!(units.len(), 3, "{bounded}");
+        assert!(units.iter().all(|u| !u.damaged && u.bytes == 2 * 6912));
+        assert!(stream_of(&bench, &units) == file);
+        let track = &bench.pipeline.tracks()[bench.track(JXS_PID)];
+        assert_eq!((track.width, track.height), (192, 192));
+        assert_eq!((track.frame_rate, track.interlaced), ((30_000, 1001), true));
+        assert_eq!(track.colour.transfer, 16);
+        assert_eq!(track.side.timecode, Some([10, 20, 30, 12]));
+        // Neither waits for its successor.
+        assert!(units.iter().all(|u| u.completed_by == u.last_arrival));
+    }
+}
+
+#[test]
+fn pictures_without_a_length_end_with_their_pes_packet() {
+    let mut file = vector("jxs_422_8b.jxs");
+    let mut writer = jxs_stream();
+    for (n, picture) in (0..).zip(file.chunks_mut(6912)) {
+        picture[12..16].fill(0);
+        writer.pes(
+            JXS_PID,
+            90_000 + 3600 * n,
+            n % 2 == 0,
+            &[jxes(0x0100_0019), picture.to_vec()].concat(),
+        );
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(JXS_PID);
+    assert!(units.iter().all(|u| !u.damaged));
+    assert!(stream_of(&bench, &units) == file);
+}
+
+/// `data` in PES packets of the greatest length, of which only the first has a time.
+fn long_pes(writer: &mut Writer, pid: u16, pts: u64, data: &[u8]) {
+    for (n, part) in data.chunks(65_520).enumerate() {
+        if n == 0 {
+            writer.pes(pid, pts, true, part);
+            continue;
+        }
+        let mut pes = vec![0, 0, 1, 0xBD, 0, 0, 0x80, 0, 0];
+        pes.extend(part);
+        let length = u16::try_from(pes.len() - 6).unwrap();
+        pes[4..6].copy_from_slice(&length.to_be_bytes());
+        let mut at = 0;
+        while at < pes.len() {
+            at += writer.packet(pid, at == 0, &pes[at..]);
+        }
+    }
+}
+
+#[test]
+fn pictures_longer_than_a_pes_packet_go_on_in_the_next() {
+    // A codestream of 200,000 bytes, its header that of a real one.
+    let mut picture = vector("jxs_422_8b.jxs")[..6910].to_vec();
+    picture.resize(199_998, 0x5A);
+    picture.extend([0xFF, 0x11]);
+    picture[12..16].copy_from_slice(&200_000_u32.to_be_bytes());
+    let mut writer = jxs_stream();
+    for n in 0..3 {
+        let data = [jxes(0x0100_0019), picture.clone()].concat();
+        long_pes(&mut writer, JXS_PID, 90_000 + 3600 * n, &data);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let units = bench.units_of(JXS_PID);
+    assert_eq!(units.len(), 3);
+    assert!(units.iter().all(|u| !u.damaged && u.bytes == 200_000));
+    assert!(bench.bytes_of(&units[1]) == picture);
+    // AV1: a temporal unit with that much in its frame OBU, with start codes and without.
+    let key = temporal_units("av1_aom_altref.obu").remove(0);
+    let (head, frame) = key.split_at(15);
+    let mut payload = frame[3..].to_vec();
+    payload.resize(150_000, 0x5A);
+    let mut obu = vec![0x32, 0xF0, 0x93, 0x09];
+    obu.extend(&payload);
+    let unit = [head, &obu].concat();
+    let (delimiter, sequence) = head.split_at(2);
+    let escaped = escape(sequence);
+    let coded = [
+        &[0, 0, 1],
+        delimiter,
+        &[0, 0, 1],
+        &escaped,
+        &[0, 0, 1],
+        &escape(&obu),
+    ]
+    .concat();
+    for data in [&unit, &coded] {
+        let mut writer = av1_stream(true);
+        for n in 0..3 {
+            long_pes(&mut writer, AV1_PID, 90_000 + 3600 * n, data);
+        }
+        let bench = Bench::run(&writer.bytes, 1316);
+        let units = bench.units_of(AV1_PID);
+        assert_eq!(units.len(), 3);
+        for found in &units {
+            assert!(!found.damaged && found.kind == FrameKind::Idr, "{found:?}");
+            assert!(bench.bytes_of(found) == unit);
+        }
+    }
+}
+
+fn escape(obu: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut zeros = 0;
+    for &byte in obu {
+        if zeros == 2 && byte <= 3 {
+            out.push(3);
+            zeros = 0;
+        }
+        zeros = if byte == 0 { zeros + 1 } else { 0 };
+        out.push(byte);
+    }
+    out
+}
+
+#[test]
+fn start_codes_and_escapes_are_found_wherever_packets_are_cut() {
+    // Start codes of four bytes and OBUs without sizes, in PES packets without length, behind
+    // stuffing of so many bytes that every alignment comes.
+    let units = temporal_units("av1_svt.obu");
+    for lead in 0..120 {
+        let padding = [&[0x7A, lead as u8 + 1][..], &vec![0; lead], &[0x80]].concat();
+        let mut writer = av1_stream(true);
+        let mut expected = Vec::new();
+        for (n, unit) in (0..).zip(units.iter().take(4)) {
+            let mut data = vec![0, 0, 0, 1, 0x12, 0, 0, 0, 0, 1];
+            data.extend(escape(&padding));
+            expected.extend([&[0x12, 0][..], &padding].concat());
+            let mut rest = &unit[2..];
+            while let Some(obu) = mirror_media::codec::av1::Obu::read(rest) {
+                data.extend([0, 0, 0, 1]);
+                data.extend(escape(&[&[rest[0] & !2], obu.payload].concat()));
+                expected.extend(&rest[..obu.bytes]);
+                rest = &rest[obu.bytes..];
+            }
+            writer.pes(AV1_PID, 90_000 + 3600 * n, false, &data);
+        }
+        let bench = Bench::run(&writer.bytes, 1316);
+        let found = bench.units_of(AV1_PID);
+        assert_eq!(found.len(), 4, "{lead}");
+        assert!(found.iter().all(|u| !u.damaged), "{lead}");
+        for unit in &found {
+            assert_eq!(bench.bytes_of(unit).len(), unit.bytes as usize, "{lead}");
+        }
+        assert!(stream_of(&bench, &found) == expected, "{lead}");
+    }
+}

@@ -1,25 +1,8 @@
 //! OBU syntax against real streams, hand-made headers and lies.
 
 use super::*;
+use crate::tests::bits;
 use crate::{ContentLight, MasteringDisplay};
-
-/// Bits from a text of numbers and widths: "3:0" is three bits of value 0.
-pub(super) fn bits(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    for word in text.split_whitespace() {
-        let (width, value) = word.split_once(':').unwrap();
-        let (width, value): (u32, u64) = (width.parse().unwrap(), value.parse().unwrap());
-        for bit in (0..width).rev() {
-            if at % 8 == 0 {
-                out.push(0);
-            }
-            *out.last_mut().unwrap() |= ((value >> bit & 1) as u8) << (7 - at % 8);
-            at += 1;
-        }
-    }
-    out
-}
 
 /// Up to the operating points of a plain sequence header of profile 0.
 const PLAIN_HEAD: &str = "3:0 1:0 1:0 1:0 1:0 5:0 12:0 5:8 1:0";
