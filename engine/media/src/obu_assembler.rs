@@ -244,6 +244,23 @@ impl ObuAssembler {
         self.obu.stage == Stage::Payload && self.obu.size == Some(self.obu.payload)
     }
 
+    /// Whether `n` bytes more are simply more of the open OBU's payload, and not its last.
+    #[inline]
+    pub fn takes(&self, n: usize) -> bool {
+        let payload = u64::from(self.obu.payload) + n as u64;
+        self.obu.stage == Stage::Payload
+            && self.obu.want == 0
+            && self.obu.size.is_none_or(|size| u64::from(size) > payload)
+            && u64::from(self.unit.bytes) + payload <= u64::from(self.max_unit)
+    }
+
+    /// Takes `n` bytes of which [`ObuAssembler::takes`] is true.
+    #[inline]
+    pub const fn take_bytes(&mut self, n: usize, arrival: Instant) {
+        self.obu.payload = self.obu.payload.saturating_add(n as u32);
+        self.last_arrival = arrival;
+    }
+
     /// Bytes of the open OBU, which came with the datagram of `arrival`. How many belong to
     /// it: fewer than all, if it ends before by its `obu_size`, or breaks the syntax.
     pub fn bytes(&mut self, bytes: &[u8], arrival: Instant) -> usize {

@@ -16,8 +16,11 @@ use std::collections::VecDeque;
 use memchr::{memchr, memmem};
 use mirror_base::{Instant, Position};
 
+use super::PACKET;
 use super::pes::Pes;
 use super::place::Place;
+use super::start_codes::without_code;
+use super::streams::plain_packets;
 use crate::codec::av1::{DELIMITER_OBU, Obu};
 use crate::codec::bits::unescape;
 use crate::codec::jpegxs::{self, Boxes, Facts, HEAD, Header, Parsed, VideoSupport};
@@ -118,6 +121,50 @@ impl Coded {
                 Kind::Av1(av1) => av1.likely_end(arrival),
                 Kind::JpegXs(jxs) => jxs.likely_end(arrival),
             }
+        }
+    }
+
+    /// As [`super::streams::Video::run`]. Never inlined, for that one's sake.
+    #[inline(never)]
+    pub(super) fn run(
+        &mut self,
+        packets: &[[u8; PACKET]],
+        plain: u32,
+        continuity: u8,
+        slot: u64,
+        before: usize,
+        arrival: Instant,
+    ) -> usize {
+        const DATA: usize = PACKET - 4;
+        let mut most = packets.len();
+        while !(self.pes.goes_on(most * DATA) && self.takes(most * DATA)) {
+            most = match most.checked_sub(1) {
+                None | Some(0) => return 0,
+                Some(fewer) => fewer,
+            };
+        }
+        let packets = packets.get(..most).unwrap_or_default();
+        let mut run = plain_packets(packets, plain, continuity);
+        if matches!(&self.kind, Kind::Av1(av1) if av1.framing == Framing::StartCodes) {
+            run = without_code(packets.get(..run).unwrap_or_default());
+        }
+        if run > 0 {
+            let place = Place::whole(slot, ((before + run - 1) * PACKET) as u16);
+            self.pes.pass(run * DATA);
+            self.bytes = self.bytes.saturating_add((run * DATA) as u32);
+            match &mut self.kind {
+                Kind::Av1(av1) => av1.pass(run * DATA, &place, arrival),
+                Kind::JpegXs(jxs) => jxs.pass(run * DATA, &place, arrival),
+            }
+        }
+        run
+    }
+
+    #[inline]
+    fn takes(&self, n: usize) -> bool {
+        match &self.kind {
+            Kind::Av1(av1) => av1.zeros == 0 && av1.asm.takes(n),
+            Kind::JpegXs(jxs) => jxs.takes(n),
         }
     }
 
@@ -297,6 +344,15 @@ impl Av1 {
         self.place = *place;
         self.end = lead + data.len();
         self.reach = data.len().min(3) as u8;
+    }
+
+    /// Passes over `n` bytes of an OBU's payload, up to the end of the packet at `place`.
+    #[inline]
+    fn pass(&mut self, n: usize, place: &Place, arrival: Instant) {
+        self.asm.take_bytes(n, arrival);
+        self.place = *place;
+        self.end = PACKET;
+        self.reach = 3;
     }
 
     fn feed_plain(&mut self, mut data: &[u8], place: &Place, mut lead: usize, arrival: Instant) {
@@ -547,6 +603,27 @@ impl JpegXs {
                 }
                 Codestream::Head => self.read_head(data),
             };
+        }
+    }
+
+    /// Whether `n` bytes more are simply more of the codestream, and not its last.
+    #[inline]
+    fn takes(&self, n: usize) -> bool {
+        let more = matches!(self.stage, Codestream::Left(left) if left as usize > n);
+        let bytes = self.open.as_ref().map_or(u32::MAX, |unit| unit.bytes);
+        more && u64::from(bytes) + n as u64 <= u64::from(self.max_unit)
+    }
+
+    /// Passes over `n` bytes of which that is true, up to the end of the packet at `place`.
+    #[inline]
+    fn pass(&mut self, n: usize, place: &Place, arrival: Instant) {
+        if let Codestream::Left(left) = &mut self.stage {
+            *left -= n as u32;
+        }
+        if let Some(unit) = &mut self.open {
+            unit.bytes += n as u32;
+            unit.end = place.at(PACKET);
+            unit.last_arrival = arrival;
         }
     }
 

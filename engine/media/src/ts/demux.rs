@@ -174,10 +174,13 @@ impl Demux {
         {
             let index = self.place_of(packet);
             // What nearly all are: more of a video PES packet, in order, nothing else.
-            if let Some(state) = self.pids.get_mut(index)
-                && let Body::Video(video) = &mut state.body
-            {
-                let run = video.run(rest, state.plain, state.continuity, slot, taken, arrival);
+            if let Some(state) = self.pids.get_mut(index) {
+                let (plain, continuity) = (state.plain, state.continuity);
+                let run = match &mut state.body {
+                    Body::Video(video) => video.run(rest, plain, continuity, slot, taken, arrival),
+                    Body::Coded(coded) => coded.run(rest, plain, continuity, slot, taken, arrival),
+                    _ => 0,
+                };
                 if let Some(last) = run.checked_sub(1).and_then(|last| rest.get(last)) {
                     state.continuity = state.continuity.wrapping_add(run as u8) & 0xF;
                     state.tail = tail(last);

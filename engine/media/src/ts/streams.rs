@@ -151,7 +151,7 @@ impl PidState {
 
 /// How many of `packets` begin with `plain` and the next counter each.
 #[inline]
-fn plain_packets(packets: &[[u8; PACKET]], plain: u32, continuity: u8) -> usize {
+pub(super) fn plain_packets(packets: &[[u8; PACKET]], plain: u32, continuity: u8) -> usize {
     // As the bytes lie in memory: the counter's carry falls out at the top.
     const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0F]);
     const ONE: u32 = u32::from_le_bytes([0, 0, 0, 1]);
