@@ -38,6 +38,8 @@ use crate::{AccessUnit, FrameKind, Limits, Track};
 const SET_HEAD: usize = 1024;
 /// Bytes kept of a frame header: 32 operating points with 32 bits each, and what precedes them.
 const FRAME_HEAD: usize = 160;
+/// Bytes of the longest OBU header with its size.
+const MAX_HEADER: u64 = 7;
 /// Units that wait for `poll_unit`; a caller that never polls loses the oldest.
 const MAX_READY: usize = 256;
 
@@ -251,7 +253,7 @@ impl ObuAssembler {
         self.obu.stage == Stage::Payload
             && self.obu.want == 0
             && self.obu.size.is_none_or(|size| u64::from(size) > payload)
-            && u64::from(self.unit.bytes) + payload <= u64::from(self.max_unit)
+            && u64::from(self.unit.bytes) + payload + MAX_HEADER <= u64::from(self.max_unit)
     }
 
     /// Takes `n` bytes of which [`ObuAssembler::takes`] is true.
@@ -327,7 +329,7 @@ impl ObuAssembler {
             self.obu.want -= head.len();
         }
         self.obu.payload = self.obu.payload.saturating_add(mine.len() as u32);
-        if self.unit.bytes.saturating_add(self.obu.payload) > self.max_unit {
+        if self.unit.bytes.saturating_add(self.obu_bytes()) > self.max_unit {
             self.counters.oversized += 1;
             self.damage();
             self.close_here(self.last_arrival);
@@ -414,9 +416,13 @@ impl ObuAssembler {
                 }
             }
         }
+        self.unit.bytes = self.unit.bytes.saturating_add(self.obu_bytes());
+    }
+
+    /// Bytes of the open OBU as it is handed out, with its size.
+    const fn obu_bytes(&self) -> u32 {
         let size = self.obu.payload;
-        let bytes = header.bytes() as u32 + leb128_len(size) + size;
-        self.unit.bytes = self.unit.bytes.saturating_add(bytes);
+        size.saturating_add(self.obu.header.bytes() as u32 + leb128_len(size))
     }
 
     /// An OBU that precedes a frame: of this unit, or of the next.

@@ -344,7 +344,7 @@ fn hostile_units_of_hidden_frames_without_end_are_bounded() {
         false,
     );
     feed.obu(&sequence(PLAIN)).obu(&frame(KEY));
-    for _ in 0..200 {
+    for _ in 0..400 {
         feed.obu(&frame(HIDDEN));
     }
     let oversized = feed.asm.counters().oversized;
