@@ -108,6 +108,12 @@ impl SlotMeta {
         }
     }
 
+    /// Whether the slot has content.
+    #[inline]
+    pub const fn is_filled(&self) -> bool {
+        self.filled
+    }
+
     /// Notes that the protocol takes it at `now`.
     #[must_use]
     pub const fn handled_at(mut self, now: Instant) -> Self {
@@ -514,6 +520,16 @@ impl SlotRing {
         let (place, slot) = self.locate(index)?;
         let meta = &place.meta[slot];
         meta.filled.then_some(meta)
+    }
+
+    /// Metadata of slot `index` and of those behind it in the same chunk, filled or not
+    /// ([`SlotMeta::is_filled`]).
+    #[inline]
+    pub fn metas_from(&self, index: u64) -> &[SlotMeta] {
+        let found = self.locate(index);
+        found
+            .and_then(|(place, slot)| place.meta.get(slot..))
+            .unwrap_or(&[])
     }
 
     /// Whether slot `index` is filled.

@@ -291,18 +291,15 @@ fn count(
     now: Instant,
     latency: &mut ShardLatency,
 ) -> bool {
-    let before = connection.delivery_index();
-    let mut left = DELIVERIES_AT_ONCE;
-    while left > 0
-        && let Some(delivery) = connection.poll_delivery(now, stream.ring())
-    {
-        stream.count_delivery(&delivery, latency);
-        left -= 1;
-    }
-    if connection.delivery_index() > before {
+    let most = DELIVERIES_AT_ONCE;
+    let taken = {
+        let (ring, mut count) = stream.counting();
+        connection.deliver_each(now, ring, most, |delivery| count(delivery, latency))
+    };
+    if taken > 0 {
         stream.delivered(now);
     }
-    left == 0
+    taken == most
 }
 
 /// Hands released packets to the stream; `true` when there may be more.

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use mirror_base::discard::DiscardCounts;
-use mirror_base::{Delivery, Discard, Instant, StreamId};
+use mirror_base::{Delivery, Discard, Instant, SlotRing, StreamId};
 use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
 use crate::frames::Frames;
@@ -75,6 +75,14 @@ struct PendingUnit {
 fn handled(delivery: &Delivery) -> Instant {
     let after = i64::from(delivery.handled_after_us);
     delivery.arrival.offset_micros(after)
+}
+
+#[inline(always)]
+fn count_times(latency: &mut StreamLatency, delivery: &Delivery, shard: &mut ShardLatency) {
+    let receive_us = u64::from(delivery.handled_after_us);
+    let hold_us = delivery.due.micros_since(handled(delivery));
+    record(&mut latency.receive, &mut shard.receive, receive_us);
+    record(&mut latency.hold, &mut shard.hold, hold_us);
 }
 
 /// See the module's page.
@@ -283,10 +291,17 @@ impl Stream {
     /// Counts the times of a packet that the session released.
     #[inline(always)]
     pub fn count_delivery(&mut self, delivery: &Delivery, shard: &mut ShardLatency) {
-        let receive_us = u64::from(delivery.handled_after_us);
-        let hold_us = delivery.due.micros_since(handled(delivery));
-        record(&mut self.latency.receive, &mut shard.receive, receive_us);
-        record(&mut self.latency.hold, &mut shard.hold, hold_us);
+        count_times(&mut self.latency, delivery, shard);
+    }
+
+    /// The memory, and what does [`Stream::count_delivery`] while it is read.
+    #[inline]
+    pub fn counting(&mut self) -> (&SlotRing, impl FnMut(&Delivery, &mut ShardLatency)) {
+        let latency = &mut self.latency;
+        let count = |delivery: &Delivery, shard: &mut ShardLatency| {
+            count_times(latency, delivery, shard);
+        };
+        (&self.lanes.first.ring, count)
     }
 
     /// Packets were released at `now`.

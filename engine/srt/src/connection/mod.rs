@@ -346,6 +346,20 @@ impl Connection {
         self.receiver.deliver(now, ring, &mut self.stats)
     }
 
+    /// The next packets in order whose time has come, `most` at the most: what
+    /// [`Connection::poll_delivery`] would tell one by one. Returns how many there were.
+    #[inline(always)]
+    pub fn deliver_each(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        most: usize,
+        each: impl FnMut(&Delivery),
+    ) -> usize {
+        self.receiver
+            .deliver_each(now, ring, &mut self.stats, most, each)
+    }
+
     /// What happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         if core::mem::take(&mut self.connected_event) {

@@ -48,6 +48,10 @@ pub(super) struct Pair {
     pub(super) ring: SlotRing,
     pub(super) none: SlotRing,
     pub(super) got: Vec<Vec<u8>>,
+    /// How they were released.
+    pub(super) deliveries: Vec<Delivery>,
+    /// They are taken all at once, not one by one.
+    pub(super) takes_runs: bool,
     pub(super) lost: u64,
     pub(super) events: Vec<Event>,
     pub(super) slots: u64,
@@ -127,6 +131,8 @@ impl Pair {
             ring: SlotRing::with_owned_chunks(150),
             none: SlotRing::new(),
             got: Vec::new(),
+            deliveries: Vec::new(),
+            takes_runs: false,
             lost: 0,
             events: Vec::new(),
             slots: 0,
@@ -176,7 +182,16 @@ impl Pair {
         let Some(listener) = &mut self.listener else {
             return;
         };
-        while let Some(delivery) = listener.poll_delivery(self.now, &self.ring) {
+        let mut released = Vec::new();
+        if self.takes_runs {
+            while listener.deliver_each(self.now, &self.ring, 7, |d| released.push(*d)) == 7 {}
+        } else {
+            released.extend(core::iter::from_fn(|| {
+                listener.poll_delivery(self.now, &self.ring)
+            }));
+        }
+        for delivery in released {
+            self.deliveries.push(delivery);
             assert!(delivery.slot >= self.slots, "in order");
             assert_eq!(delivery.discontinuity, self.got.is_empty());
             self.slots = delivery.slot + 1;

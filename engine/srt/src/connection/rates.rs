@@ -79,9 +79,38 @@ impl ArrivalRate {
         })
     }
 
+    /// Time and bytes of the last 16 intervals, if all lie within ⅛ and 8 times their median,
+    /// whichever that is: of a steady flow it need not be looked for.
+    fn steady(&self, expected: u64) -> Option<(u64, u64)> {
+        let fed = expected.wrapping_sub(self.from) as usize;
+        let mut at = fed.wrapping_sub(1) % PLACES;
+        let newest = self.arrivals[at];
+        let (mut end, mut bytes) = (newest, 0);
+        let (mut least, mut most) = (u64::MAX, 0);
+        for _ in 0..ARRIVALS {
+            bytes += u64::from(self.bytes[at]);
+            at = at.wrapping_sub(1) % PLACES;
+            let start = self.arrivals[at];
+            let nanos = end.wrapping_sub(start);
+            least = least.min(nanos);
+            most = most.max(nanos);
+            end = start;
+        }
+        let is_steady = least > most / 8 && most <= u64::from(u32::MAX);
+        is_steady.then(|| (newest.wrapping_sub(end), bytes))
+    }
+
     /// Packets and bytes a second: the mean of the intervals within ⅛ and 8 times the median,
     /// if more than 8 are.
     pub(crate) fn rates(&self, expected: u64) -> (u32, u32) {
+        match self.steady(expected) {
+            Some((time, bytes)) => rates_of(ARRIVALS as u64, time, bytes),
+            None => self.rates_of_unsteady(expected),
+        }
+    }
+
+    #[inline(never)]
+    fn rates_of_unsteady(&self, expected: u64) -> (u32, u32) {
         let intervals = self.intervals(expected);
         let mut sorted = intervals.map(|(nanos, _)| nanos);
         sorted.sort_unstable();
@@ -100,11 +129,15 @@ impl ArrivalRate {
         if count <= 8 || time == 0 {
             return (0, 0);
         }
-        (
-            clamp((count * NANOS).div_ceil(time)),
-            clamp((bytes * NANOS).div_ceil(time)),
-        )
+        rates_of(count, time, bytes)
     }
+}
+
+fn rates_of(count: u64, time: u64, bytes: u64) -> (u32, u32) {
+    (
+        clamp((count * NANOS).div_ceil(time)),
+        clamp((bytes * NANOS).div_ceil(time)),
+    )
 }
 
 /// The last 64 intervals within probe pairs: packets whose number modulo 16 is 0 and 1 are sent
@@ -193,6 +226,39 @@ mod tests {
     fn an_idle_link_shows_capacity_1000_and_rate_1() {
         assert_eq!(LinkCapacity::new().capacity_pps(), 1000);
         assert_eq!(ArrivalRate::new(Instant::ZERO, 9).rates(9).0, 1);
+    }
+
+    #[test]
+    fn of_a_steady_flow_no_median_need_be_known() {
+        let mut random = crate::test_support::Random(5);
+        let mut steady = 0;
+        for _ in 0..2_000 {
+            let (base, spread) = (1 + random.below(2_000), 1 + random.below(9));
+            let mut rate = ArrivalRate::new(Instant::ZERO, 0);
+            let mut now = 0;
+            let mut nanos = Vec::new();
+            for i in 0..17 {
+                let interval = base * (1 + random.below(spread)) + random.below(2);
+                now += interval;
+                nanos.push(interval);
+                rate.feed_next(i, Instant::from_nanos(now), 1000);
+            }
+            nanos.remove(0);
+            let mut sorted = nanos.clone();
+            sorted.sort_unstable();
+            steady += u32::from(sorted[0] * 8 > sorted[15]);
+            nanos.retain(|&n| n > sorted[8] / 8 && n < sorted[8] * 8);
+            let time: u64 = nanos.iter().sum();
+            let count = nanos.len() as u64;
+            let pps = if count > 8 {
+                (count * NANOS).div_ceil(time)
+            } else {
+                0
+            };
+            assert_eq!(u64::from(rate.rates(17).0), pps, "{sorted:?}");
+            assert_eq!(rate.rates(17), rate.rates_of_unsteady(17), "{sorted:?}");
+        }
+        assert!((500..1_990).contains(&steady), "{steady}");
     }
 
     #[test]

@@ -148,6 +148,19 @@ impl TimeBase {
         Instant::from_nanos(due.unsigned_abs().min(clamp))
     }
 
+    /// [`TimeBase::due`] of a run of packets, as long as nothing else happens; `None` around a
+    /// turn of the peer's clock, where each packet has to be looked at.
+    #[inline]
+    pub(crate) fn straight(&self) -> Option<Straight> {
+        let anchor_ns = u64::try_from(self.anchor_ns).ok()?;
+        let limit_ns = self.limit_ns;
+        let straight = Straight {
+            anchor_ns,
+            limit_ns,
+        };
+        (!self.wrapping && limit_ns <= ANCHOR_LIMIT_NS as u64).then_some(straight)
+    }
+
     /// Whether `timestamp` is about the peer's present time, whatever turn its clock is in: a
     /// packet may be a retransmission, or have waited at the sender for as long as that keeps any.
     pub(crate) fn is_present(&self, timestamp: u32, arrival: Instant) -> bool {
@@ -217,6 +230,23 @@ impl TimeBase {
     }
 }
 
+/// See [`TimeBase::straight`].
+#[derive(Clone, Copy)]
+pub(crate) struct Straight {
+    anchor_ns: u64,
+    limit_ns: u64,
+}
+
+impl Straight {
+    #[inline]
+    pub(crate) const fn due(self, timestamp: u32, arrival: Instant) -> Instant {
+        // Anchor and limit are at most 2^62: nothing wraps in centuries.
+        let due = self.anchor_ns.wrapping_add(timestamp as u64 * 1_000);
+        let clamp = arrival.as_nanos().wrapping_add(self.limit_ns);
+        Instant::from_nanos(if due < clamp { due } else { clamp })
+    }
+}
+
 fn micros(at: Instant) -> i64 {
     i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
@@ -247,6 +277,8 @@ mod tests {
             assert_eq!(time.wrapping, row["wrap_mode"].as_bool().unwrap(), "{row}");
             assert_eq!(time.base_us, row["base"].as_i64().unwrap(), "{row}");
             assert_eq!(time.due(ts, arrival).as_micros(), due, "{row}");
+            let straight = time.straight().map(|s| s.due(ts, arrival).as_micros());
+            assert_eq!(straight, (!time.wrapping).then_some(due), "{row}");
         }
     }
 

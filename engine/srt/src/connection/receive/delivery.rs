@@ -7,6 +7,11 @@ use mirror_base::{Delivery, Instant, SlotMeta, SlotRing};
 use super::{NOTHING, Receiver};
 use crate::statistics::Statistics;
 
+/// Not copied to where it is rarely called.
+fn dynamic(each: &mut impl FnMut(&Delivery)) -> &mut dyn FnMut(&Delivery) {
+    each
+}
+
 impl Receiver {
     /// When nothing is held and nothing is awaited, what was given up needs no packet behind it
     /// to be passed.
@@ -35,17 +40,23 @@ impl Receiver {
     #[inline]
     pub(super) fn set_head(&mut self, index: u64, meta: &SlotMeta) {
         let (timestamp, arrival) = (meta.timestamp, meta.arrival);
-        self.head = index;
-        self.head_arrival = arrival;
-        self.head_handled_after_us = meta.handled_after_us;
-        self.moved = true;
-        self.head_due = if index > self.deliver && !self.may_skip_to(index) {
+        let due = if index > self.deliver && !self.may_skip_to(index) {
             Instant::FAR_FUTURE
         } else if self.mode.timed {
             self.time.due(timestamp, arrival)
         } else {
             arrival
         };
+        self.note_head(index, meta, due);
+    }
+
+    #[inline]
+    fn note_head(&mut self, index: u64, meta: &SlotMeta, due: Instant) {
+        self.head = index;
+        self.head_due = due;
+        self.head_arrival = meta.arrival;
+        self.head_handled_after_us = meta.handled_after_us;
+        self.moved = true;
     }
 
     pub(super) fn may_skip_to(&self, index: u64) -> bool {
@@ -106,6 +117,93 @@ impl Receiver {
         let delivery = self.take_head(self.head, stats);
         self.find_head(delivery.slot + 1, ring);
         Some(delivery)
+    }
+
+    /// All packets in order whose time has come, `most` at the most; returns how many.
+    #[inline(always)]
+    pub(crate) fn deliver_each(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        stats: &mut Statistics,
+        most: usize,
+        mut each: impl FnMut(&Delivery),
+    ) -> usize {
+        let mut left = most;
+        while left > 0 && now >= self.head_due {
+            let taken = self.deliver_run(now, ring, left, &mut each);
+            stats.pkt_delivered += taken as u64;
+            left -= taken;
+            // What is no run goes one by one.
+            if taken == 0 {
+                match self.deliver_one(now, ring, stats) {
+                    Some(delivery) => dynamic(&mut each)(&delivery),
+                    None => break,
+                }
+                left -= 1;
+            }
+        }
+        most - left
+    }
+
+    #[inline(never)]
+    fn deliver_one(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        stats: &mut Statistics,
+    ) -> Option<Delivery> {
+        self.deliver(now, ring, stats)
+    }
+
+    /// A run of packets that follow each other in one chunk, nothing being missing before them.
+    #[inline(always)]
+    fn deliver_run(
+        &mut self,
+        now: Instant,
+        ring: &SlotRing,
+        most: usize,
+        each: &mut impl FnMut(&Delivery),
+    ) -> usize {
+        let is_run = self.head == self.deliver
+            && self.pending_lost == 0
+            && !self.discontinuity
+            && self.mode.timed;
+        let Some(time) = self.time.straight().filter(|_| is_run) else {
+            return 0;
+        };
+        let metas = ring.metas_from(self.head);
+        let metas = metas.get(..most).unwrap_or(metas);
+        let mut slot = self.head;
+        for meta in metas {
+            let due = time.due(meta.timestamp, meta.arrival);
+            if !meta.is_filled() {
+                break;
+            }
+            if now < due {
+                let taken = slot - self.deliver;
+                if taken > 0 {
+                    self.deliver = slot;
+                    self.note_head(slot, meta, due);
+                }
+                return taken as usize;
+            }
+            each(&Delivery {
+                slot,
+                arrival: meta.arrival,
+                handled_after_us: meta.handled_after_us,
+                due,
+                lost_before: 0,
+                discontinuity: false,
+            });
+            slot += 1;
+        }
+        let taken = slot - self.deliver;
+        if taken > 0 {
+            self.deliver = slot;
+            self.find_head(slot, ring);
+        }
+        taken as usize
     }
 
     /// The head is delivered.
