@@ -21,6 +21,7 @@ mod metrics;
 mod process;
 mod record;
 mod registry;
+mod rtp_stats;
 mod runtime;
 #[cfg(test)]
 mod runtime_tests;

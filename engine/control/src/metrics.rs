@@ -14,8 +14,8 @@ use crate::api::{Service, ask_latency};
 use crate::caller::{Breaker, Phase};
 use crate::clock;
 use crate::registry;
-use crate::srt_stats;
 use crate::state::{Entry, ShardEntry, State, lock};
+use crate::{rtp_stats, srt_stats};
 
 /// A rendering is given out again for so long: scrapers cannot make work.
 const CACHE: Duration = Duration::from_millis(500);
@@ -67,6 +67,7 @@ fn render_now(service: &Service) -> String {
         }
         for entry in shown.iter().take(srt_stats::MAX_SERIES) {
             srt_stats::publish(entry);
+            rtp_stats::publish(entry);
         }
         publish_registry(&service.registry.health());
         publish_api(service);
@@ -110,6 +111,7 @@ fn describe() {
         "1; names the instance and version in its labels"
     );
     srt_stats::describe();
+    rtp_stats::describe();
     for (name, text) in COUNTERS {
         describe_counter!(*name, *text);
     }

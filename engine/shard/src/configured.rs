@@ -396,13 +396,13 @@ impl<C: Clock> Core<C> {
                 let place = media.ports.iter().position(own)?;
                 sockets.get(before + place).copied()
             };
-            find(Purpose::Rtcp)
-                .or_else(|| find(Purpose::Rtp))
-                .unwrap_or(0)
+            find(Purpose::Rtcp).or_else(|| find(Purpose::Rtp))
         };
+        let first = socket_of(0).unwrap_or(0);
         Lane {
             media: Media::new(self.now, config, next_index),
-            rtcp: [(socket_of(0), None), (socket_of(1), None)],
+            // The second path may be a second SSRC on the first one's ports (RFC 7198).
+            rtcp: [first, socket_of(1).unwrap_or(first)].map(|socket| (socket, None)),
             valid: false,
             clock_at: None,
         }

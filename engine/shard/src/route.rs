@@ -230,6 +230,11 @@ impl<C: Clock> Core<C> {
         };
         self.handling = Some(key);
         let outcome = source.handle_rtcp(now, datagram.arrival, datagram.payload);
+        if let Some(map) = source.clock() {
+            entry
+                .stream
+                .set_sender_clock(0, map.ntp, map.rtp_timestamp, map.clock_rate);
+        }
         self.handling = None;
         match outcome {
             Ok(()) => {

@@ -18,6 +18,7 @@ mod stream;
 
 pub use lane::{MAX_LANES, lane_of};
 pub use latency::LatencyRecorder;
+pub use mirror_rtp::media::MediaStatistics;
 pub use payload::PayloadFigures;
 pub use rtp::MediaReport;
 pub use stream::{SessionStatistics, Stream, StreamConfig};

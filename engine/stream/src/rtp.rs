@@ -30,7 +30,7 @@ impl MediaReport {
             ssrc: Some(session.ssrc()),
             legs: 1,
             cname: cname.map(|name| String::from_utf8_lossy(name).into_owned()),
-            clock: None,
+            clock: session.clock(),
             statistics: MediaStatistics {
                 rtcp_received: source.rtcp_received,
                 rtcp_sent: source.rtcp_sent,

@@ -22,8 +22,8 @@ use crate::keys::KeyCounters;
 use crate::metrics;
 use crate::record;
 use crate::registry::Registry;
-use crate::srt_stats;
 use crate::state::{Entry, SHARD_STALE, ShardEntry, SharedState, lock};
+use crate::{rtp_stats, srt_stats};
 
 /// Time that shards have to answer.
 pub(crate) const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -229,6 +229,9 @@ impl Service {
         );
         if let Some(srt) = srt_stats::to_json(&entry) {
             map.insert("srt".to_owned(), srt);
+        }
+        if let Some(rtp) = rtp_stats::to_json(&entry) {
+            map.insert("rtp".to_owned(), rtp);
         }
         Response::json(&Value::Object(map))
     }

@@ -80,13 +80,10 @@ impl PayloadPlan {
             name
         };
         let Some(format) = PayloadFormat::from_encoding_name(name) else {
-            let known = PayloadFormat::ALL.iter().filter(|f| refusal(**f).is_none());
+            let known = PayloadFormat::ALL.iter();
             let names: Vec<&str> = known.map(|f| f.encoding_name()).collect();
             return Err(format!("must be one of {}", names.join(", ")));
         };
-        if let Some(why) = refusal(format) {
-            return Err(why.to_owned());
-        }
         let clock_rate = match parts.next() {
             None => format.clock_rate(),
             Some(rate) => rate
@@ -440,15 +437,6 @@ impl PortPlan {
         }
         let shared = |sources: &[IpAddr]| sources.iter().any(|s| other.sources.contains(s));
         self.sources.is_empty() || other.sources.is_empty() || shared(&self.sources)
-    }
-}
-
-/// Why a format cannot be received, or `None`.
-pub const fn refusal(format: PayloadFormat) -> Option<&'static str> {
-    match format {
-        PayloadFormat::Smpte291 => Some("ancillary data (RFC 8331) is not received yet"),
-        PayloadFormat::Mpv => Some("MPEG video outside of MPEG-TS (RFC 2250, 3) is not received"),
-        _ => None,
     }
 }
 

@@ -10,9 +10,7 @@ use mirror_rtp::sdp::{
     Connection, Description, Direction, MediaDescription, RtpMap, SdpError, parse,
 };
 
-use super::{
-    MediaPlan, PayloadPlan, PlanDefaults, PortPlan, Purpose, bind_address, fault, refusal,
-};
+use super::{MediaPlan, PayloadPlan, PlanDefaults, PortPlan, Purpose, bind_address, fault};
 
 /// What must be left between the second copy of a packet and its place being given up.
 const AFTER_DUPLICATE: Duration = Duration::from_millis(50);
@@ -87,18 +85,27 @@ fn line(media: &MediaDescription, defaults: &PlanDefaults, errors: &mut Vec<SdpE
     let mut formats = Vec::new();
     let mut rtx = Vec::new();
     let mut fec = None;
+    let mut fec_types = Vec::new();
     let mut others = Vec::new();
     for &number in &media.payload_types {
         match classify(media, number, errors) {
             Kind::Format(format) => formats.push(format),
             Kind::Rtx(repair) => rtx.push(repair),
-            Kind::Fec(line) => fec = Some(line),
+            Kind::Fec(line) => {
+                fec_types.push(number);
+                fec = Some(line);
+            }
             Kind::Other(name) => others.push(name),
             Kind::PassedOver => {}
         }
     }
     if !formats.is_empty() {
-        let plan = medium(media, formats, rtx, defaults, errors);
+        let mut plan = medium(media, formats, rtx, defaults, errors);
+        // RFC 6015 lets it come among the media.
+        if let Some(Line::Fec { limits, .. }) = fec {
+            plan.rtp.fec = Some(limits);
+            plan.rtp.fec_payload_types = fec_types;
+        }
         return Line::Media(Box::new(plan));
     }
     if !rtx.is_empty() {
@@ -196,10 +203,6 @@ fn known(
     map: &RtpMap,
     errors: &mut Vec<SdpError>,
 ) -> Kind {
-    if let Some(why) = refusal(format) {
-        errors.push(fault(map.line, why));
-        return Kind::PassedOver;
-    }
     let fmtp = media.parameters(map.payload_type);
     let mut parameters = match FormatParameters::parse(format, fmtp.map_or("", |f| &f.text)) {
         Ok(parameters) => parameters,
@@ -248,9 +251,13 @@ fn medium(
                 let why = "a=ssrc-group:FID must name the media's SSRC and that of its rtx";
                 errors.push(fault(group.line, why));
             }
+            // RFC 7198: both on the same ports, told by their SSRCs.
+            ("DUP", &[first, second]) => {
+                rtp.duplicate_ssrcs.push((first, second));
+                rtp.legs = 2;
+            }
             ("DUP", _) => {
-                let why = "duplicates under an SSRC of their own (RFC 7198) are not merged: \
-                           SMPTE ST 2022-7 sends both copies under one";
+                let why = "a=ssrc-group:DUP must name two SSRCs";
                 errors.push(fault(group.line, why));
             }
             _ => {}
@@ -461,7 +468,7 @@ fn merge(
     let Some(Line::Media(plan)) = lines.get_mut(first) else {
         return Err(NOT_MEDIA.to_owned());
     };
-    if plan.rtp.legs > 1 {
+    if plan.ports.iter().any(|port| port.leg > 0) || plan.rtp.legs > 1 {
         return Err("more than two paths are not merged".to_owned());
     }
     let types = |formats: &[PayloadPlan]| -> Vec<(u8, PayloadFormat, u32)> {

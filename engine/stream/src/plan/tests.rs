@@ -85,6 +85,8 @@ fn every_payload_format_that_is_taken_has_a_plan() {
         ("smpte336m/90000", ""),
         ("VP8/90000", ""),
         ("VP9/90000", ""),
+        ("MPV/90000", ""),
+        ("smpte291/90000", "DID_SDID={0x61,0x02}"),
     ] {
         let text = format!(
             "v=0\nc=IN IP6 ::1\nm=video 5000 RTP/AVP 96\na=rtpmap:96 {map}\na=fmtp:96 {fmtp}\n"
@@ -205,11 +207,6 @@ fn what_cannot_be_received_is_refused_where_it_stands() {
             "G722/8000",
         ),
         (
-            "m=video 5000 RTP/AVP 96\na=rtpmap:96 smpte291/90000\n",
-            4,
-            "ancillary",
-        ),
-        (
             "m=video 5000 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=9\n",
             5,
             "packetization-mode",
@@ -231,9 +228,9 @@ fn what_cannot_be_received_is_refused_where_it_stands() {
         ),
         ("m=video 65535 RTP/AVP 33\n", 3, "RTCP"),
         (
-            "m=video 5000 RTP/AVP 33\na=ssrc-group:DUP 1 2\n",
+            "m=video 5000 RTP/AVP 33\na=ssrc-group:DUP 1 2 3\n",
             4,
-            "SMPTE ST 2022-7",
+            "two SSRCs",
         ),
         ("m=video 0 RTP/AVP 33\n", 0, "no media"),
         ("m=video 5000 RTP/AVP 33\na=inactive\n", 0, "no media"),
@@ -281,4 +278,20 @@ fn an_sdp_bomb_makes_no_more_plans_than_lanes_and_ports() {
         faults[0].contains("media") && faults[1].contains("ports"),
         "{faults:?}"
     );
+}
+
+#[test]
+fn duplicates_and_fec_on_the_media_port_are_told_by_ssrc_and_payload_type() {
+    let plan = good(
+        "v=0\nc=IN IP4 127.0.0.1\nm=video 5000 RTP/AVP 33 110\na=ssrc-group:DUP 7 8\n\
+         a=rtpmap:110 1d-interleaved-parityfec/90000\na=fmtp:110 L=4;D=6\n",
+    );
+    let rtp = &plan.media[0].rtp;
+    assert_eq!(
+        (rtp.legs, rtp.duplicate_ssrcs.as_slice()),
+        (2, &[(7, 8)][..])
+    );
+    assert_eq!(rtp.fec_payload_types, [110]);
+    assert_eq!(rtp.fec.map(|f| (f.columns, f.rows)), Some((4, 6)));
+    assert_eq!(plan.media[0].ports.len(), 2);
 }
