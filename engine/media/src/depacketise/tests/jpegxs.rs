@@ -241,3 +241,42 @@ fn every_short_payload_is_survived() {
         }
     }
 }
+
+#[test]
+fn a_stream_that_goes_on_as_h264_or_hevc_is_followed() {
+    for (name, codec) in [
+        ("rtp01_ffmpeg_h264_ipp", Codec::H264),
+        ("rtp03_ffmpeg_hevc_b3", Codec::H265),
+    ] {
+        let mut packets = sent("rtp60_syn_jxs_codestream_mode");
+        let (payload_type, mut last) = (112, packets[47].clone());
+        for _ in 0..6 {
+            let more = sent(name);
+            let from = (last.sequence, last.timestamp, more[0].clone());
+            packets.extend(more.into_iter().map(|mut p| {
+                p.payload_type = payload_type;
+                p.sequence = from
+                    .0
+                    .wrapping_add(1)
+                    .wrapping_add(p.sequence.wrapping_sub(from.2.sequence));
+                p.timestamp = from
+                    .1
+                    .wrapping_add(3600)
+                    .wrapping_add(p.timestamp.wrapping_sub(from.2.timestamp));
+                p
+            }));
+            last = packets.last().unwrap().clone();
+        }
+        let r = jxs(&packets);
+        let tracks: Vec<Codec> = r.input.tracks().iter().map(|t| t.codec).collect();
+        assert_eq!(tracks, [Codec::JpegXs, codec], "{name}");
+        assert!(
+            r.units
+                .iter()
+                .filter(|u| u.track == 1 && !u.damaged)
+                .count()
+                > 60,
+            "{name}"
+        );
+    }
+}
