@@ -256,10 +256,8 @@ fn fits_ac3(kind: Kind, payload: &[u8]) -> Vote {
         return NO;
     }
     match audio::ac3::sync_frame(media) {
-        Some(frame) if frame.enhanced == (kind == Kind::Eac3) => {
-            let whole = audio::frames(media, audio::ac3).all(|f| f.is_ok());
-            if whole { STRONG } else { WEAK }
-        }
+        // The sync word is enough even where the frame is cut off.
+        Some(frame) if frame.enhanced == (kind == Kind::Eac3) => STRONG,
         Some(_) => NO,
         None if flags & 3 != 0 => SLIGHT,
         None => NO,

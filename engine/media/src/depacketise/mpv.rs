@@ -25,6 +25,8 @@ pub(crate) struct MpvStream {
     end: Position,
     /// A start code has come, and nothing was lost since.
     synced: bool,
+    /// Zero bytes before `end`, two at the most: a start code may begin with them.
+    zeros: usize,
 }
 
 impl MpvStream {
@@ -36,6 +38,7 @@ impl MpvStream {
             timestamp: None,
             end: Position::default(),
             synced: false,
+            zeros: 0,
         })
     }
 
@@ -43,8 +46,7 @@ impl MpvStream {
         &self.assembler
     }
 
-    /// Feeds the bytes behind the header, which lie at `at`. The standard has no start code cut
-    /// over packets: slices begin packets or follow whole ones (3.1).
+    /// Feeds the bytes behind the header, which lie at `at`.
     fn feed(&mut self, arrived: &Arrived<'_>, at: usize) {
         let packet = arrived.packet;
         let media = packet.payload.get(at..).unwrap_or_default();
@@ -52,10 +54,12 @@ impl MpvStream {
             slot: packet.slot,
             offset: (at + offset) as u16,
         };
-        let mut from = 0;
-        for code in memchr::memmem::find_iter(media, &[0, 0, 1]) {
-            let before = media.get(from..code).unwrap_or_default();
+        let mut from = self.straddling_code(media, packet.arrival);
+        let rest = media.get(from..).unwrap_or_default();
+        let first = from;
+        for code in memchr::memmem::find_iter(rest, &[0, 0, 1]).map(|code| first + code) {
             if self.synced {
+                let before = media.get(from..code).unwrap_or_default();
                 self.assembler.nal_bytes(before, packet.arrival);
                 self.assembler.nal_end(place(code), packet.arrival);
             }
@@ -68,8 +72,32 @@ impl MpvStream {
         if self.synced {
             self.assembler.nal_bytes(rest, packet.arrival);
         }
+        self.zeros = rest.iter().rev().take(2).take_while(|b| **b == 0).count();
         self.end = place(media.len());
         self.assembler.oversize_end(self.end);
+    }
+
+    /// A start code that is cut over packets: the standard has none (3.1), but GStreamer 1.22
+    /// cuts anywhere. Returns how many bytes of `media` belong to it.
+    fn straddling_code(&mut self, media: &[u8], arrival: Instant) -> usize {
+        let (behind, here) = match (self.zeros, media) {
+            (2, [1, ..]) => (2, 1),
+            (1.., [0, 1, ..]) => (1, 2),
+            _ => return 0,
+        };
+        let first = Position {
+            slot: self.end.slot,
+            offset: self.end.offset.saturating_sub(behind),
+        };
+        self.assembler.nal_end(first, arrival);
+        if self.synced {
+            self.assembler
+                .start_code(first, 0, behind as u8, here as u8, arrival);
+        } else {
+            self.assembler.start_code(first, 0, 0, 3, arrival);
+        }
+        self.synced = true;
+        here
     }
 }
 
@@ -85,6 +113,7 @@ impl Depacketise for MpvStream {
         let Some(at) = header_bytes(packet.payload) else {
             self.assembler.damage();
             self.synced = false;
+            self.zeros = 0;
             return Err(Discard::MalformedPayload);
         };
         let was_synced = self.synced;
@@ -102,6 +131,7 @@ impl Depacketise for MpvStream {
 
     fn gap(&mut self, gap: Gap, arrival: Instant) {
         self.synced = false;
+        self.zeros = 0;
         match gap {
             Gap::Loss => self.assembler.damage(),
             Gap::Restart => {

@@ -471,29 +471,40 @@ fn another_codec_in_mid_stream_becomes_another_track() {
 #[test]
 fn published_payloads_are_of_the_kind_they_are_said_to_be() {
     let vectors = json("rtp_payloads");
-    let mut seen = 0;
+    let (mut nal, mut numbered, mut aac) = (0, 0, 0);
     for row in vectors["packets"].as_array().unwrap() {
         let text = row["payload"].as_str().unwrap();
         if text.contains('.') {
             // Shortened.
             continue;
         }
-        let payload: Vec<u8> = (0..text.len() / 2)
-            .map(|i| u8::from_str_radix(&text[i * 2..i * 2 + 2], 16).unwrap())
-            .collect();
+        let payload = crate::tests::hex(text);
         let capture = row["capture"].as_str().unwrap();
         let kind = row["kind"].as_str().unwrap();
         let codec = match capture {
             c if c.contains("h264") => Codec::H264,
             c if c.contains("h265") || c.contains("hevc") => Codec::H265,
+            c if c.contains("aac") => {
+                let form = parameters::AuHeader::default();
+                let at = aac::media_offset(form, &payload).unwrap();
+                let sizes = aac::entries(form, &payload).unwrap();
+                let sum: usize = sizes.iter().map(|e| e.size.unwrap()).sum();
+                // Fragments have the size of the whole.
+                assert!(sum == payload.len() - at || sizes.len() == 1, "{capture}");
+                aac += 1;
+                continue;
+            }
             _ => continue,
         };
-        if capture.contains("donl") || capture.contains("mtap") {
-            continue;
-        }
-        let pieces: Vec<_> = nal::pieces(nal::Form::plain(codec), &payload)
+        let don = capture.contains("donl");
+        let pieces: Vec<_> = nal::pieces(nal::Form { codec, don }, &payload)
             .collect::<Result<_, _>>()
             .unwrap();
+        let has_number = don || kind.starts_with('t');
+        if has_number && pieces[0].begins {
+            assert!(pieces.iter().all(|p| p.don.is_some()), "{capture} {kind}");
+            numbered += 1;
+        }
         match kind.split_once(':') {
             Some(("FU-A" | "FU", edge)) => {
                 assert_eq!(
@@ -502,14 +513,19 @@ fn published_payloads_are_of_the_kind_they_are_said_to_be() {
                     "{kind}"
                 );
             }
+            // FU-B.
+            _ if kind == "t29" => assert!(pieces[0].begins && !pieces[0].ends),
             _ => assert!(
                 pieces.iter().all(|p| p.begins == p.ends),
                 "{capture} {kind}"
             ),
         }
-        seen += 1;
+        nal += 1;
     }
-    assert!(seen > 10, "{seen}");
+    assert!(
+        nal > 10 && numbered > 5 && aac > 4,
+        "{nal} {numbered} {aac}"
+    );
 }
 
 #[test]

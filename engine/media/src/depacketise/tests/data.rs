@@ -222,3 +222,66 @@ fn mpeg_video_is_assembled_from_its_slices() {
         assert_eq!(damaged, [false, true, false, false, false]);
     }
 }
+
+/// Captures of FFmpeg 5.1 and GStreamer 1.22, and what the files that they sent consist of.
+#[test]
+fn units_of_other_senders_are_those_of_the_files_they_sent() {
+    for (name, format) in [
+        ("rtp80_ffmpeg_vp8", PayloadFormat::Vp8),
+        ("rtp81_ffmpeg_vp9", PayloadFormat::Vp9),
+        ("rtp82_ffmpeg_mpeg2video", PayloadFormat::Mpv),
+        ("rtp83_ffmpeg_mp2", PayloadFormat::Mpa),
+        ("rtp85_ffmpeg_mp3", PayloadFormat::Mpa),
+        ("rtp86_gst_vp8", PayloadFormat::Vp8),
+        ("rtp87_gst_vp9", PayloadFormat::Vp9),
+        ("rtp88_gst_mpeg2video", PayloadFormat::Mpv),
+        ("rtp89_gst_mp2", PayloadFormat::Mpa),
+        ("rtp90_gst_ac3_5_1_fragmented", PayloadFormat::Ac3),
+    ] {
+        let facts = json(name);
+        let list = |key: &str| -> Vec<i64> {
+            let all = facts[key].as_array().unwrap();
+            all.iter().map(|n| n.as_i64().unwrap()).collect()
+        };
+        for hint in [None, Some(PayloadHint::from(format))] {
+            let mut r = Run::hinted(hint, 0);
+            sent(name).iter().for_each(|p| r.push(p));
+            let r = r.finish();
+            assert!(
+                r.taken.iter().all(|t| *t == Taken::Done),
+                "{name} {:?} {:?}",
+                r.taken,
+                r.input.detector
+            );
+            let sizes: Vec<_> = r.units.iter().map(|u| i64::from(u.bytes)).collect();
+            assert_eq!(sizes, list("sizes"), "{name}");
+            assert!(r.units.iter().all(|u| !u.damaged), "{name}");
+            let digest = hex(&sha256::digest(&r.extract_all()));
+            assert_eq!(facts["es_sha256"], digest.as_str(), "{name}");
+            let keys = (0..).zip(&r.units).filter(|(_, u)| u.kind.is_key());
+            assert_eq!(
+                keys.map(|k| k.0).collect::<Vec<_>>(),
+                list("key_units"),
+                "{name}"
+            );
+            let track = &r.input.tracks()[0];
+            assert_eq!(track.codec, format.codec(), "{name}");
+            if format.codec().is_video() {
+                assert_eq!((track.width, track.height), (176, 144), "{name}");
+            } else {
+                let rate = if name.contains("mp3") { 44_100 } else { 48_000 };
+                let channels = if format == PayloadFormat::Ac3 { 6 } else { 1 };
+                assert_eq!(
+                    (track.sample_rate, track.channels),
+                    (rate, channels),
+                    "{name}"
+                );
+            }
+            let first = r.units[0].pts.unwrap();
+            for (unit, time) in r.units.iter().zip(list("times_90khz")) {
+                let off = unit.pts.unwrap() - first - time;
+                assert!(off.abs() <= 1, "{name} {off}");
+            }
+        }
+    }
+}

@@ -376,3 +376,55 @@ fn ts_of_other_sizes_and_offsets_is_handed_on() {
         }
     }
 }
+
+#[test]
+fn ts_of_other_sizes_and_offsets_loses_no_packet() {
+    let stream: Vec<u8> = sent("rtp35_gst_mp2t")
+        .into_iter()
+        .flat_map(|p| p.payload)
+        .collect();
+    let parity: Vec<u8> = stream
+        .chunks(188)
+        .flat_map(|p| [p, &[0xA5; 16]].concat())
+        .collect();
+    let run = |bytes: &[u8], size: usize| {
+        let format = crate::Format::Rtp {
+            hint: Some(PayloadFormat::Mp2t.into()),
+            clock_rate: 90_000,
+            ssrc: SSRC,
+        };
+        let mut pipeline = crate::Pipeline::new(format, Limits::default());
+        let mut units = 0;
+        for (n, payload) in (0..).zip(bytes.chunks(size)) {
+            pipeline.push(Packet {
+                slot: n,
+                arrival: Instant::from_millis(n),
+                lost_before: 0,
+                discontinuity: false,
+                timestamp: 0,
+                marker: false,
+                payload_type: 33,
+                payload,
+            });
+            while pipeline.poll_unit().is_some() {
+                units += 1;
+            }
+        }
+        pipeline.finish();
+        while pipeline.poll_unit().is_some() {
+            units += 1;
+        }
+        (units, pipeline.counters().ts_packets)
+    };
+    let whole = run(&stream, 1316);
+    assert_eq!(whole.1 as usize, stream.len() / 188);
+    for (bytes, size) in [
+        (&stream, 1000),
+        (&stream, 188),
+        (&parity, 204 * 6),
+        (&parity, 1316),
+        (&parity, 204),
+    ] {
+        assert_eq!(run(bytes, size), whole, "{size}");
+    }
+}
