@@ -30,7 +30,7 @@ use mirror_srt::{
 use mirror_stream::StreamConfig;
 use mirror_stream::plan::PortPlan;
 use mirror_stream::report::{Command, Event, Reservation, SharedDirectory, StreamDirectory};
-use mirror_uring::{Datagram, Intake, ReactorConfig, ReactorCounters, SocketOptions};
+use mirror_uring::{Intake, ReactorConfig, ReactorCounters, Sink, SocketOptions};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PORT: u16 = 30_000;
@@ -135,7 +135,7 @@ impl Driver for CostDriver {
         self.clock.clone()
     }
 
-    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+    fn reap(&mut self, sink: &mut impl Sink) -> usize {
         let mut queue = self.queue.borrow_mut();
         let filled = core::mem::take(&mut queue.filled);
         self.intake
@@ -144,7 +144,7 @@ impl Driver for CostDriver {
         for (buffer, len) in queue.buffers.iter().take(filled) {
             datagrams += self
                 .intake
-                .take(0, buffer.get(..*len).unwrap_or_default(), handle);
+                .take(0, buffer.get(..*len).unwrap_or_default(), sink);
         }
         datagrams
     }

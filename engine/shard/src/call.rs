@@ -208,14 +208,14 @@ impl<C: Clock> Core<C> {
             return self.discards.count(Discard::UnknownSession);
         };
         // Whoever answers must be who was called: nothing else proves an answer.
-        if session.peer != datagram.peer || session.socket != datagram.socket {
+        if !datagram.origin.is_from(session.peer) || session.socket != datagram.socket {
             return self.discards.count(Discard::ForeignSource);
         }
         let Proto::Srt(connection) = &mut session.proto else {
             return;
         };
         session.last_heard = now;
-        session.local = datagram.local.ip();
+        session.local = datagram.origin.local().ip();
         let ring = &mut self.calls.ring;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             connection.begin_at(begin);

@@ -21,7 +21,7 @@ use mirror_uring::{ChunkPool, Datagram, Peer};
 use crate::arena::Key;
 use crate::driver::{Clock, Driver};
 use crate::session::{Proto, Served, Session, deliver, earliest, end_of_rtp};
-use crate::shard::{Core, Role};
+use crate::shard::{Core, NOBODY, Role};
 use crate::streams::{FIRST_CHUNKS, StreamEntry};
 
 /// RTCP datagrams that one medium may send in one go.
@@ -460,7 +460,7 @@ impl<C: Clock> Core<C> {
         let Proto::Configured(own) = &mut session.proto else {
             return self.discards.count(Discard::UnknownSession);
         };
-        let from = datagram.peer;
+        let from = datagram.origin.peer();
         if port.admitted != Some(from) {
             if !port.admits(from.ip()) || !own.plan.admits(from.ip()) {
                 return entry.stream.count_discard(Discard::ForeignSource);
@@ -471,7 +471,7 @@ impl<C: Clock> Core<C> {
             return self.discards.count(Discard::UnknownSession);
         };
         let role = port.purpose.role().filter(|_| !is_rtcp(datagram.payload));
-        self.handling = Some(key);
+        self.handling = key.index();
         #[cfg(test)]
         assert!(!session.poisons_datagrams, "the test poisoned this session");
         let outcome = match role {
@@ -494,7 +494,7 @@ impl<C: Clock> Core<C> {
                     .handle_rtcp(now, datagram.arrival, leg, from, datagram.payload)
             }
         };
-        self.handling = None;
+        self.handling = NOBODY;
         match outcome {
             Ok(()) => {
                 session.last_heard = now;
@@ -502,7 +502,7 @@ impl<C: Clock> Core<C> {
                     session.peer = from;
                 }
                 if let Some(rtcp) = lane.rtcp.get_mut(usize::from(port.leg)) {
-                    rtcp.1 = datagram.local.ip();
+                    rtcp.1 = datagram.origin.local().ip();
                 }
             }
             Err(reason) => entry.stream.count_discard(reason),

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use mirror_base::Instant;
 use mirror_stream::plan::{Interface, PortPlan};
 use mirror_uring::{
-    BindError, Datagram, NetworkInterface, Reactor, ReactorCounters, SocketOptions, UdpSocket,
+    BindError, NetworkInterface, Reactor, ReactorCounters, Sink, SocketOptions, UdpSocket,
 };
 
 /// A clock that can be read while the driver is busy handing datagrams over.
@@ -37,9 +37,9 @@ pub trait Driver {
     /// A handle on its clock.
     fn clock(&self) -> Self::Clock;
     /// Hands over everything that has arrived; returns the number of datagrams. A panic of
-    /// `handle` passes through: what was handed over does not come again, the rest comes with
+    /// `sink` passes through: what was handed over does not come again, the rest comes with
     /// the next call.
-    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize;
+    fn reap(&mut self, sink: &mut impl Sink) -> usize;
     /// Whether somebody woke this shard since the last call.
     fn take_woken(&mut self) -> bool;
     /// Queues one datagram, to leave from `local` where that is known.
@@ -107,8 +107,8 @@ impl Driver for Reactor {
     }
 
     #[inline]
-    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
-        Reactor::reap(self, handle)
+    fn reap(&mut self, sink: &mut impl Sink) -> usize {
+        self.reap_into(sink)
     }
 
     fn take_woken(&mut self) -> bool {

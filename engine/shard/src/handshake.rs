@@ -205,7 +205,7 @@ impl<C: Clock> Core<C> {
         }
         let action = handshaker.handle_datagram(
             datagram.arrival,
-            datagram.peer.addr(),
+            datagram.origin.peer().addr(),
             datagram.payload,
             &mut self.scratch,
         );
@@ -219,8 +219,8 @@ impl<C: Clock> Core<C> {
                 let len = len.min(self.scratch.len());
                 self.outbox.push(
                     datagram.socket,
-                    datagram.peer.addr(),
-                    datagram.local.ip(),
+                    datagram.origin.peer().addr(),
+                    datagram.origin.local().ip(),
                     &self.scratch[..len],
                 );
                 let handshaker = self.handshaker.as_mut();
@@ -228,15 +228,15 @@ impl<C: Clock> Core<C> {
                 {
                     self.outbox.push(
                         datagram.socket,
-                        datagram.peer.addr(),
-                        datagram.local.ip(),
+                        datagram.origin.peer().addr(),
+                        datagram.origin.local().ip(),
                         &self.scratch[..len],
                     );
                 }
             }
             Ok(HandshakeAction::Conclude(request)) => {
                 if self.conclusions.take(now) {
-                    self.conclude(request, datagram.socket, datagram.local.ip());
+                    self.conclude(request, datagram.socket, datagram.origin.local().ip());
                 } else {
                     self.discard(Discard::HandshakeLimit);
                 }

@@ -33,6 +33,11 @@ pub(crate) struct SocketIds {
     shards: u32,
     index_bits: u32,
     salts: u32,
+    /// Multiplied by this and shifted by that is divided by `shards`.
+    reciprocal: u64,
+    shift: u32,
+    /// Of the bits of an index.
+    mask: u32,
     random: Random,
 }
 
@@ -47,11 +52,17 @@ impl SocketIds {
             "too many sessions and shards for 30-bit socket IDs"
         );
         let random = Random::new(seed ^ u64::from(shard.0).wrapping_mul(0xA24B_AED4_963E_E407));
+        // Exact for what is below 2^30: it is too great by less than 1, which adds less than
+        // 2^30 / 2^shift < 1 / shards to the quotient.
+        let shift = 34 + shards.ilog2();
         SocketIds {
             shard: u32::from(shard.0),
             shards,
             index_bits,
             salts,
+            reciprocal: (1_u64 << shift).div_ceil(u64::from(shards)),
+            shift,
+            mask: (1 << index_bits) - 1,
             random,
         }
     }
@@ -75,15 +86,22 @@ impl SocketIds {
         self.shard + self.shards * ((salt << self.index_bits) | index)
     }
 
-    /// The place of the session that `id` may name; `None` when it is another shard's.
+    /// The place of the session that `id` names if it is one of ours, and any place if not: for
+    /// a comparison with the ID of whoever lives there.
     #[inline]
+    pub(crate) const fn place(&self, id: u32) -> u32 {
+        let number = (id as u64).wrapping_mul(self.reciprocal) >> self.shift;
+        number as u32 & self.mask
+    }
+
+    /// The place of the session that `id` may name; `None` when it is another shard's.
     pub(crate) const fn locate(&self, id: u32) -> Option<u32> {
         // One division for both questions.
         let number = id / self.shards;
         if id - number * self.shards != self.shard || id >= ID_SPACE {
             return None;
         }
-        Some(number & ((1 << self.index_bits) - 1))
+        Some(number & self.mask)
     }
 }
 
@@ -101,9 +119,33 @@ mod tests {
                     assert!(id != 0 && id < 1 << 30);
                     assert_eq!(id % u32::from(shards), u32::from(shard));
                     assert_eq!(ids.locate(id), Some(index));
+                    assert_eq!(ids.place(id), index);
                     assert!(shards == 1 || ids.locate(id + 1).is_none());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_id_of_a_shard_is_found_in_its_place() {
+        for shards in 1..=300 {
+            let shard = ShardId(shards - 1);
+            let ids = SocketIds::new(shard, usize::from(shards), 1_000, 7);
+            // Quotients just before and at each step, all over the space.
+            let step = ID_SPACE / 5_000;
+            for number in (0..ID_SPACE / u32::from(shards)).step_by(step as usize / 16 + 1) {
+                let id = u32::from(shard.0) + u32::from(shards) * number;
+                if id < ID_SPACE {
+                    assert_eq!(Some(ids.place(id)), ids.locate(id), "{id} of {shards}");
+                }
+            }
+            let last = (ID_SPACE - 1) / u32::from(shards) * u32::from(shards) - 1;
+            assert_eq!(
+                Some(ids.place(last)),
+                ids.locate(last),
+                "{last} of {shards}"
+            );
+            ids.place(u32::MAX);
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::Discard;
+use mirror_base::{Discard, Instant, SlotRing};
 use mirror_rtp::Header;
 use mirror_uring::{Datagram, Peer};
 
 use crate::arena::Key;
 use crate::driver::{Clock, Driver};
 use crate::session::{Proto, Session, serve};
-use crate::shard::{Core, Role};
+use crate::shard::{Core, NOBODY, Role};
 use crate::streams::StreamEntry;
 use mirror_uring::ChunkPool;
 
@@ -19,70 +19,73 @@ impl<C: Clock> Core<C> {
     /// next round of housekeeping.
     pub(crate) fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            match self.handling.take() {
+            match self.take_handled() {
                 Some(key) => self.session_panicked(key),
                 None => self.counters.session_panics += 1,
             }
         }
     }
 
-    /// Takes one datagram.
-    #[inline]
-    pub(crate) fn handle(&mut self, datagram: &Datagram<'_>) {
+    /// Takes one datagram. It comes by value and is copied for whoever is off the usual way:
+    /// what nobody points to stays in registers.
+    #[inline(always)]
+    pub(crate) fn handle(&mut self, datagram: Datagram<'_>) {
         self.age_clock();
         if datagram.truncated {
             return self.discard(Discard::TooLong);
         }
-        match self.roles.get(datagram.socket) {
-            Some(Role::Srt | Role::Call) => self.handle_srt(datagram),
+        let role = self.roles.get(datagram.socket);
+        if matches!(role, Some(Role::Srt | Role::Call)) {
+            return self.handle_srt(datagram);
+        }
+        self.handle_other(role.copied(), &{ datagram });
+    }
+
+    #[inline(never)]
+    fn handle_other(&mut self, role: Option<Role>, datagram: &Datagram<'_>) {
+        match role {
             Some(Role::Rtp) => self.handle_rtp(datagram),
             Some(Role::Rtcp) => self.handle_rtcp(datagram),
             Some(Role::Session) => self.handle_configured(datagram),
-            Some(Role::Closed) | None => self.discard(Discard::UnknownSession),
+            Some(Role::Srt | Role::Call | Role::Closed) | None => {
+                self.discard(Discard::UnknownSession)
+            }
         }
     }
 
-    #[inline]
-    fn handle_srt(&mut self, datagram: &Datagram<'_>) {
+    #[inline(always)]
+    fn handle_srt(&mut self, datagram: Datagram<'_>) {
         // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
             return self.discard(Discard::Runt);
         };
         let id = u32::from_be_bytes([a, b, c, d]);
-        if id == 0 {
-            return self.guarded(|core| core.handshake(datagram));
-        }
-        let Some(index) = self.ids.locate(id) else {
-            return self.foreign();
-        };
+        let index = self.ids.place(id);
         let Some((key, session)) = self.sessions.at_mut(index) else {
-            return self.discard(Discard::UnknownSession);
+            return self.no_session(id, &{ datagram });
         };
+        let Proto::Srt(connection) = &mut session.proto else {
+            return self.no_session(id, &{ datagram });
+        };
+        // An ID is never 0.
         if session.socket_id != id {
-            return self.discard(Discard::UnknownSession);
+            return self.no_session(id, &{ datagram });
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
-            return self.guarded(|core| core.answer_to_call(key, datagram));
+            return self.call_heard(key, &{ datagram });
         };
-        if session.peer != datagram.peer {
-            return self.came_from_elsewhere(key, datagram);
+        if !datagram.origin.is_from(session.peer) {
+            return self.came_from_elsewhere(key, &{ datagram });
         }
-        let Proto::Srt(connection) = &mut session.proto else {
-            return self.discard(Discard::UnknownSession);
-        };
         ensure_room(entry, &mut self.pool);
         let now = self.now;
         session.last_heard = now;
-        self.handling = Some(key);
+        self.handling = index;
         #[cfg(test)]
         assert!(!session.poisons_datagrams, "the test poisoned this session");
-        let outcome = connection.handle_datagram(
-            now,
-            datagram.arrival,
-            datagram.payload,
-            entry.stream.ring_mut(),
-        );
-        self.handling = None;
+        let ring = entry.stream.ring_mut();
+        let outcome = feed(connection, now, datagram.arrival, datagram.payload, ring);
+        self.handling = NOBODY;
         if let Err(reason) = outcome {
             entry.stream.count_discard(reason);
         }
@@ -101,6 +104,26 @@ impl<C: Clock> Core<C> {
             }
             None => {}
         }
+    }
+
+    /// A handshake, or a datagram for a session that does not live here.
+    #[cold]
+    #[inline(never)]
+    fn no_session(&mut self, id: u32, datagram: &Datagram<'_>) {
+        if id == 0 {
+            self.guarded(|core| core.handshake(datagram));
+        } else if self.ids.locate(id).is_none() {
+            self.foreign();
+        } else {
+            self.discard(Discard::UnknownSession);
+        }
+    }
+
+    /// A datagram for a call that was not answered yet.
+    #[cold]
+    #[inline(never)]
+    fn call_heard(&mut self, key: Key, datagram: &Datagram<'_>) {
+        self.guarded(|core| core.answer_to_call(key, datagram));
     }
 
     /// A datagram for a session that does not come from its peer's address: the peer behind
@@ -123,16 +146,16 @@ impl<C: Clock> Core<C> {
         let Proto::Srt(connection) = &mut session.proto else {
             return;
         };
-        let (from, socket) = (datagram.peer.addr(), datagram.socket);
-        self.handling = Some(key);
+        let (from, socket) = (datagram.origin.peer().addr(), datagram.socket);
+        self.handling = key.index();
         let proven = socket == session.socket
             && connection.try_rebind(now, datagram.arrival, from, datagram.payload);
-        self.handling = None;
+        self.handling = NOBODY;
         if !proven {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
-        session.peer = datagram.peer;
-        session.local = datagram.local.ip();
+        session.peer = datagram.origin.peer();
+        session.local = datagram.origin.local().ip();
         entry.request.peer = from;
         entry.stream.move_peer(from);
         let announced = entry.announced;
@@ -140,7 +163,7 @@ impl<C: Clock> Core<C> {
         if announced {
             self.report_change(stream);
         }
-        self.handle_srt(datagram);
+        self.handle_srt(*datagram);
     }
 
     #[cold]
@@ -174,7 +197,9 @@ impl<C: Clock> Core<C> {
             return self.discards.count(Discard::UnknownSession);
         };
         let now = self.now;
-        if session.peer != datagram.peer && !session.may_move_to(datagram.peer, now) {
+        if !datagram.origin.is_from(session.peer)
+            && !session.may_move_to(datagram.origin.peer(), now)
+        {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
         let Proto::Rtp(source) = &mut session.proto else {
@@ -182,7 +207,7 @@ impl<C: Clock> Core<C> {
         };
         ensure_room(entry, &mut self.pool);
         let list = !core::mem::replace(&mut session.touched, true);
-        self.handling = Some(key);
+        self.handling = key.index();
         let outcome = source.handle_rtp(
             now,
             datagram.arrival,
@@ -190,12 +215,12 @@ impl<C: Clock> Core<C> {
             datagram.payload,
             entry.stream.ring_mut(),
         );
-        self.handling = None;
+        self.handling = NOBODY;
         match outcome {
             Ok(()) => {
                 session.last_heard = now;
-                if session.peer != datagram.peer {
-                    session.peer = datagram.peer;
+                if !datagram.origin.is_from(session.peer) {
+                    session.peer = datagram.origin.peer();
                 }
             }
             Err(reason) => entry.stream.count_discard(reason),
@@ -222,24 +247,24 @@ impl<C: Clock> Core<C> {
             return;
         };
         // RTCP comes from a port of its own; the host must be the source's.
-        if session.peer.ip() != datagram.peer.ip() {
+        if session.peer.ip() != datagram.origin.peer().ip() {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
         let Proto::Rtp(source) = &mut session.proto else {
             return;
         };
-        self.handling = Some(key);
+        self.handling = key.index();
         let outcome = source.handle_rtcp(now, datagram.arrival, datagram.payload);
         if let Some(map) = source.clock() {
             entry
                 .stream
                 .set_sender_clock(0, map.ntp, map.rtp_timestamp, map.clock_rate);
         }
-        self.handling = None;
+        self.handling = NOBODY;
         match outcome {
             Ok(()) => {
-                let local = datagram.local.ip();
-                session.rtcp.heard = Some((datagram.socket, datagram.peer.addr(), local));
+                let local = datagram.origin.local().ip();
+                session.rtcp.heard = Some((datagram.socket, datagram.origin.peer().addr(), local));
                 self.touch(key);
             }
             Err(reason) => entry.stream.count_discard(reason),
@@ -310,6 +335,19 @@ impl<C: Clock> Core<C> {
     }
 }
 
+/// A function of its own: with what finds the session it would have more in hand than the
+/// processor has registers.
+#[inline(never)]
+fn feed(
+    connection: &mut mirror_srt::Connection,
+    now: Instant,
+    arrival: Instant,
+    datagram: &[u8],
+    ring: &mut SlotRing,
+) -> Result<(), Discard> {
+    connection.handle_datagram(now, arrival, datagram, ring)
+}
+
 /// Gives a ring that is about to run full memory before the next packet, not after the turn.
 #[inline(always)]
 fn ensure_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
@@ -327,7 +365,7 @@ fn make_room(entry: &mut StreamEntry, pool: &mut ChunkPool) {
 impl Session {
     /// Whether packets of this SSRC from another address are the same source: its host sends
     /// from a new port after it had fallen silent (an encoder that was restarted).
-    fn may_move_to(&self, peer: Peer, now: mirror_base::Instant) -> bool {
+    fn may_move_to(&self, peer: Peer, now: Instant) -> bool {
         self.peer.ip() == peer.ip() && self.silence(now) >= crate::handshake::SUPERSEDE_AFTER
     }
 }

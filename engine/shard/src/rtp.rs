@@ -33,7 +33,7 @@ impl<C: Clock> Core<C> {
         if self.ids.is_steered_elsewhere(header.ssrc) && self.config.sockets.steering {
             return self.foreign();
         }
-        let peer = datagram.peer.addr();
+        let peer = datagram.origin.peer().addr();
         let first = self
             .candidates
             .offer(datagram.arrival, peer, header, datagram.payload);
@@ -54,8 +54,7 @@ impl<C: Clock> Core<C> {
         if let Ok(first_header) = Header::parse(&first.datagram) {
             let earlier = Datagram {
                 socket: datagram.socket,
-                peer: datagram.peer,
-                local: datagram.local,
+                origin: datagram.origin,
                 arrival: first.arrival,
                 payload: &first.datagram,
                 truncated: false,
@@ -81,7 +80,7 @@ impl<C: Clock> Core<C> {
             stream_id: stream_id.clone(),
             protocol: Protocol::Rtp,
             mode: Mode::Listener,
-            peer: datagram.peer.addr(),
+            peer: datagram.origin.peer().addr(),
             srt_stream_id: String::new(),
             user: None,
             tags: Vec::new(),
@@ -140,9 +139,9 @@ impl<C: Clock> Core<C> {
         let source = mirror_rtp::Session::new(self.now, header.ssrc, &options, next_index);
         let rtcp_socket = self.roles.iter().position(|role| *role == Role::Rtcp);
         let session = Session {
-            peer: datagram.peer,
+            peer: datagram.origin.peer(),
             socket: datagram.socket,
-            local: datagram.local.ip(),
+            local: datagram.origin.local().ip(),
             ssrc: Some(header.ssrc),
             rtcp: RtcpExit {
                 socket: rtcp_socket.unwrap_or(datagram.socket),

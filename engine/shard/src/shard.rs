@@ -12,7 +12,7 @@ use mirror_base::discard::DiscardCounts;
 use mirror_base::{Discard, Instant, ShardId, StreamId};
 use mirror_stream::latency::ShardLatency;
 use mirror_stream::report::{Event, ShardCounters, SharedDirectory};
-use mirror_uring::ChunkPool;
+use mirror_uring::{ChunkPool, Datagram, Sink};
 
 use crate::arena::{Arena, Key};
 use crate::call::Calls;
@@ -42,6 +42,19 @@ const MORE_SESSIONS: usize = 256;
 const SCRATCH: usize = 2048;
 
 pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// [`Core::handling`] when no session's code runs.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// Takes what the driver hands over.
+struct Router<'a, C>(&'a mut Core<C>);
+
+impl<C: Clock> Sink for Router<'_, C> {
+    #[inline(always)]
+    fn take(&mut self, datagram: Datagram<'_>) {
+        self.0.handle(datagram);
+    }
+}
 
 /// What a socket is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +128,8 @@ pub(crate) struct Draining {
 pub(crate) struct Core<C> {
     pub(crate) clock: C,
     pub(crate) now: Instant,
-    clock_age: u32,
+    /// Datagrams until the clock is read again.
+    clock_left: u32,
     pub(crate) id: ShardId,
     pub(crate) config: Arc<ShardsConfig>,
     pub(crate) roles: Vec<Role>,
@@ -163,8 +177,8 @@ pub(crate) struct Core<C> {
     next_snapshot: Instant,
     next_housekeeping: Instant,
     pub(crate) draining: Option<Draining>,
-    /// The session whose code runs now, while datagrams are handed over.
-    pub(crate) handling: Option<Key>,
+    /// The place of the session whose code runs now, or [`NOBODY`].
+    pub(crate) handling: u32,
 }
 
 impl<C> core::fmt::Debug for Core<C> {
@@ -283,7 +297,7 @@ impl<C: Clock> Core<C> {
             .map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
         Core {
             now,
-            clock_age: 0,
+            clock_left: CLOCK_EVERY,
             clock,
             roles: Role::of(&config),
             ids: SocketIds::new(id, mailboxes.len(), capacity, config.seed),
@@ -326,7 +340,7 @@ impl<C: Clock> Core<C> {
             next_snapshot: now + SNAPSHOT_INTERVAL,
             next_housekeeping: now,
             draining: None,
-            handling: None,
+            handling: NOBODY,
         }
     }
 
@@ -335,10 +349,10 @@ impl<C: Clock> Core<C> {
     fn reap<D: Driver>(&mut self, driver: &mut D) {
         loop {
             let reaped = catch_unwind(AssertUnwindSafe(|| {
-                driver.reap(&mut |datagram| self.handle(&datagram));
+                driver.reap(&mut Router(self));
             }));
             let Err(panic) = reaped else { return };
-            match self.handling.take() {
+            match self.take_handled() {
                 Some(key) => self.session_panicked(key),
                 None => resume_unwind(panic),
             }
@@ -355,19 +369,26 @@ impl<C: Clock> Core<C> {
         z ^ (z >> 31)
     }
 
+    /// The session whose code ran when it panicked.
+    #[cold]
+    pub(crate) fn take_handled(&mut self) -> Option<Key> {
+        let index = core::mem::replace(&mut self.handling, NOBODY);
+        self.sessions.at_mut(index).map(|(key, _)| key)
+    }
+
     /// Reads the clock now.
     #[inline]
     pub(crate) fn read_clock(&mut self) {
         self.now = self.clock.now();
-        self.clock_age = 0;
+        self.clock_left = CLOCK_EVERY;
     }
 
     /// One more datagram on the last reading of the clock: `now` stays within a few µs of the
     /// truth at an eighth of the price.
     #[inline]
     pub(crate) fn age_clock(&mut self) {
-        self.clock_age += 1;
-        if self.clock_age >= CLOCK_EVERY {
+        self.clock_left -= 1;
+        if self.clock_left == 0 {
             self.read_clock();
         }
     }

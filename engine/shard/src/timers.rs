@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::driver::{Clock, Driver};
 use crate::session::{Proto, release};
-use crate::shard::Core;
+use crate::shard::{Core, NOBODY};
 use crate::wheel::Token;
 
 impl<C: Clock> Core<C> {
@@ -20,7 +20,7 @@ impl<C: Clock> Core<C> {
         loop {
             let fired = catch_unwind(AssertUnwindSafe(|| self.fire_due(driver)));
             let Err(panic) = fired else { break };
-            match self.handling.take() {
+            match self.take_handled() {
                 Some(key) => self.session_panicked(key),
                 None => resume_unwind(panic),
             }
@@ -55,7 +55,7 @@ impl<C: Clock> Core<C> {
             && let Proto::Srt(connection) = &mut session.proto
             && let Some(entry) = streams.get_mut(session.stream)
         {
-            *handling = Some(key);
+            *handling = token;
             #[cfg(test)]
             assert!(!session.poisoned, "the test poisoned this session");
             let stream = &mut entry.stream;
@@ -65,7 +65,7 @@ impl<C: Clock> Core<C> {
             // The next one's time is looked at below.
             connection.needs_look();
             let media_due = stream.poll_timeout();
-            *handling = None;
+            *handling = NOBODY;
             if more {
                 return self.touch(key);
             }

@@ -39,7 +39,8 @@ fn readable([high, low]: Raw) -> IpAddr {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {
     ip: Raw,
-    port: u32,
+    /// As on the wire.
+    port: u16,
     scope: u32,
 }
 
@@ -48,7 +49,7 @@ impl Peer {
     pub(crate) const fn v4(octets: [u8; 4], port: u16) -> Self {
         Peer {
             ip: raw_v4(octets),
-            port: port as u32,
+            port: port.to_be(),
             scope: 0,
         }
     }
@@ -57,14 +58,22 @@ impl Peer {
     pub(crate) const fn v6(octets: [u8; 16], port: u16, scope: u32) -> Self {
         Peer {
             ip: raw_v6(octets),
-            port: port as u32,
+            port: port.to_be(),
             scope,
         }
     }
 
+    /// Whether it is `other`: equality without a branch.
+    #[inline(always)]
+    pub(crate) const fn is(self, other: Peer) -> bool {
+        let ([a, b], [c, d]) = (self.ip, other.ip);
+        let rest = (self.port ^ other.port) as u64 | (self.scope ^ other.scope) as u64;
+        (a ^ c) | (b ^ d) | rest == 0
+    }
+
     /// For people, tables and sends; `::ffff:` unmapped.
     pub fn addr(self) -> SocketAddr {
-        let port = self.port as u16;
+        let port = u16::from_be(self.port);
         match self.ip() {
             IpAddr::V4(ip) => SocketAddr::new(ip.into(), port),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope).into(),
@@ -85,7 +94,7 @@ impl From<SocketAddr> for Peer {
         };
         Peer {
             ip: raw(address.ip()),
-            port: address.port().into(),
+            port: address.port().to_be(),
             scope,
         }
     }
@@ -184,6 +193,7 @@ mod tests {
         for (i, a) in peers.iter().enumerate() {
             for (j, b) in peers.iter().enumerate() {
                 assert_eq!(a == b, i == j);
+                assert_eq!(a.is(*b), i == j);
             }
         }
     }

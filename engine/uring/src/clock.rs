@@ -55,13 +55,18 @@ impl Clock {
         self.now_ns = clock_nanos(libc::CLOCK_MONOTONIC);
     }
 
-    /// A kernel receive timestamp (REALTIME, nanoseconds) on our clock. Never later than the
-    /// last reading; the last reading itself where there is no timestamp or a senseless one.
-    #[inline]
-    pub(crate) const fn arrival(&self, timestamp_ns: u64) -> Instant {
+    /// [`Clock::arrival`], for a timestamp that may be missing (0): then the last reading.
+    pub(crate) const fn arrival_or_now(&self, timestamp_ns: u64) -> Instant {
         if timestamp_ns == 0 {
             return Instant::from_nanos(self.now_ns);
         }
+        self.arrival(timestamp_ns)
+    }
+
+    /// A kernel receive timestamp (REALTIME, nanoseconds) on our clock. Never later than the
+    /// last reading; the last reading itself where the timestamp is senseless.
+    #[inline]
+    pub(crate) const fn arrival(&self, timestamp_ns: u64) -> Instant {
         let arrival = timestamp_ns.wrapping_sub(self.offset_ns);
         if self.now_ns.wrapping_sub(arrival) <= MAX_AGE_NS {
             Instant::from_nanos(arrival)
@@ -84,12 +89,16 @@ mod tests {
         };
         assert_eq!(clock.arrival(real - 700).as_nanos(), 50_000_000_000 - 700);
         assert_eq!(clock.arrival(real), Instant::from_nanos(50_000_000_000));
+        // A host whose CLOCK_REALTIME begins in 1970: nothing is not an early time.
+        let early = Clock::at(5_000, 1_000);
+        assert_eq!(early.arrival_or_now(0), Instant::from_nanos(5_000));
         for senseless in [0, real + 1, real - MAX_AGE_NS - 1, 1, u64::MAX] {
             assert_eq!(
                 clock.arrival(senseless).as_nanos(),
                 50_000_000_000,
                 "{senseless}"
             );
+            assert_eq!(clock.arrival_or_now(senseless), clock.arrival(senseless));
         }
     }
 

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use crate::address::Local;
 use crate::clock::Clock;
-use crate::config::{Datagram, SocketCounters};
-use crate::message::{self, Message};
+use crate::config::{Datagram, Sink, SocketCounters};
+use crate::message::{self, HEADER_BYTES, Message};
+use crate::origin::Origin;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct SocketState {
@@ -59,29 +60,23 @@ impl Intake {
 
     /// Hands over what `buffer` holds, segment by segment: what multishot `recvmsg` left in a
     /// provided buffer, `io_uring_recvmsg_out` first. Returns the number of datagrams.
-    #[inline]
-    pub fn take(
-        &mut self,
-        socket: usize,
-        buffer: &[u8],
-        handle: &mut impl FnMut(Datagram<'_>),
-    ) -> usize {
+    #[inline(always)]
+    pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) -> usize {
         let Some(state) = self.states.get_mut(socket) else {
             return 0;
         };
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return 0;
         };
-        let Some(usual) = message::parse_usual(header) else {
-            return take_other(socket, state, buffer, &self.clock, handle);
+        let Some(timestamp) = message::usual_timestamp(header) else {
+            return take_other(socket, state, header, payload, &self.clock, sink);
         };
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
-        handle(Datagram {
+        sink.take(Datagram {
             socket,
-            peer: usual.peer,
-            local: usual.local,
-            arrival: self.clock.arrival(usual.timestamp_ns),
+            origin: Origin::new(header, &state.own_address),
+            arrival: self.clock.arrival(timestamp),
             payload,
             truncated: false,
         });
@@ -98,52 +93,60 @@ impl Intake {
 }
 
 /// A datagram that brings more or less than the usual.
+#[cold]
 #[inline(never)]
 fn take_other(
     socket: usize,
     state: &mut SocketState,
-    buffer: &[u8],
+    header: &[u8; HEADER_BYTES],
+    payload: &[u8],
     clock: &Clock,
-    handle: &mut impl FnMut(Datagram<'_>),
+    sink: &mut impl Sink,
 ) -> usize {
-    message::parse(buffer).map_or(0, |message| deliver(socket, state, &message, clock, handle))
+    let Some(message) = message::read(header, payload) else {
+        return 0;
+    };
+    count(&mut state.counters, &mut state.last_drops, &message);
+    let origin = Origin::new(header, &state.own_address);
+    let arrival = clock.arrival_or_now(message.timestamp_ns);
+    each_segment(&message, &mut |payload, truncated| {
+        sink.take(Datagram {
+            socket,
+            origin,
+            arrival,
+            payload,
+            truncated,
+        });
+    })
 }
 
-/// Counts a message and hands it over, segment by segment.
-fn deliver(
-    socket: usize,
-    state: &mut SocketState,
-    message: &Message<'_>,
-    clock: &Clock,
-    handle: &mut impl FnMut(Datagram<'_>),
-) -> usize {
-    let local = message.local.or(state.own_address);
-    let counters = &mut state.counters;
+/// Counts all of a message but its datagrams.
+fn count(counters: &mut SocketCounters, last_drops: &mut u32, message: &Message<'_>) {
     if let Some(drops) = message.drops {
         // The kernel counts in 32 bits and wraps.
-        counters.kernel_drops += u64::from(drops.wrapping_sub(state.last_drops));
-        state.last_drops = drops;
+        counters.kernel_drops += u64::from(drops.wrapping_sub(*last_drops));
+        *last_drops = drops;
     }
     counters.bytes += message.payload.len() as u64;
     counters.truncated += u64::from(message.truncated);
-    let datagram = |payload, truncated| Datagram {
-        socket,
-        peer: message.peer,
-        local,
-        arrival: clock.arrival(message.timestamp_ns),
-        payload,
-        truncated,
+    let segments = match message.segment {
+        0 => 1,
+        segment => message.payload.len().div_ceil(segment).max(1),
     };
+    counters.datagrams += segments as u64;
+}
+
+/// Hands out the segments of a super-packet, or the one datagram that it is; the last one bears
+/// the mark that something is missing. Returns how many they were.
+fn each_segment(message: &Message<'_>, handle: &mut impl FnMut(&[u8], bool)) -> usize {
     if message.segment == 0 || message.payload.len() <= message.segment {
-        counters.datagrams += 1;
-        handle(datagram(message.payload, message.truncated));
+        handle(message.payload, message.truncated);
         return 1;
     }
     let segments = message.payload.chunks(message.segment);
     let count = segments.len();
-    counters.datagrams += count as u64;
     for (at, segment) in segments.enumerate() {
-        handle(datagram(segment, message.truncated && at + 1 == count));
+        handle(segment, message.truncated && at + 1 == count);
     }
     count
 }
@@ -170,26 +173,17 @@ mod tests {
             truncated: true,
         };
         let mut seen = Vec::new();
-        let count = deliver(
-            5,
-            &mut state,
-            &message,
-            &Clock::default(),
-            &mut |datagram| {
-                seen.push((
-                    datagram.socket,
-                    datagram.payload.to_vec(),
-                    datagram.truncated,
-                ));
-            },
-        );
-        assert_eq!(count, 3);
+        count(&mut state.counters, &mut state.last_drops, &message);
+        let segments = each_segment(&message, &mut |payload, truncated| {
+            seen.push((payload.to_vec(), truncated));
+        });
+        assert_eq!(segments, 3);
         assert_eq!(
             seen,
             [
-                (5, vec![0, 1, 2, 3], false),
-                (5, vec![4, 5, 6, 7], false),
-                (5, vec![8, 9], true)
+                (vec![0, 1, 2, 3], false),
+                (vec![4, 5, 6, 7], false),
+                (vec![8, 9], true)
             ]
         );
         assert_eq!((state.counters.datagrams, state.counters.bytes), (3, 10));

@@ -20,6 +20,7 @@ mod intake;
 mod memory;
 mod message;
 mod multicast;
+mod origin;
 pub mod plain;
 mod pool;
 mod probe;
@@ -33,10 +34,11 @@ mod waker;
 
 pub use address::{Local, Peer};
 pub use config::{
-    Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, SocketCounters,
+    Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, Sink, SocketCounters,
 };
 pub use intake::Intake;
 pub use multicast::NetworkInterface;
+pub use origin::{Envelope, Origin};
 pub use pool::{ChunkPool, Headroom};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;

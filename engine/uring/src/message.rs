@@ -3,6 +3,8 @@
 //! each datagram (hundreds of thousands a second), on memory that a peer partly controls: every
 //! read is bounded, nothing allocates. Called by the reactor.
 
+use core::net::SocketAddr;
+
 use crate::address::{Local, Peer};
 use crate::sys::UDP_GRO;
 
@@ -47,15 +49,6 @@ const _: () = assert!(
     "timestamps of 64-bit Linux"
 );
 
-/// What nearly every datagram brings, found without a search.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Usual {
-    pub(crate) peer: Peer,
-    pub(crate) local: Local,
-    /// `CLOCK_REALTIME`, nanoseconds.
-    pub(crate) timestamp_ns: u64,
-}
-
 /// A received message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message<'a> {
@@ -75,52 +68,79 @@ pub(crate) struct Message<'a> {
     pub(crate) truncated: bool,
 }
 
-/// Addresses and timestamp of a whole datagram with the usual control messages, which lie where
-/// they always lie. `None`: anything else, for [`parse`].
+/// The timestamp (`CLOCK_REALTIME`, nanoseconds) of a whole datagram with the usual control
+/// messages, which lie where they always lie. `None`: anything else, for [`read`].
 #[inline]
-pub(crate) fn parse_usual(header: &[u8; HEADER_BYTES]) -> Option<Usual> {
+pub(crate) fn usual_timestamp(header: &[u8; HEADER_BYTES]) -> Option<u64> {
     if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
         || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
+        || !matches!(family(header), libc::AF_INET6 | libc::AF_INET)
     {
         return None;
     }
     let info = bytes::<CMSG_BYTES>(header, INFO_AT);
-    let local = match native_u32(header, 4) {
-        USUAL_V6 if info == INFO_V6_HEAD => info_v6(header, INFO_AT + CMSG_BYTES),
-        USUAL_V4 if info == INFO_V4_HEAD => info_v4(header, INFO_AT + CMSG_BYTES),
-        _ => return None,
+    let usual = match native_u32(header, 4) {
+        USUAL_V6 => info == INFO_V6_HEAD,
+        USUAL_V4 => info == INFO_V4_HEAD,
+        _ => false,
     };
-    Some(Usual {
-        peer: parse_name(header)?,
-        local,
-        timestamp_ns: timestamp(header, CONTROL_START + CMSG_BYTES),
-    })
+    usual.then(|| timestamp(header, CONTROL_START + CMSG_BYTES))
 }
 
-/// Takes a buffer apart. `None`: shorter than its own header, or from no internet address; the
-/// kernel gives neither.
-pub(crate) fn parse(buffer: &[u8]) -> Option<Message<'_>> {
-    let header = buffer.first_chunk::<HEADER_BYTES>()?;
-    let peer = parse_name(header)?;
-    let flags = native_u32(header, 12);
+/// Our address, as the control messages tell it.
+pub(crate) fn local(header: &[u8; HEADER_BYTES]) -> Local {
+    read(header, &[]).map_or(Local::UNKNOWN, |message| message.local)
+}
+
+/// A header that brings a sender's address and nothing else.
+pub(crate) fn header_of(peer: SocketAddr) -> [u8; HEADER_BYTES] {
+    let (address, scope) = match peer {
+        SocketAddr::V4(peer) => (peer.ip().to_ipv6_mapped(), 0),
+        SocketAddr::V6(peer) => (*peer.ip(), peer.scope_id()),
+    };
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(&(NAME_BYTES as u32).to_ne_bytes());
+    let name = &mut header[OUT_BYTES..CONTROL_START];
+    name[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+    name[2..4].copy_from_slice(&peer.port().to_be_bytes());
+    name[8..24].copy_from_slice(&address.octets());
+    name[24..].copy_from_slice(&scope.to_ne_bytes());
+    header
+}
+
+/// Takes a buffer apart. `None`: shorter than its own header, or as [`read`].
+#[cfg(test)]
+fn parse(buffer: &[u8]) -> Option<Message<'_>> {
+    let (header, payload) = buffer.split_first_chunk::<HEADER_BYTES>()?;
+    read(header, payload)
+}
+
+/// Reads a header. `None`: from no internet address, which the kernel does not give.
+pub(crate) fn read<'a>(header: &[u8; HEADER_BYTES], payload: &'a [u8]) -> Option<Message<'a>> {
     let mut message = Message {
-        peer,
+        peer: parse_name(header)?,
         local: Local::UNKNOWN,
         timestamp_ns: 0,
         drops: None,
         segment: 0,
-        payload: &buffer[HEADER_BYTES..],
-        truncated: flags & libc::MSG_TRUNC as u32 != 0,
+        payload,
+        truncated: native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0,
     };
     parse_control(header, &mut message);
     Some(message)
 }
 
 #[inline]
-fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<Peer> {
-    let family = i32::from(u16::from_ne_bytes(bytes(header, OUT_BYTES)));
+fn family(header: &[u8; HEADER_BYTES]) -> i32 {
+    i32::from(u16::from_ne_bytes(bytes(header, OUT_BYTES)))
+}
+
+/// Who sent it; `None`: no internet address.
+#[inline]
+pub(crate) fn parse_name(header: &[u8; HEADER_BYTES]) -> Option<Peer> {
     let port = u16::from_be_bytes(bytes(header, OUT_BYTES + 2));
-    match family {
+    match family(header) {
+        // Nearly always: sockets are dual-stack.
         libc::AF_INET6 => {
             // The kernel gives a scope to link-local addresses only.
             let scope = native_u32(header, OUT_BYTES + 24);
@@ -335,20 +355,24 @@ pub(crate) mod tests {
         for name in &names {
             for info in &infos {
                 let bytes = buffer(name, &[&time[..], info].concat(), 0, b"x");
-                let usual = parse_usual(bytes.first_chunk().unwrap()).unwrap();
+                let header = bytes.first_chunk().unwrap();
                 let found = parse(&bytes).unwrap();
-                assert_eq!((usual.peer, usual.local), (found.peer, found.local));
-                assert_eq!(usual.timestamp_ns, found.timestamp_ns);
+                assert_eq!(usual_timestamp(header), Some(found.timestamp_ns));
+                assert_eq!(parse_name(header), Some(found.peer));
+                assert_eq!(local(header), found.local);
                 assert_eq!((found.drops, found.segment), (None, 0));
                 let other_order = buffer(name, &[info, &time[..]].concat(), 0, b"x");
-                assert!(parse_usual(other_order.first_chunk().unwrap()).is_none());
+                assert!(usual_timestamp(other_order.first_chunk().unwrap()).is_none());
                 let cut = buffer(
                     name,
                     &[&time[..], info].concat(),
                     libc::MSG_TRUNC as u32,
                     b"",
                 );
-                assert!(parse_usual(cut.first_chunk().unwrap()).is_none());
+                assert!(usual_timestamp(cut.first_chunk().unwrap()).is_none());
+                let mut stranger = bytes;
+                stranger[OUT_BYTES] = 99;
+                assert!(usual_timestamp(stranger.first_chunk().unwrap()).is_none());
             }
         }
     }

@@ -19,7 +19,8 @@ use mirror_base::Instant;
 use crate::buffers::BufferRing;
 use crate::clock;
 use crate::config::{
-    Datagram, ReactorConfig, ReactorCounters, SQ_ENTRIES, SocketCounters, check_config,
+    Calling, Datagram, ReactorConfig, ReactorCounters, SQ_ENTRIES, Sink, SocketCounters,
+    check_config,
 };
 use crate::intake::Intake;
 use crate::message::{CONTROL_BYTES, NAME_BYTES};
@@ -297,7 +298,13 @@ impl Reactor {
     /// Under a flood it stops after about a thousand, and the next [`Reactor::wait`] does not
     /// block. A panic of `handle` passes through: the datagram at hand is gone, the others come
     /// with the next call.
+    #[inline]
     pub fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+        self.reap_into(&mut Calling(handle))
+    }
+
+    /// [`Reactor::reap`] for a sink.
+    pub fn reap_into(&mut self, sink: &mut impl Sink) -> usize {
         if !self.entered {
             // Called without a wait: let the kernel deliver first.
             self.arm();
@@ -309,7 +316,7 @@ impl Reactor {
         let mut datagrams = 0;
         let mut enters = 0;
         loop {
-            let drained = self.drain(handle);
+            let drained = self.drain(sink);
             datagrams += drained.datagrams;
             let overflowed = self.ring.submission().cq_overflow();
             self.counters.cq_overflows += u64::from(overflowed);
@@ -375,7 +382,7 @@ impl Reactor {
     }
 
     /// Takes everything that is in the completion queue.
-    fn drain(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> Drained {
+    fn drain(&mut self, sink: &mut impl Sink) -> Drained {
         let mut drained = Drained::default();
         let mut unpublished = 0;
         for completion in self.ring.completion() {
@@ -421,7 +428,7 @@ impl Reactor {
                 // SAFETY: the kernel handed buffer `id` out with this completion, and learns
                 // that it is free by publish(), after the last use of `buffer`.
                 let buffer = unsafe { self.buffers.buffer(id, length) };
-                drained.datagrams += self.intake.take(socket, buffer, handle);
+                drained.datagrams += self.intake.take(socket, buffer, sink);
                 unpublished += 1;
                 if unpublished == PUBLISH_BATCH {
                     self.buffers.publish();

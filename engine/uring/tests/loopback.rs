@@ -50,8 +50,8 @@ fn collect_until(reactor: &mut Reactor, mut done: impl FnMut(&[Kept]) -> bool) -
         reactor.reap(&mut |d| {
             kept.push(Kept {
                 socket: d.socket,
-                peer: d.peer.addr(),
-                local: d.local.ip(),
+                peer: d.origin.peer().addr(),
+                local: d.origin.local().ip(),
                 arrival: d.arrival,
                 payload: d.payload.to_vec(),
                 truncated: d.truncated,

@@ -145,10 +145,10 @@ fn an_id_of_another_shard_is_counted_and_harms_nobody() {
     };
     let arrival = world.now();
     // As a GRO super-packet would bring it: steered by another datagram's header.
-    world.shards[0].core.handle(&mirror_uring::Datagram {
+    let envelope = mirror_uring::Envelope::new(addr("192.0.2.1:1"), None);
+    world.shards[0].core.handle(mirror_uring::Datagram {
         socket: 0,
-        peer: addr("192.0.2.1:1").into(),
-        local: None.into(),
+        origin: envelope.origin(),
         arrival,
         payload: &datagram,
         truncated: false,

@@ -17,7 +17,9 @@ use mirror_stream::plan::PortPlan;
 use mirror_stream::report::{
     Command, Event, PublishRequest, Reservation, ShardSnapshot, StreamDirectory,
 };
-use mirror_uring::{ChunkPool, Datagram, ReactorConfig, ReactorCounters, SocketOptions};
+use mirror_uring::{
+    ChunkPool, Datagram, Envelope, ReactorConfig, ReactorCounters, Sink, SocketOptions,
+};
 
 use crate::config::{RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 use crate::driver::{Clock, Driver, SocketFacts};
@@ -89,7 +91,7 @@ impl Driver for VirtualDriver {
         self.clock.clone()
     }
 
-    fn reap(&mut self, handle: &mut impl FnMut(Datagram<'_>)) -> usize {
+    fn reap(&mut self, sink: &mut impl Sink) -> usize {
         let now = self.clock.now();
         let mut count = 0;
         loop {
@@ -103,10 +105,10 @@ impl Driver for VirtualDriver {
             count += 1;
             self.facts[socket].datagrams += 1;
             self.facts[socket].bytes += packet.bytes.len() as u64;
-            handle(Datagram {
+            let envelope = Envelope::new(packet.from, Some(packet.to.ip()));
+            sink.take(Datagram {
                 socket,
-                peer: packet.from.into(),
-                local: Some(packet.to.ip()).into(),
+                origin: envelope.origin(),
                 arrival: packet.at,
                 payload: &packet.bytes,
                 truncated: false,
