@@ -198,7 +198,7 @@ fn live(delay: impl Fn(u64) -> u64) -> Tr101290 {
 #[test]
 fn jitter_of_the_network_is_no_error_of_the_stream() {
     assert_eq!(fired(&live(|n| n * 7919 % 50_000)), []);
-    // Nothing for 300 ms, then all of it at once.
+    // Nothing for a while, then all of it at once.
     let burst = |n: u64| {
         if (30..47).contains(&n) {
             (47 - n) * 17_500
@@ -207,15 +207,74 @@ fn jitter_of_the_network_is_no_error_of_the_stream() {
         }
     };
     assert_eq!(fired(&live(burst)), []);
+    let burst = |n: u64| {
+        if (10..70).contains(&n) {
+            (70 - n) * 17_500
+        } else {
+            0
+        }
+    };
+    assert_eq!(fired(&live(burst)), []);
 }
 
 #[test]
-fn a_stream_that_stands_still_counts_its_gaps_once() {
-    let pause = |n: u64| if n >= 40 { 20_000_000 } else { 0 };
-    let report = live(pause);
-    let numbers: Vec<_> = fired(&report).iter().map(|f| (f.0, f.1)).collect();
-    // PAT, PMT, two PIDs and the reference.
-    assert_eq!(numbers, [("1.3", 1), ("1.5", 1), ("1.6", 2), ("2.3", 1)]);
+fn a_stream_that_the_network_held_up_has_no_gaps() {
+    let report = live(|n| if n >= 40 { 20_000_000 } else { 0 });
+    assert_eq!(fired(&report), []);
+}
+
+#[test]
+fn lost_datagrams_count_as_discontinuities_and_as_nothing_else() {
+    let bytes = vector("ts_h264_aac_cbr600k.ts");
+    let mut bench = Bench::new(Limits::default());
+    let mut lost = 0;
+    for payload in FilePlayer::new(&bytes) {
+        bench.now = payload.arrival.saturating_sub(Duration::from_millis(1));
+        // One, and later four in a row: 70 ms.
+        if payload.slot == 20 || (40..44).contains(&payload.slot) {
+            bench.push(None, 0);
+            lost += 1;
+        } else {
+            bench.push(Some(payload.bytes), lost);
+            lost = 0;
+        }
+    }
+    let report = bench.pipeline.tr101290().unwrap();
+    let numbers: Vec<_> = fired(report).iter().map(|f| f.0).collect();
+    assert_eq!(numbers, ["1.4"], "{:?}", fired(report));
+    assert!(
+        (3..=8).contains(&report.first_priority()),
+        "{:?}",
+        fired(report)
+    );
+}
+
+#[test]
+fn what_never_comes_is_counted_once() {
+    // Tables, then nothing of them and no references: pictures alone.
+    let bytes = vector("ts_h264_aac_cbr600k.ts");
+    let mut limits = Limits::default();
+    limits.tr101290_limits.pid = Duration::from_secs(2);
+    let mut bench = Bench::new(limits);
+    let mut counter = 0;
+    for round in 0..30 {
+        let keep = |p: &&[u8]| {
+            let pid = u16::from_be_bytes([p[1] & 0x1F, p[2]]);
+            round == 0 || (pid == 0x100 && p[3] & 0x20 == 0)
+        };
+        for packet in bytes.chunks(188).filter(keep) {
+            let mut packet = packet.to_vec();
+            if packet[1] & 0x1F == 1 && packet[2] == 0 && packet[3] & 0x10 != 0 {
+                counter = (counter + 1) % 16;
+                packet[3] = packet[3] & 0xF0 | counter;
+            }
+            bench.push(Some(&packet), 0);
+        }
+    }
+    let report = bench.pipeline.tr101290().unwrap();
+    let numbers: Vec<_> = fired(report).iter().map(|f| (f.0, f.1)).collect();
+    // (Times are measured by the clock that stands still.)
+    assert_eq!(numbers, [("1.3", 1), ("1.5", 1), ("1.6", 1), ("2.3", 1)]);
 }
 
 #[test]

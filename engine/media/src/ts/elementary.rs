@@ -312,7 +312,7 @@ impl Demux {
         };
         let identity = &mut state.identity;
         identity.looks += 1;
-        let Some(found) = heads::codec_of(data) else {
+        let Some((found, certain)) = heads::codec_of(data) else {
             return;
         };
         if found == codec {
@@ -325,7 +325,10 @@ impl Demux {
             1
         };
         identity.rival = found;
-        let enough = if codec == Codec::Unknown { 1 } else { 3 };
+        let enough = match codec {
+            Codec::Unknown if certain => 1,
+            _ => 3,
+        };
         if identity.votes >= enough {
             self.recode(index, found, arrival);
         }

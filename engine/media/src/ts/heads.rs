@@ -119,9 +119,12 @@ fn latm(bytes: &[u8]) -> Head {
 
 /// The control header before each packet (Opus in MPEG-TS, 4.3), and the packet's first bytes.
 fn opus(bytes: &[u8]) -> Head {
+    // Reserved bits are 0, which tells it from DTS (7F FE 80 01).
+    if bytes.get(1).is_some_and(|flags| flags & 0xE3 != 0xE0) {
+        return Head::No;
+    }
     let Some(header) = opus::control_header(bytes) else {
-        let may_be = bytes.get(1).is_none_or(|flags| flags & 0xE0 == 0xE0);
-        return if may_be && bytes.len() < HEAD {
+        return if bytes.len() < HEAD {
             Head::More
         } else {
             Head::No
@@ -148,17 +151,18 @@ fn opus(bytes: &[u8]) -> Head {
     }
 }
 
-/// What the beginning of a PES packet's payload shows of its codec, where that is certain.
-pub(super) fn codec_of(data: &[u8]) -> Option<Codec> {
+/// What the beginning of a PES packet's payload shows of its codec, and whether that is certain.
+pub(super) fn codec_of(data: &[u8]) -> Option<(Codec, bool)> {
+    let certain = |codec| Some((codec, true));
     match data {
         // A temporal delimiter and a sequence header, with start codes and without.
-        [0, 0, 1, 0x12, 0, 0, 0, 1, 0x0A, ..] | [0x12, 0, 0x0A, ..] => Some(Codec::Av1),
-        [0, 0, 1, a, b, ..] | [0, 0, 0, 1, a, b, ..] => nal_codec(*a, *b),
-        [0x06, 0x0E, 0x2B, 0x34, ..] => Some(Codec::Klv),
-        [_, _, _, _, b'j', b'x', b'e', b's', ..] => Some(Codec::JpegXs),
+        [0, 0, 1, 0x12, 0, 0, 0, 1, 0x0A, ..] | [0x12, 0, 0x0A, ..] => certain(Codec::Av1),
+        [0, 0, 1, a, b, ..] | [0, 0, 0, 1, a, b, ..] => nal_codec(*a, *b).and_then(certain),
+        [0x06, 0x0E, 0x2B, 0x34, ..] => certain(Codec::Klv),
+        [_, _, _, _, b'j', b'x', b'e', b's', ..] => certain(Codec::JpegXs),
         [0x0B, 0x77, _, _, _, b5, ..] => {
             audio::ac3(data)?;
-            Some(if b5 >> 3 > 10 {
+            certain(if b5 >> 3 > 10 {
                 Codec::Eac3
             } else {
                 Codec::Ac3
@@ -166,25 +170,27 @@ pub(super) fn codec_of(data: &[u8]) -> Option<Codec> {
         }
         [0x56 | 0x7F | 0xFF, ..] => {
             let kinds = [Codec::AacLatm, Codec::Opus, Codec::Aac, Codec::MpegAudio];
-            kinds.into_iter().find(|&codec| repeats(codec, data))
+            kinds
+                .into_iter()
+                .find_map(|codec| Some((codec, frames(codec, data)?)))
         }
         _ => None,
     }
 }
 
-/// Whether a frame begins `data`, and another one follows it there.
-fn repeats(codec: Codec, data: &[u8]) -> bool {
+/// Whether a frame begins `data`: `None` if not, `true` if another one follows it there.
+fn frames(codec: Codec, data: &[u8]) -> Option<bool> {
     let at = |from: usize| match data.get(from..).unwrap_or_default() {
         [] => Head::More,
         rest => head(codec, rest.get(..HEAD).unwrap_or(rest)),
     };
     let Head::Frame(frame) = at(0) else {
-        return false;
+        return None;
     };
     match at(frame.bytes) {
-        Head::Frame(_) => true,
-        Head::More => frame.bytes > 8,
-        Head::No => false,
+        Head::Frame(_) => Some(true),
+        Head::More => (frame.bytes > 8).then_some(false),
+        Head::No => None,
     }
 }
 
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_first_bytes_tell_codecs_apart() {
-        let of = |hex: &str| codec_of(&crate::tests::hex(hex));
+        let of = |hex: &str| codec_of(&crate::tests::hex(hex)).map(|found| found.0);
         assert_eq!(of("0000000109f0"), Some(Codec::H264));
         assert_eq!(of("000000014601"), Some(Codec::H265));
         assert_eq!(of("0000014001"), Some(Codec::H265));
@@ -261,6 +267,8 @@ mod tests {
             Some(Codec::Ac3)
         );
         assert_eq!(of("fff14c40145ffc00"), Some(Codec::Aac));
+        // DTS is not Opus.
+        assert_eq!(of("7ffe80010000000000000000"), None);
         assert_eq!(of("ffffffffffffffff"), None);
         assert_eq!(of(""), None);
     }

@@ -64,7 +64,7 @@ impl Sender {
     }
 
     fn pat(&mut self, version: u8, programs: impl Iterator<Item = (u16, u16)>) {
-        let mut s = vec![0, 0, 0, 0, 1, 0xC1 | version % 32 << 1, 0, 0];
+        let mut s = vec![0, 0, 0, 0, 1, 0xC1 | (version % 32) << 1, 0, 0];
         for (number, pid) in programs {
             s.extend(number.to_be_bytes());
             s.extend((0xE000 | pid).to_be_bytes());
@@ -75,7 +75,7 @@ impl Sender {
     fn pmt(&mut self, pid: u16, number: u16, version: u8, streams: &[(u8, u16)]) {
         let mut s = vec![2, 0, 0];
         s.extend(number.to_be_bytes());
-        s.extend([0xC1 | version % 32 << 1, 0, 0]);
+        s.extend([0xC1 | (version % 32) << 1, 0, 0]);
         s.extend((0xE000 | streams.first().map_or(0x1FFF, |s| s.1)).to_be_bytes());
         s.extend([0xF0, 0]);
         for (kind, pid) in streams {

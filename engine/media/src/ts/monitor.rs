@@ -14,6 +14,9 @@ use super::tr101290::{Check, Tr101290, Tr101290Limits};
 
 /// How often gaps are looked for.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// When nothing came for so long, it is not the multiplexer's fault that tables did not: gaps
+/// are measured from then on.
+const STALL: Duration = Duration::from_millis(350);
 /// Arrival jitter that a missing PCR is given before it counts without a next one.
 const PCR_JITTER: Duration = Duration::from_millis(400);
 /// Scrambled packets without a CAT count once in so long; also the time that a CAT is given.
@@ -92,11 +95,6 @@ impl Monitor {
         self.begun = None;
         self.cat = false;
         self.scrambled = None;
-        self.lose();
-    }
-
-    /// So many packets were lost that counters may have come round.
-    pub(super) fn lose(&mut self) {
         self.unlisted.fill(NO_CONTINUITY);
     }
 
@@ -268,7 +266,7 @@ impl Demux {
     /// The clock of arrivals has reached `now`: looks for what has not come.
     #[cold]
     pub(crate) fn check_gaps(&mut self, now: Instant) {
-        self.next_check = now + INTERVAL;
+        let due = core::mem::replace(&mut self.next_check, now + INTERVAL);
         let Some(mut monitor) = self.monitor.take() else {
             self.next_check = Instant::FAR_FUTURE;
             return;
@@ -281,6 +279,8 @@ impl Demux {
             for index in 0..self.pids.len() {
                 monitor.listed(index);
             }
+        } else if now.saturating_since(due) > STALL {
+            monitor.begun = Some(monitor.now);
         }
         monitor.judge_scrambled();
         for index in 1..self.pids.len() {

@@ -492,6 +492,10 @@ impl Demux {
         }
         self.close(usize::from(index), arrival, Damage::IfUnfinished);
         self.release(pid, index);
+        // Another program may name the PID, too: its table is read again when it next comes.
+        for program in self.programs.iter_mut().flatten() {
+            program.map_crc = None;
+        }
     }
 
     pub(super) fn release(&mut self, pid: u16, index: u8) {

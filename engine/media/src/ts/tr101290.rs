@@ -6,8 +6,8 @@
 //! file the time that its own references give ([`super::file`]). References and timestamps (2.3b,
 //! 2.4, 2.5) are measured by the program's own clock, so that the network's jitter does not
 //! count: 2.3a counts where both say that a PCR came late. A gap counts once, when it passes the
-//! limit; nothing counts while nothing comes, since a stream that stands still is no error of
-//! its multiplexer.
+//! limit. While nothing at all comes nothing counts: gaps are measured from where it goes on, for
+//! what the network holds up is no error of the multiplexer.
 
 use core::time::Duration;
 

@@ -204,17 +204,12 @@ impl Demux {
         self.lose_position();
     }
 
-    /// Datagrams were lost, so many that continuity counters may have come round.
+    /// Datagrams were lost, so many that continuity counters may have come round: every stream
+    /// has lost something. (The counters are kept; most of them show it, as 1.4 asks for.)
     pub fn lost(&mut self) {
         self.lose_position();
         for index in 0..self.pids.len() {
             self.damage(index);
-            if let Some(state) = self.pids.get_mut(index) {
-                state.continuity = NO_CONTINUITY;
-            }
-        }
-        if let Some(monitor) = &mut self.monitor {
-            monitor.lose();
         }
     }
 

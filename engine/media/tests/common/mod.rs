@@ -246,3 +246,34 @@ impl Writer {
         }
     }
 }
+
+pub fn pid_of(text: &Value) -> u16 {
+    u16::from_str_radix(text.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+pub fn modulo(time: Option<i64>) -> Option<u64> {
+    time.map(|t| t.rem_euclid(1 << 33) as u64)
+}
+
+/// The bytes of `pid`, found the plain way.
+pub fn elementary_stream(bytes: &[u8], pid: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut last = None;
+    for packet in bytes.chunks_exact(188) {
+        let of = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
+        if of != pid || packet[3] & 0x10 == 0 || last == Some(packet[3] & 15) {
+            continue;
+        }
+        last = Some(packet[3] & 15);
+        let mut data = &packet[if packet[3] & 0x20 != 0 {
+            5 + usize::from(packet[4])
+        } else {
+            4
+        }..];
+        if packet[1] & 0x40 != 0 {
+            data = &data[9 + usize::from(data[8])..];
+        }
+        out.extend(data);
+    }
+    out
+}
