@@ -38,19 +38,34 @@ pub struct Payload<'a> {
     pub bytes: &'a [u8],
 }
 
-/// See the module's page. An iterator over the payloads.
+/// See the module's page. An iterator over the payloads of a file that lies in memory.
 #[derive(Debug)]
 pub struct FilePlayer<'a> {
     bytes: &'a [u8],
-    /// Offset of a reference and its moment in nanoseconds; both rise.
-    points: Vec<(u64, f64)>,
-    /// The first point behind the offset at hand.
-    next: usize,
+    timeline: Timeline,
     at: usize,
     slot: u64,
 }
 
+/// The moments of a file's bytes.
+#[derive(Debug)]
+pub struct Timeline {
+    /// Offset of a reference and its moment in nanoseconds; both rise.
+    points: Vec<(u64, f64)>,
+    /// The first point behind the offset at hand.
+    next: usize,
+}
+
+/// Makes a [`Timeline`] of a file that is read piece by piece.
+#[derive(Debug)]
+pub struct TimelineScan {
+    scan: Scan,
+    framer: Framer,
+    slot: u64,
+}
+
 /// Follows the references through the file.
+#[derive(Debug)]
 struct Scan {
     pid: u16,
     last: Option<(u64, u64)>,
@@ -64,6 +79,11 @@ struct Scan {
 }
 
 impl Scan {
+    fn place(&mut self, packet: &[u8; PACKET], place: &Place) {
+        let at = place.at(0);
+        self.packet(packet, at.slot * PAYLOAD as u64 + u64::from(at.offset));
+    }
+
     fn packet(&mut self, packet: &[u8; PACKET], offset: u64) {
         let header = Header::read(packet);
         if header.flags & PCR == 0 || header.has_error() || packet.get(4).is_none_or(|&l| l < 7) {
@@ -118,38 +138,65 @@ impl Scan {
     }
 }
 
+impl Default for TimelineScan {
+    fn default() -> Self {
+        TimelineScan {
+            scan: Scan {
+                pid: 0x1FFF,
+                last: None,
+                now: START_NS,
+                rate: None,
+                points: Vec::new(),
+                other: 0x1FFF,
+                others: Vec::new(),
+            },
+            framer: Framer::default(),
+            slot: 0,
+        }
+    }
+}
+
+impl TimelineScan {
+    /// The next piece: [`PAYLOAD`] bytes, fewer only at the file's end. Its packets have 188, 192
+    /// or 204 bytes.
+    pub fn push(&mut self, payload: &[u8]) {
+        let (scan, slot) = (&mut self.scan, self.slot);
+        self.slot += 1;
+        let each = |packet: &[u8; PACKET], place: &Place, _: When| scan.place(packet, place);
+        self.framer.push(slot, payload, 0, Instant::ZERO, each);
+    }
+
+    /// The file has ended.
+    pub fn finish(mut self) -> Timeline {
+        let scan = &mut self.scan;
+        self.framer
+            .finish(|packet, place, _| scan.place(packet, place));
+        Timeline {
+            points: self.scan.points,
+            next: 0,
+        }
+    }
+}
+
 impl<'a> FilePlayer<'a> {
     /// Reads the references of `bytes`, a whole file of packets of 188, 192 or 204 bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
-        let mut scan = Scan {
-            pid: 0x1FFF,
-            last: None,
-            now: START_NS,
-            rate: None,
-            points: Vec::new(),
-            other: 0x1FFF,
-            others: Vec::new(),
-        };
-        let mut framer = Framer::default();
-        let mut each = |packet: &[u8; PACKET], place: &Place, _: When| {
-            let at = place.at(0);
-            scan.packet(packet, at.slot * PAYLOAD as u64 + u64::from(at.offset));
-        };
-        for (slot, payload) in bytes.chunks(PAYLOAD).enumerate() {
-            framer.push(slot as u64, payload, 0, Instant::ZERO, &mut each);
+        let mut scan = TimelineScan::default();
+        for payload in bytes.chunks(PAYLOAD) {
+            scan.push(payload);
         }
-        framer.finish(&mut each);
         FilePlayer {
             bytes,
-            points: scan.points,
-            next: 0,
+            timeline: scan.finish(),
             at: 0,
             slot: 0,
         }
     }
+}
 
-    /// The moment of the byte at `offset`; offsets must rise.
-    fn moment(&mut self, offset: u64) -> Instant {
+impl Timeline {
+    /// The moment of the byte at `offset`; offsets must rise from call to call.
+    pub fn moment(&mut self, offset: u64) -> Instant {
         while self.points.get(self.next).is_some_and(|p| p.0 < offset) {
             self.next += 1;
         }
@@ -188,7 +235,7 @@ impl<'a> Iterator for FilePlayer<'a> {
         self.slot += 1;
         Some(Payload {
             slot,
-            arrival: self.moment(self.at as u64),
+            arrival: self.timeline.moment(self.at as u64),
             bytes,
         })
     }

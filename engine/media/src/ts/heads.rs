@@ -62,7 +62,7 @@ pub(super) fn head(codec: Codec, bytes: &[u8]) -> Head {
                 bytes,
                 ..Frame::default()
             }),
-            Err(()) => Head::No,
+            Err(klv::NotKlv) => Head::No,
         },
         _ => Head::No,
     }

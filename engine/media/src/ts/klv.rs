@@ -3,17 +3,24 @@
 //! Called by [`super::frames`], which finds the units, and by [`super::extract`].
 
 /// How every universal label begins (ST 298).
-pub(crate) const LABEL: [u8; 4] = [0x06, 0x0E, 0x2B, 0x34];
+pub const LABEL: [u8; 4] = [0x06, 0x0E, 0x2B, 0x34];
 /// Bytes of a metadata AU cell's header.
 pub(crate) const CELL_HEADER: usize = 5;
 const LABEL_BYTES: usize = 16;
 
+/// No KLV unit begins here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotKlv;
+
 /// The bytes of the unit that begins with `head`, label and length included. `Ok(None)`: more of
-/// it is needed; `Err`: none begins there.
-pub(crate) fn unit_bytes(head: &[u8]) -> Result<Option<usize>, ()> {
+/// it is needed.
+///
+/// # Errors
+/// None begins there.
+pub fn unit_bytes(head: &[u8]) -> Result<Option<usize>, NotKlv> {
     let known = head.len().min(LABEL.len());
     if head.get(..known) != LABEL.get(..known) {
-        return Err(());
+        return Err(NotKlv);
     }
     let Some((_, length)) = head.split_at_checked(LABEL_BYTES) else {
         return Ok(None);
@@ -27,13 +34,13 @@ pub(crate) fn unit_bytes(head: &[u8]) -> Result<Option<usize>, ()> {
     }
     // Long form; longer than 4 bytes is no length of anything that exists, 0 is indefinite.
     if !(1..=4).contains(&more) {
-        return Err(());
+        return Err(NotKlv);
     }
     let Some(bytes) = rest.get(..more) else {
         return Ok(None);
     };
     let value = bytes.iter().fold(0, |sum, &b| sum << 8 | u64::from(b));
-    let value = usize::try_from(value).map_err(|_| ())?;
+    let value = usize::try_from(value).map_err(|_| NotKlv)?;
     Ok(Some(LABEL_BYTES + 1 + more + value))
 }
 
@@ -94,10 +101,10 @@ mod tests {
         assert_eq!(head(&[0x81, 200]), Ok(Some(218)));
         assert_eq!(head(&[0x82, 1]), Ok(None));
         assert_eq!(head(&[0x82, 1, 2]), Ok(Some(19 + 258)));
-        assert_eq!(head(&[0x80]), Err(()));
-        assert_eq!(head(&[0xFF]), Err(()));
+        assert_eq!(head(&[0x80]), Err(NotKlv));
+        assert_eq!(head(&[0xFF]), Err(NotKlv));
         assert_eq!(unit_bytes(&[6, 0x0E]), Ok(None));
-        assert_eq!(unit_bytes(&[6, 0x0F]), Err(()));
+        assert_eq!(unit_bytes(&[6, 0x0F]), Err(NotKlv));
     }
 
     #[test]

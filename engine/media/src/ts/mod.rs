@@ -23,7 +23,7 @@ mod frames;
 mod heads;
 #[cfg(test)]
 mod hostile_tests;
-mod klv;
+pub mod klv;
 mod monitor;
 mod pcr;
 pub mod pes;
