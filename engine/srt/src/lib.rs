@@ -15,6 +15,7 @@ mod connection;
 mod credentials;
 mod crypto;
 mod handshake;
+pub mod observe;
 mod packet;
 mod reject;
 mod statistics;

@@ -32,7 +32,7 @@ pub(crate) struct HsWords {
 }
 
 impl HsWords {
-    fn parse(mut content: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(mut content: &[u8]) -> Option<Self> {
         let version = take_u32(&mut content)?;
         let flags = take_u32(&mut content)?;
         let latency = take_u32(&mut content)?;
