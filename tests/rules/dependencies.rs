@@ -17,6 +17,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // MPEG-TS and payload formats stand on RTP's packet types.
     ("media", &["base", "rtp"]),
     ("stream", &["base", "srt", "rtp", "media"]),
+    // Where the cores meet outside of a shard: over files.
+    ("inspect", &["base", "srt", "rtp", "media"]),
     ("uring", &["base"]),
     ("shard", &["base", "srt", "rtp", "media", "stream", "uring"]),
     // Control knows command, snapshot and record types, and derives keys for `srt`; not the shard.
@@ -24,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "base", "srt", "rtp", "media", "stream", "uring", "shard", "control",
+            "base", "srt", "rtp", "media", "stream", "inspect", "uring", "shard", "control",
         ],
     ),
     ("netem", &["base"]),
@@ -35,11 +37,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("fuzz", &["base", "srt"]),
-    ("tests", &["base", "srt", "rtp", "media", "stream", "netem"]),
+    (
+        "tests",
+        &["base", "srt", "rtp", "media", "stream", "inspect", "netem"],
+    ),
 ];
 
 /// Rooms that know no socket, clock, thread or OS randomness.
-pub(crate) const SANS_IO: &[&str] = &["base", "srt", "rtp", "media", "stream", "netem"];
+pub(crate) const SANS_IO: &[&str] = &["base", "srt", "rtp", "media", "stream", "inspect", "netem"];
 
 /// Outside crates that the sans-IO rooms may reach, directly or not. Each is pure computation;
 /// crossbeam-channel is here for the reply channels inside `stream`'s command types, which
@@ -84,6 +89,13 @@ const PURE: &[&str] = &[
     "rfc6381-codec",
     "four-cc",
     "mp4ra-rust",
+    // JSON, as a value in memory
+    "serde_json",
+    "serde",
+    "serde_core",
+    "itoa",
+    "ryu",
+    "zmij",
     // error types
     "thiserror",
     // types that cross to control

@@ -29,6 +29,33 @@ pub(crate) enum Command {
     Config(PrintOptions),
     /// Look at the host against the core map: ok, warn or fail, with the command that mends it.
     Check(PrintOptions),
+    /// Run files through the engine's cores, in the files' own time, and print what it would have
+    /// seen.
+    #[command(after_help = "\
+Files: captures (pcap, pcapng) of SRT, RTP and MPEG-TS over UDP; MPEG-TS (packets of 188, 192 or\n\
+204 bytes); H.264, HEVC and MPEG-2 video with start codes (Annex B); AV1 (OBU, IVF); JPEG XS; KLV.\n\
+The content tells the kind, not the name. Files are read piece by piece, whatever their size.\n\
+Exit codes: 0 all files were read, 1 a file could not be read or breaks its format, 2 wrong use.\n\
+With --json one object is printed for each file, a line each.")]
+    Inspect(InspectOptions),
+}
+
+/// What to look into.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InspectOptions {
+    /// Files to look into.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Passphrase of encrypted SRT connections, 10 to 79 characters.
+    #[arg(long, value_name = "P")]
+    pub(crate) passphrase: Option<String>,
+    /// Session description (SDP) of RTP in captures: names payload types that their bits do not
+    /// tell (AAC, PCM, Opus, KLV).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sdp: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where the configuration comes from.

@@ -4,6 +4,7 @@
 mod budget;
 mod check;
 mod cli;
+mod inspect;
 mod log;
 mod placement;
 mod run;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         cli::Command::Run(options) => run::run(&options),
         cli::Command::Config(options) => setup::print_config(&options),
         cli::Command::Check(options) => setup::check(&options),
+        cli::Command::Inspect(options) => inspect::run(&options),
     };
     match outcome {
         Ok(code) => code,

@@ -1,6 +1,6 @@
 //! Captured SRT traffic: the datagrams of a pcap file, what they say on the wire, and which
-//! sessions they make up. Reads the format on its own, without the engine, so that the engine
-//! can be held against it; the replay tests and whatever prints facts of a capture use it.
+//! sessions they make up. Reads SRT on its own, without the engine, so that the engine can be
+//! held against it; the replay tests and whatever prints facts of a capture use it.
 
 pub mod facts;
 pub mod pcap;

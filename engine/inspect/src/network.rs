@@ -1,0 +1,149 @@
+//! Which datagram of a capture belongs to what: SRT conversations, known by their handshakes; RTP
+//! sources and their RTCP; transport streams that lie in UDP as they are. Time is the capture's.
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use mirror_base::Instant;
+use mirror_media::ts::PACKET;
+use mirror_media::{Format, Packet, Pipeline};
+
+use crate::capture::link::{Datagram, Seen, datagram};
+use crate::capture::{Reader, Record};
+use crate::report::{Carrier, Report};
+use crate::rtp::Sources;
+use crate::source::Source;
+use crate::srt::Conversations;
+use crate::tracks::Gatherer;
+use crate::{Options, recovery};
+
+/// When the capture's first packet comes on our clock: there is time before it.
+const START_NS: u64 = 100_000_000_000;
+/// Transport streams in UDP that are followed.
+const MAX_STREAMS: usize = 64;
+
+/// The moment of a record on our clock.
+pub(crate) const fn moment(record: &Record<'_>) -> Instant {
+    Instant::from_nanos(START_NS + record.at_ns)
+}
+
+/// A transport stream in UDP datagrams.
+struct Plain {
+    pipeline: Pipeline,
+    gatherer: Gatherer,
+    slot: u64,
+}
+
+/// What could not be used, by reason.
+#[derive(Debug, Default)]
+struct Unused {
+    fragments: u64,
+    cut: u64,
+    unknown: u64,
+    streams: u64,
+}
+
+struct Network<'o> {
+    conversations: Conversations<'o>,
+    sources: Sources<'o>,
+    plain: BTreeMap<(SocketAddr, SocketAddr), Plain>,
+    unused: Unused,
+}
+
+impl Network<'_> {
+    fn take(&mut self, now: Instant, datagram: &Datagram<'_>) {
+        if self.conversations.take(now, datagram) || self.sources.take(now, datagram) {
+            return;
+        }
+        let (packets, rest) = datagram.payload.as_chunks::<PACKET>();
+        let is_ts = rest.is_empty() && !packets.is_empty();
+        if is_ts && packets.iter().all(|p| p.first() == Some(&0x47)) {
+            return self.transport(now, datagram);
+        }
+        self.unused.unknown += 1;
+    }
+
+    fn transport(&mut self, now: Instant, datagram: &Datagram<'_>) {
+        let key = (datagram.from, datagram.to);
+        if !self.plain.contains_key(&key) && self.plain.len() >= MAX_STREAMS {
+            self.unused.streams += 1;
+            return;
+        }
+        let stream = self.plain.entry(key).or_insert_with(|| Plain {
+            pipeline: Pipeline::new(Format::MpegTs, crate::limits()),
+            gatherer: Gatherer::default(),
+            slot: 0,
+        });
+        stream.pipeline.handle_timeout(now);
+        stream.pipeline.push(Packet {
+            slot: stream.slot,
+            arrival: now,
+            lost_before: 0,
+            discontinuity: false,
+            timestamp: 0,
+            marker: false,
+            payload_type: 0,
+            payload: datagram.payload,
+        });
+        stream.slot += 1;
+        stream.gatherer.drain(&mut stream.pipeline, |_, _| {});
+    }
+}
+
+pub(crate) fn inspect(
+    source: &dyn Source,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), String> {
+    let mut reader = Reader::new(source)?;
+    let mut network = Network {
+        conversations: Conversations::new(options),
+        sources: Sources::new(options),
+        plain: BTreeMap::new(),
+        unused: Unused::default(),
+    };
+    let mut now = Instant::from_nanos(START_NS);
+    loop {
+        let record = match reader.read() {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(text) => {
+                report.error(text);
+                break;
+            }
+        };
+        now = moment(&record);
+        network.conversations.advance(now);
+        network.sources.advance(now);
+        match datagram(record.link, record.bytes) {
+            Seen::Datagram(datagram) => network.take(now, &datagram),
+            Seen::Fragment => network.unused.fragments += 1,
+            Seen::Cut => network.unused.cut += 1,
+            Seen::Other => {}
+        }
+    }
+    network.conversations.finish(now, report);
+    let links = network.sources.finish(now, report);
+    recovery::inspect(source, options, &links, report)?;
+    for ((_, to), mut stream) in network.plain {
+        stream.pipeline.finish();
+        stream.gatherer.drain(&mut stream.pipeline, |_, _| {});
+        let carrier = Carrier::Udp(to.port());
+        stream.gatherer.finish(&stream.pipeline, carrier, report);
+    }
+    let unused = network.unused;
+    for (count, what) in [
+        (unused.fragments, "IP fragments, which are not put together"),
+        (unused.cut, "datagrams that were not captured to their end"),
+        (
+            unused.streams,
+            "datagrams of more transport streams than are followed",
+        ),
+    ] {
+        if count > 0 {
+            report.error(format!("{count} {what}"));
+        }
+    }
+    report.unknown_datagrams = unused.unknown;
+    Ok(())
+}

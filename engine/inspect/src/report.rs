@@ -1,0 +1,408 @@
+//! What was found in a file, and how `mirror-ingest inspect --json` prints it.
+
+use std::collections::BTreeMap;
+
+use mirror_media::{Segmentation, SpliceCommand, Tr101290, Track};
+use serde_json::{Map, Value, json};
+
+mod network;
+pub use network::{DirectionFacts, Merged, Outcome, Recovered, RtpFacts, SrtFacts};
+
+/// What a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A capture of network traffic.
+    Pcap,
+    /// A transport stream.
+    MpegTs,
+    /// H.264, Annex B.
+    H264,
+    /// HEVC, Annex B.
+    H265,
+    /// MPEG-2 video.
+    Mpeg2Video,
+    /// AV1: OBUs one after another, or with lengths (AV1, Annex B).
+    Av1,
+    /// AV1 in IVF.
+    Ivf,
+    /// JPEG XS codestreams.
+    JpegXs,
+    /// KLV units.
+    Klv,
+}
+
+impl Kind {
+    /// As it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Pcap => "pcap",
+            Kind::MpegTs => "mpegts",
+            Kind::H264 => "h264",
+            Kind::H265 => "h265",
+            Kind::Mpeg2Video => "mpeg2video",
+            Kind::Av1 | Kind::Ivf => "av1",
+            Kind::JpegXs => "jpegxs",
+            Kind::Klv => "klv",
+        }
+    }
+}
+
+/// Everything that was found in a file.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its name.
+    pub file: String,
+    /// What it is.
+    pub kind: Kind,
+    /// SRT connections, in the order of their first datagrams.
+    pub srt: Vec<SrtFacts>,
+    /// RTP sources, likewise.
+    pub rtp: Vec<RtpFacts>,
+    /// RTCP that names no source of the capture, by type.
+    pub rtcp: BTreeMap<&'static str, u64>,
+    /// RTP and RTCP packets whose headers are malformed.
+    pub malformed_rtp: u64,
+    /// Packets of what looked like RTP and never proved to be a source (RFC 3550, A.1).
+    pub unproven_packets: u64,
+    /// UDP datagrams that are of no kind known here.
+    pub unknown_datagrams: u64,
+    /// Elementary streams.
+    pub tracks: Vec<TrackFacts>,
+    /// Transport streams: their packets, summed up.
+    pub transport: TransportFacts,
+    /// What TR 101 290 counts in all transport streams; `None` where there are none.
+    pub tr101290: Option<Tr101290>,
+    /// Splice commands (SCTE 35), in order.
+    pub scte35: Vec<SpliceFacts>,
+    /// KLV units: PID or SSRC (0 in a file of KLV), and how many.
+    pub klv: Vec<(u32, u64)>,
+    /// What is wrong with the file or could not be read, for people.
+    pub errors: Vec<String>,
+}
+
+/// Errors that are kept; more of them are only counted.
+const MAX_ERRORS: usize = 100;
+
+impl Report {
+    pub(crate) fn new(file: &str, kind: Kind) -> Self {
+        Report {
+            file: file.to_owned(),
+            kind,
+            srt: Vec::new(),
+            rtp: Vec::new(),
+            rtcp: BTreeMap::new(),
+            malformed_rtp: 0,
+            unproven_packets: 0,
+            unknown_datagrams: 0,
+            tracks: Vec::new(),
+            transport: TransportFacts::default(),
+            tr101290: None,
+            scte35: Vec::new(),
+            klv: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn error(&mut self, text: impl Into<String>) {
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(text.into());
+        }
+    }
+
+    /// The object that `--json` prints.
+    pub fn json(&self) -> Value {
+        fn list<T>(of: &[T], each: impl Fn(&T) -> Value) -> Vec<Value> {
+            of.iter().map(each).collect()
+        }
+        let klv = list(&self.klv, |(id, units)| json!({"id": id, "units": units}));
+        json!({
+            "file": self.file,
+            "kind": self.kind.name(),
+            "srt": list(&self.srt, SrtFacts::json),
+            "rtp": list(&self.rtp, RtpFacts::json),
+            "rtcp": self.rtcp,
+            "malformed_rtp": self.malformed_rtp,
+            "unproven_packets": self.unproven_packets,
+            "unknown_datagrams": self.unknown_datagrams,
+            "tracks": list(&self.tracks, TrackFacts::json),
+            "transport": self.transport.json(),
+            "tr101290": self.tr101290.as_ref().map_or_else(|| json!({}), indicators),
+            "scte35": list(&self.scte35, SpliceFacts::json),
+            "klv": klv,
+            "errors": self.errors,
+        })
+    }
+}
+
+fn indicators(measured: &Tr101290) -> Value {
+    let each = measured.indicators.iter().map(|indicator| {
+        let pid = indicator.pid.filter(|_| indicator.count > 0);
+        let facts = match pid {
+            Some(pid) => json!({"count": indicator.count, "pid": pid}),
+            None => json!({"count": indicator.count}),
+        };
+        (indicator.number.to_owned(), facts)
+    });
+    Value::Object(each.collect())
+}
+
+/// MPEG-TS packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TransportFacts {
+    /// All of them.
+    pub packets: u64,
+    /// Of PID 0x1FFF.
+    pub null_packets: u64,
+    /// Continuity counters that were not the next one.
+    pub continuity_errors: u64,
+    /// Losses of the grid of packets.
+    pub sync_losses: u64,
+}
+
+impl TransportFacts {
+    fn json(&self) -> Value {
+        if self.packets == 0 {
+            return json!({});
+        }
+        json!({
+            "packets": self.packets,
+            "null_packets": self.null_packets,
+            "continuity_errors": self.continuity_errors,
+            "sync_losses": self.sync_losses,
+        })
+    }
+}
+
+/// What an elementary stream lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// The file itself is the elementary stream.
+    File,
+    /// A transport stream in a file.
+    Transport,
+    /// A transport stream in UDP datagrams, to this port.
+    Udp(u16),
+    /// A transport stream in an SRT connection: its index in [`Report::srt`].
+    Srt(usize),
+    /// RTP packets: port and SSRC.
+    Rtp(u16, u32),
+    /// A transport stream in RTP packets: port and SSRC.
+    RtpTransport(u16, u32),
+}
+
+/// An elementary stream.
+#[derive(Clone, Debug)]
+pub struct TrackFacts {
+    /// What it lies in.
+    pub carrier: Carrier,
+    /// What its bits tell.
+    pub track: Track,
+    /// Units that came.
+    pub access_units: u64,
+    /// Of these, such as lack something.
+    pub damaged: u64,
+    /// Video: a letter for each unit in decoding order: I, P, B; `?` where it is not known.
+    pub frame_types: String,
+    /// Indexes of the units at which decoding can start.
+    pub key_frames: Vec<u64>,
+    /// Groups of pictures.
+    pub gops: GopFacts,
+    /// Pictures that follow others in decoding order that they precede in display order, at
+    /// most; what the stream promises, or what was seen.
+    pub reorder_depth: u8,
+    /// Presentation time of the first unit in decoding order, 90 kHz, as it is on the wire.
+    pub first_pts: Option<i64>,
+    /// That of the last one.
+    pub last_pts: Option<i64>,
+    /// Times that the 33-bit (RTP: 32-bit) clock began afresh.
+    pub pts_wraps: u64,
+    /// Bytes of the elementary stream.
+    pub bytes: u64,
+}
+
+/// Groups of pictures: what begins with a key frame and ends before the next.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GopFacts {
+    /// Of these, such as have pictures that refer to the group before.
+    pub open: u64,
+    /// Units of each.
+    pub sizes: Vec<u32>,
+}
+
+fn chroma(format: u8) -> &'static str {
+    match format {
+        0 => "4:0:0",
+        2 => "4:2:2",
+        3 => "4:4:4",
+        _ => "4:2:0",
+    }
+}
+
+impl TrackFacts {
+    fn side(&self) -> (Vec<&'static str>, Vec<&'static str>, Option<&'static str>) {
+        let side = &self.track.side;
+        let named = |list: &[(bool, &'static str)]| -> Vec<&'static str> {
+            list.iter().filter(|(is, _)| *is).map(|(_, n)| *n).collect()
+        };
+        let sei = named(&[
+            (side.recovery_point, "recovery_point"),
+            (side.timecode.is_some(), "timecode"),
+            (side.mastering.is_some(), "mastering_display"),
+            (side.light.is_some(), "content_light"),
+            (side.hdr10_plus, "hdr10_plus"),
+        ]);
+        let captions = named(&[(side.cea608, "cea608"), (side.cea708, "cea708")]);
+        let hdr = match self.track.colour.transfer {
+            _ if side.hdr10_plus => Some("HDR10+"),
+            16 if side.mastering.is_some() || side.light.is_some() => Some("HDR10"),
+            16 => Some("PQ"),
+            18 => Some("HLG"),
+            _ => None,
+        };
+        (sei, captions, hdr)
+    }
+
+    fn json(&self) -> Value {
+        let track = &self.track;
+        let (video, audio) = (track.codec.is_video(), track.codec.is_audio());
+        let (sei, captions, hdr) = self.side();
+        let known = |value: u32| (value > 0).then_some(value);
+        let (num, den) = track.frame_rate;
+        let rate = (num > 0 && den > 0).then(|| f64::from(num) / f64::from(den));
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Value| {
+            map.insert(key.to_owned(), value);
+        };
+        match self.carrier {
+            Carrier::File => {}
+            Carrier::Transport => put("pid", json!(track.id)),
+            Carrier::Udp(port) => {
+                put("port", json!(port));
+                put("pid", json!(track.id));
+            }
+            Carrier::Srt(index) => {
+                put("srt", json!(index));
+                put("pid", json!(track.id));
+            }
+            Carrier::Rtp(port, ssrc) => {
+                put("port", json!(port));
+                put("ssrc", json!(ssrc));
+            }
+            Carrier::RtpTransport(port, ssrc) => {
+                put("port", json!(port));
+                put("ssrc", json!(ssrc));
+                put("pid", json!(track.id));
+            }
+        }
+        put("program", json!(known(track.program.into())));
+        put("stream_type", json!(known(track.stream_type.into())));
+        put("codec", json!(track.codec.name()));
+        put(
+            "profile",
+            json!((!track.profile.is_empty()).then_some(track.profile)),
+        );
+        put("level", json!(known(track.level.into())));
+        put("width", json!(known(track.width)));
+        put("height", json!(known(track.height)));
+        put("frame_rate", json!(rate));
+        put(
+            "frame_rate_fraction",
+            json!(rate.map(|_| format!("{num}/{den}"))),
+        );
+        put("bit_depth", json!(known(track.bit_depth.into())));
+        let chroma = (video && track.width > 0).then(|| chroma(track.chroma_format));
+        put("chroma", json!(chroma));
+        put("interlaced", json!(video.then_some(track.interlaced)));
+        put("sample_rate", json!(known(track.sample_rate)));
+        put(
+            "channels",
+            json!(audio.then_some(track.channels).filter(|c| *c > 0)),
+        );
+        put("access_units", json!(self.access_units));
+        put("damaged", json!(self.damaged));
+        put("frame_types", json!(self.frame_types));
+        put("key_frames", json!(self.key_frames));
+        let gops = &self.gops;
+        put(
+            "gops",
+            json!({"count": gops.sizes.len(), "open": gops.open, "sizes": gops.sizes}),
+        );
+        put("reorder_depth", json!(video.then_some(self.reorder_depth)));
+        put("first_pts", json!(self.first_pts));
+        put("last_pts", json!(self.last_pts));
+        put("pts_wraps", json!(self.pts_wraps));
+        put("bytes", json!(self.bytes));
+        put("sei", json!(sei));
+        put("captions", json!(captions));
+        put("hdr", json!(hdr));
+        let language = (track.language != [0; 3])
+            .then(|| String::from_utf8_lossy(&track.language).into_owned());
+        put("language", json!(language));
+        put("scrambled", json!(track.scrambled));
+        Value::Object(map)
+    }
+}
+
+/// A splice command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpliceFacts {
+    /// PID.
+    pub pid: u32,
+    /// What is asked for.
+    pub command: SpliceCommand,
+    /// When, as it is on the wire with `pts_adjustment` added; `None`: at once.
+    pub pts: Option<i64>,
+    /// The first segmentation_descriptor.
+    pub segmentation: Option<Segmentation>,
+}
+
+impl SpliceFacts {
+    fn json(&self) -> Value {
+        let name = match self.command {
+            SpliceCommand::Null => "splice_null",
+            SpliceCommand::Insert { .. } => "splice_insert",
+            SpliceCommand::TimeSignal => "time_signal",
+            SpliceCommand::Other(0x04) => "splice_schedule",
+            SpliceCommand::Other(0x07) => "bandwidth_reservation",
+            SpliceCommand::Other(0xFF) => "private_command",
+            SpliceCommand::Other(_) => "other",
+        };
+        let mut facts = Map::new();
+        let mut put = |key: &str, value: Value| {
+            facts.insert(key.to_owned(), value);
+        };
+        put("pid", json!(self.pid));
+        put("command", json!(name));
+        put("pts", json!(self.pts));
+        if let SpliceCommand::Insert {
+            event,
+            out,
+            cancel,
+            duration,
+        } = self.command
+        {
+            put("event_id", json!(event));
+            put("out_of_network", json!(out));
+            put("cancel", json!(cancel));
+            put("duration", json!(duration));
+        }
+        if let SpliceCommand::Other(kind) = self.command {
+            put("command_type", json!(kind));
+        }
+        if let Some(segmentation) = &self.segmentation {
+            put(
+                "segmentation",
+                json!({
+                    "event_id": segmentation.event,
+                    "cancel": segmentation.cancel,
+                    "type_id": segmentation.kind,
+                    "duration": segmentation.duration,
+                    "upid_type": segmentation.upid_type,
+                    "segment": segmentation.segment.0,
+                    "segments_expected": segmentation.segment.1,
+                }),
+            );
+        }
+        Value::Object(facts)
+    }
+}

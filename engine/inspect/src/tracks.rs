@@ -1,0 +1,219 @@
+//! Facts of elementary streams, gathered unit by unit. Fed by every reader of the room.
+
+use mirror_media::gop::{Gop, GopTracker};
+use mirror_media::{AccessUnit, Codec, FrameKind, Pipeline, Track};
+
+use crate::report::{Carrier, GopFacts, Report, SpliceFacts, TrackFacts};
+
+/// Modulus of MPEG-TS times.
+const PTS_WRAP: i64 = 1 << 33;
+
+/// Gathers the facts of one track.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// PID or SSRC, to tell when the index was given to another stream.
+    id: u32,
+    track: Track,
+    units: u64,
+    damaged: u64,
+    bytes: u64,
+    letters: String,
+    key_frames: Vec<u64>,
+    tracker: GopTracker,
+    gops: GopFacts,
+    first_pts: Option<i64>,
+    last_pts: Option<i64>,
+    /// The greatest time so far.
+    highest_pts: Option<i64>,
+}
+
+impl Gathered {
+    pub(crate) fn new(track: &Track) -> Self {
+        Gathered {
+            id: track.id,
+            track: track.clone(),
+            units: 0,
+            damaged: 0,
+            bytes: 0,
+            letters: String::new(),
+            key_frames: Vec::new(),
+            tracker: GopTracker::new(),
+            gops: GopFacts::default(),
+            first_pts: None,
+            last_pts: None,
+            highest_pts: None,
+        }
+    }
+
+    /// One more unit.
+    pub(crate) fn unit(&mut self, unit: &AccessUnit) {
+        if self.track.codec.is_video() {
+            self.picture(unit);
+        }
+        self.units += 1;
+        self.damaged += u64::from(unit.damaged);
+        self.bytes += u64::from(unit.bytes);
+        self.first_pts = self.first_pts.or(unit.pts);
+        self.last_pts = unit.pts.or(self.last_pts);
+        self.highest_pts = self.highest_pts.max(unit.pts);
+    }
+
+    fn picture(&mut self, unit: &AccessUnit) {
+        self.letters.push(match unit.kind {
+            FrameKind::Idr | FrameKind::Cra | FrameKind::I => 'I',
+            FrameKind::P => 'P',
+            FrameKind::B => 'B',
+            FrameKind::Other => '?',
+        });
+        if unit.kind.is_key() {
+            self.key_frames.push(self.units);
+        }
+        if let Some(gop) = self.tracker.take(unit) {
+            self.group(&gop);
+        }
+    }
+
+    fn group(&mut self, gop: &Gop) {
+        self.gops.sizes.push(gop.frames);
+        self.gops.open += u64::from(gop.open);
+    }
+
+    /// What its bits tell by now.
+    pub(crate) fn describe(&mut self, track: &Track) {
+        if track.codec != Codec::Unknown || self.track.codec == Codec::Unknown {
+            self.track = track.clone();
+        }
+    }
+
+    pub(crate) fn facts(mut self, carrier: Carrier) -> TrackFacts {
+        if let Some(gop) = self.tracker.current().copied() {
+            self.group(&gop);
+        }
+        let transport = !matches!(carrier, Carrier::File | Carrier::Rtp(..));
+        let wire = |pts: i64| match transport {
+            true => pts.rem_euclid(PTS_WRAP),
+            false => pts,
+        };
+        let epoch = |pts: Option<i64>| pts.map_or(0, |p| p.div_euclid(PTS_WRAP));
+        let wraps = epoch(self.highest_pts) - epoch(self.first_pts);
+        TrackFacts {
+            carrier,
+            access_units: self.units,
+            damaged: self.damaged,
+            frame_types: self.letters,
+            key_frames: self.key_frames,
+            gops: self.gops,
+            reorder_depth: self.track.reorder_depth,
+            first_pts: self.first_pts.map(wire),
+            last_pts: self.last_pts.map(wire),
+            pts_wraps: u64::try_from(wraps).unwrap_or(0),
+            bytes: self.bytes,
+            track: self.track,
+        }
+    }
+}
+
+/// Gathers the facts of everything that a pipeline finds.
+#[derive(Debug, Default)]
+pub(crate) struct Gatherer {
+    /// By the pipeline's index.
+    tracks: Vec<Gathered>,
+    /// Of indexes that were given to other streams.
+    past: Vec<Gathered>,
+    splices: Vec<SpliceFacts>,
+    version: u32,
+}
+
+/// Tracks of the past that are kept.
+const MAX_PAST: usize = 4096;
+
+impl Gatherer {
+    /// Takes all that the pipeline has ready; `each` sees every unit first.
+    pub(crate) fn drain(
+        &mut self,
+        pipeline: &mut Pipeline,
+        mut each: impl FnMut(&Pipeline, &AccessUnit),
+    ) {
+        while let Some(unit) = pipeline.poll_unit() {
+            each(pipeline, &unit);
+            self.learn(pipeline);
+            if let Some(track) = self.tracks.get_mut(usize::from(unit.track)) {
+                track.unit(&unit);
+            }
+        }
+        while let Some(splice) = pipeline.poll_splice() {
+            self.learn(pipeline);
+            let track = self.tracks.get(usize::from(splice.track));
+            self.splices.push(SpliceFacts {
+                pid: track.map_or(0, |t| t.id),
+                command: splice.command,
+                pts: splice.pts.map(|pts| pts.rem_euclid(PTS_WRAP)),
+                segmentation: splice.segmentation,
+            });
+        }
+    }
+
+    /// What the pipeline tells of its tracks, if it has changed.
+    fn learn(&mut self, pipeline: &Pipeline) {
+        let version = pipeline.tracks_version();
+        if version == self.version && !self.tracks.is_empty() {
+            return;
+        }
+        self.version = version;
+        for (index, track) in pipeline.tracks().iter().enumerate() {
+            match self.tracks.get_mut(index) {
+                None => self.tracks.push(Gathered::new(track)),
+                Some(known) if known.id == track.id => {
+                    if !track.gone {
+                        known.describe(track);
+                    }
+                }
+                Some(known) => {
+                    let before = core::mem::replace(known, Gathered::new(track));
+                    if self.past.len() < MAX_PAST {
+                        self.past.push(before);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end: all goes into the report.
+    pub(crate) fn finish(mut self, pipeline: &Pipeline, carrier: Carrier, report: &mut Report) {
+        self.version = self.version.wrapping_sub(1);
+        self.learn(pipeline);
+        let carrier = match carrier {
+            Carrier::Rtp(port, ssrc) if pipeline.container() == Some("mpegts") => {
+                Carrier::RtpTransport(port, ssrc)
+            }
+            other => other,
+        };
+        for track in self.past.into_iter().chain(self.tracks) {
+            let facts = track.facts(carrier);
+            if facts.track.codec == Codec::Klv {
+                report.klv.push((facts.track.id, facts.access_units));
+            }
+            report.tracks.push(facts);
+        }
+        report.scte35.append(&mut self.splices);
+        let counters = pipeline.counters();
+        report.transport.packets += counters.ts_packets;
+        report.transport.null_packets += counters.null_packets;
+        report.transport.continuity_errors += counters.continuity_errors;
+        report.transport.sync_losses += counters.sync_losses;
+        if let Some(measured) = pipeline.tr101290().filter(|_| counters.ts_packets > 0) {
+            match &mut report.tr101290 {
+                None => report.tr101290 = Some(measured.clone()),
+                Some(sum) => {
+                    for (all, one) in sum.indicators.iter_mut().zip(&measured.indicators) {
+                        all.count += one.count;
+                        all.pid = one.pid.or(all.pid);
+                        all.last = one.last.max(all.last);
+                    }
+                    sum.pcr_repetition += measured.pcr_repetition;
+                    sum.pcr_discontinuity += measured.pcr_discontinuity;
+                }
+            }
+        }
+    }
+}
