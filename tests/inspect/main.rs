@@ -1,0 +1,10 @@
+//! `inspect` over every recorded file: what it finds must be what the facts beside the file say.
+//! A fact in which we rightly differ is a line of `table.rs`, with the value and the reason.
+
+mod check;
+mod elementary;
+mod hostile;
+mod rtp;
+mod srt;
+mod table;
+mod transport;

@@ -1,0 +1,215 @@
+//! Captures of SRT.
+
+use std::collections::BTreeSet;
+
+use mirror_inspect::Options;
+use serde_json::{Value, json};
+
+use crate::check::{Check, expected, files, found};
+
+const FOLDER: &str = "srt";
+
+/// A direction, by the path that the facts name it with.
+fn direction<'a>(ours: &'a Value, path: &str) -> &'a Value {
+    let (from, to) = path.split_once('>').expect("a path");
+    for connection in ours["srt"].as_array().expect("connections") {
+        if connection["caller"] == from && connection["listener"] == to {
+            return &connection["caller_to_listener"];
+        }
+        if connection["listener"] == from && connection["caller"] == to {
+            return &connection["listener_to_caller"];
+        }
+    }
+    &Value::Null
+}
+
+/// A number in the text of an extension block, and the block's text.
+fn block<'a>(facts: &'a Value, name: &str) -> Option<&'a str> {
+    let handshakes = facts["handshakes"].as_array()?;
+    let blocks = handshakes
+        .iter()
+        .filter_map(|h| h["exts"].as_array())
+        .flatten();
+    blocks
+        .filter_map(Value::as_str)
+        .find(|b| b.starts_with(name))
+}
+
+fn number(block: &str, key: &str) -> Option<u64> {
+    let (_, rest) = block.split_once(key)?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+fn check_flows(check: &Check, name: &str, facts: &Value, ours: &Value) {
+    for (n, (path, flow)) in facts["flows"].as_object().into_iter().flatten().enumerate() {
+        let found = direction(ours, path);
+        let what = |fact: &str| match n {
+            0 => fact.to_owned(),
+            n => format!("{n} {fact}"),
+        };
+        for (our, their) in [
+            ("data_packets", "distinct"),
+            ("retransmitted", "retransmitted"),
+            ("fec_packets", "fec_packets"),
+            ("payload_bytes", "payload_bytes"),
+            ("payload_sha256", "payload_sha256"),
+        ] {
+            check.fact(name, &what(our), found[our].clone(), flow[their].clone());
+        }
+        let again =
+            flow["data_packets"].as_u64().unwrap_or(0) - flow["distinct"].as_u64().unwrap_or(0);
+        check.fact(
+            name,
+            &what("duplicates"),
+            found["duplicates"].clone(),
+            again,
+        );
+        let missing = &flow["missing_seq_offsets_from_first"];
+        let missing = missing.as_array().map_or(0, Vec::len);
+        check.fact(name, &what("dropped"), found["dropped"].clone(), missing);
+        let keys = flow["kk"].as_object().expect("keys");
+        let encrypted: u64 = keys
+            .iter()
+            .filter(|(k, _)| *k != "0")
+            .filter_map(|(_, n)| n.as_u64())
+            .sum();
+        let unread = if facts["passphrase"].is_string() {
+            0
+        } else {
+            encrypted
+        };
+        check.fact(
+            name,
+            &what("undecryptable"),
+            found["undecryptable"].clone(),
+            unread,
+        );
+        // Before SRT 1.3 the first key comes in a packet of its own as well.
+        let messages = facts["ext_control_messages"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let requests = messages
+            .filter(|m| m["sub"] == "KMREQ")
+            .map(|m| m["cif"].to_string());
+        let is_old = facts["handshakes"]
+            .as_array()
+            .is_some_and(|h| h.iter().any(|h| h["rt"] == "CONCLUSION" && h["ver"] == 4));
+        let refreshed = requests
+            .collect::<BTreeSet<_>>()
+            .len()
+            .saturating_sub(usize::from(is_old));
+        check.fact(
+            name,
+            &what("key_refreshes"),
+            found["key_refreshes"].clone(),
+            refreshed,
+        );
+    }
+}
+
+fn check_handshake(check: &Check, name: &str, facts: &Value, ours: &Value) {
+    let connection = &ours["srt"][0];
+    let rejected = facts["rejection_code"].as_u64();
+    check.fact(
+        name,
+        "rejection_code",
+        connection["rejection_code"].clone(),
+        rejected,
+    );
+    let has_data = facts["flows"].as_object().is_some_and(|f| !f.is_empty());
+    let outcome = match rejected {
+        Some(_) => "rejected",
+        None if has_data => "connected",
+        None => "timeout",
+    };
+    check.fact(name, "outcome", connection["outcome"].clone(), outcome);
+    let stream_id =
+        block(facts, "SID(").map(|b| b.trim_start_matches("SID(\"").trim_end_matches("\")"));
+    check.fact(
+        name,
+        "stream_id",
+        connection["stream_id"].clone(),
+        stream_id,
+    );
+    let answer = block(facts, "HSRSP");
+    let latency = |key| answer.and_then(|b| number(b, key));
+    if answer.is_some() {
+        let forth = latency("rcv=");
+        check.fact(name, "latency_ms", connection["latency_ms"].clone(), forth);
+        let back = connection["listener_to_caller"]["latency_ms"].clone();
+        check.fact(name, "latency back", back, latency("snd="));
+    }
+    let key = &facts["km_messages"][0];
+    let encryption = match key["cipher"].as_str() {
+        Some(cipher) => {
+            let bits = 8 * key["klen"].as_u64().expect("a length");
+            format!("{}-{bits}", cipher.to_ascii_lowercase())
+        }
+        None => "none".to_owned(),
+    };
+    check.fact(
+        name,
+        "encryption",
+        connection["encryption"].clone(),
+        encryption,
+    );
+    // Before SRT 1.3 in a packet of its own.
+    let messages = facts["ext_control_messages"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let mut greetings = messages.filter(|m| m["sub"] == "HSREQ");
+    let old = greetings.next().and_then(|m| m["cif"].as_str()?.get(2..8));
+    let block = block(facts, "HSREQ").and_then(|b| b.split_once("ver=0x")?.1.get(..6));
+    let version = block.or(old).and_then(|hex| {
+        let v = u32::from_str_radix(hex, 16).ok()?;
+        Some(format!("{}.{}.{}", v >> 16, v >> 8 & 0xFF, v & 0xFF))
+    });
+    check.fact(name, "version", connection["version"].clone(), version);
+}
+
+#[test]
+fn srt_captures_have_the_handshakes_packets_and_payloads_of_their_facts() {
+    let check = Check::new("srt");
+    let names = files(FOLDER, |n| n.ends_with(".pcap"));
+    assert_eq!(names.len(), 87);
+    for name in names {
+        let name = name.trim_end_matches(".pcap");
+        let facts = expected(FOLDER, name);
+        let options = Options {
+            passphrase: facts["passphrase"].as_str().map(str::to_owned),
+            ..Options::default()
+        };
+        let ours = found(FOLDER, &format!("{name}.pcap"), &options);
+        check.fact(name, "kind", ours["kind"].clone(), "pcap");
+        check.fact(name, "errors", ours["errors"].clone(), json!([]));
+        check.fact(name, "unknown", ours["unknown_datagrams"].clone(), 0);
+        check_handshake(&check, name, &facts, &ours);
+        check_flows(&check, name, &facts, &ours);
+        for (path, acks) in facts["acks"].as_object().into_iter().flatten() {
+            let (from, to) = path.split_once('>').expect("a path");
+            let found = direction(&ours, &format!("{to}>{from}"));
+            check.fact(
+                name,
+                &format!("acks {}", to == from),
+                found["acks"].clone(),
+                acks["n"].clone(),
+            );
+        }
+        let naks: u64 = ours["srt"]
+            .as_array()
+            .expect("connections")
+            .iter()
+            .flat_map(|c| {
+                ["caller_to_listener", "listener_to_caller"].map(|d| c[d]["naks"].as_u64())
+            })
+            .flatten()
+            .sum();
+        check.fact(name, "naks", naks, facts["nak_count"].as_u64().unwrap_or(0));
+    }
+    check.finish();
+}
