@@ -325,12 +325,9 @@ impl Demux {
             1
         };
         identity.rival = found;
-        let enough = match codec {
-            Codec::Unknown if certain => 1,
-            _ => 3,
-        };
-        if identity.votes >= enough {
-            self.recode(index, found, arrival);
+        let certain = certain || identity.votes >= 3;
+        if identity.votes >= 3 || codec == Codec::Unknown {
+            self.recode(index, found, certain, arrival);
         }
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Framed {
     waiting: Option<AccessUnit>,
     /// Frames follow each other as their headers say.
     synced: bool,
+    /// The codec is a guess: a header alone is not believed.
+    pub(super) cautious: bool,
     /// The times of the next frame to begin, and of the one behind it: a header may straddle
     /// two PES packets.
     next: Option<Times>,
@@ -107,6 +109,7 @@ impl Framed {
             open: false,
             waiting: None,
             synced: false,
+            cautious: false,
             next: None,
             after: None,
             base: None,
@@ -147,7 +150,7 @@ impl Framed {
             self.lose(emit);
         }
         // Nearly all multiplexers begin a PES packet with a frame.
-        if !self.synced && self.have == 0 && self.left == 0 {
+        if !self.synced && !self.cautious && self.have == 0 && self.left == 0 {
             self.synced = match heads::head(self.codec, data.get(..HEAD).unwrap_or(data)) {
                 Head::Frame(frame) => frame.bytes > 8,
                 Head::More | Head::No => false,
@@ -185,10 +188,11 @@ impl Framed {
                 from += self.some(part, from, &mark, emit);
             }
         }
-        if last && self.have == 0 && self.left == 0 {
+        if last && self.have == 0 && self.left == 0 && self.waiting.is_some() {
             // What ends with its PES packet is whole.
             self.settle(true, emit);
             self.synced = true;
+            self.cautious = false;
         }
     }
 
@@ -317,6 +321,7 @@ impl Framed {
         let before = self.waiting.take();
         if before.is_some() {
             self.synced = true;
+            self.cautious = false;
         }
         if let Some(unit) = before {
             if frame.continues {
@@ -428,7 +433,7 @@ impl Framed {
     /// The stream ends here, or nothing came for long: what is whole is handed out, what is not
     /// as damaged.
     pub(super) fn close(&mut self, emit: &mut impl FnMut(AccessUnit)) {
-        let alone = !self.open && self.have == 0;
+        let alone = !self.open && self.have == 0 && !self.cautious;
         self.settle(self.synced || alone, emit);
         if self.open {
             self.lose(emit);

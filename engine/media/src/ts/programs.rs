@@ -395,8 +395,9 @@ impl Demux {
     }
 
     /// The bits of a stream show another codec than is known: it is read as that from here on.
+    /// If that is not `certain`, frames count only once another one has followed.
     #[cold]
-    pub(super) fn recode(&mut self, index: usize, codec: Codec, arrival: Instant) {
+    pub(super) fn recode(&mut self, index: usize, codec: Codec, certain: bool, arrival: Instant) {
         let Some(number) = self.pids.get(index).and_then(PidState::track) else {
             return;
         };
@@ -414,6 +415,9 @@ impl Demux {
         let pes = self.pids.get_mut(index).and_then(|s| s.body.pes().copied());
         self.close(index, arrival, Damage::IfUnfinished);
         let mut body = self.body_for(codec, track.stream_type, number, None);
+        if let Body::Framed(framed) = &mut body {
+            framed.cautious = !certain;
+        }
         if let Some(state) = self.pids.get_mut(index) {
             // The PES packet goes on: its payload is the first that is read so.
             if let (Some(new), Some(old)) = (body.pes(), pes) {
