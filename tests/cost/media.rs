@@ -1,7 +1,7 @@
-//! What a TS packet costs in user space: the release build of
+//! What a TS packet and an RTP packet cost in user space, under callgrind: the release builds of
 //! `engine/media/examples/demux_cost.rs`, a stream of 50 Mb/s with audio, clock references and
-//! tables, measured by TR 101 290, under callgrind. The search for start codes is counted apart:
-//! it has to look at every byte, and is held against memchr's over the same bytes.
+//! tables, measured by TR 101 290, and of `rtp_cost.rs`. The search for start codes is counted
+//! apart: it has to look at every byte, and is held against memchr's over the same bytes.
 
 use std::process::Command;
 
@@ -20,7 +20,12 @@ struct Cost {
 }
 
 fn measure(arguments: &[&str], what: &str) -> Cost {
-    let example = target_dir().join("release/examples/demux_cost");
+    measure_example("demux_cost", arguments, what)
+}
+
+fn measure_example(example: &str, arguments: &[&str], what: &str) -> Cost {
+    let name = example;
+    let example = target_dir().join(format!("release/examples/{name}"));
     assert!(
         example.is_file(),
         "{} is missing: run scripts/test, or cargo build --release -p mirror-media --examples",
@@ -28,7 +33,7 @@ fn measure(arguments: &[&str], what: &str) -> Cost {
     );
     let folder = target_dir().join("cost");
     std::fs::create_dir_all(&folder).expect("the target folder is writable");
-    let file = folder.join(format!("demux-{}.callgrind", arguments.join("-")));
+    let file = folder.join(format!("{name}-{}.callgrind", arguments.join("-")));
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", &format!("--toggle-collect=*{what}*")])
         .arg(format!("--callgrind-out-file={}", file.display()))
@@ -73,4 +78,13 @@ fn start_codes_are_searched_for_faster_than_memchr_finds_them() {
         own < memchr,
         "{own:.1} instructions a packet, memchr {memchr:.1}"
     );
+}
+
+#[test]
+fn an_rtp_packet_of_fragmented_video_costs_at_most_300_instructions() {
+    for format in ["h264", "h265"] {
+        let cost = measure_example("rtp_cost", &[format], "measured");
+        let all = cost.demultiplexer + cost.search;
+        assert!(all <= 300.0, "{format}: {cost:.1?}");
+    }
 }

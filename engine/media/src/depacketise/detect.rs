@@ -9,7 +9,7 @@
 use mirror_base::Discard;
 
 use super::PayloadFormat as Kind;
-use super::fits::{Before, Look, Vote, competes, fits};
+use super::fits::{Before, Look, Vote, competes, fits, may_be};
 use Vote::{No as NO, Proof as PROOF, Slight as SLIGHT, Strong as STRONG};
 
 /// Votes that make a kind certain, if most packets gave one.
@@ -107,18 +107,11 @@ impl Detector {
             return false;
         }
         if self.certain
-            && let Some(kind @ (Kind::Mp2t | Kind::H264 | Kind::H265)) = self.kind
+            && let Some(kind) = self.kind
+            && may_be(kind, payload_type, payload)
         {
-            let look = Look {
-                payload_type,
-                timestamp,
-                payload,
-                before: None,
-            };
-            if fits(kind, &look) > NO {
-                self.contrary = 0;
-                return false;
-            }
+            self.contrary = 0;
+            return false;
         }
         self.observe_closely(payload_type, timestamp, payload)
     }

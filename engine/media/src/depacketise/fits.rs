@@ -86,6 +86,21 @@ impl Look<'_> {
     }
 }
 
+/// Whether a packet may be of a kind that is certain, for the kinds of high rate; `false` for
+/// others.
+#[inline]
+pub(super) fn may_be(kind: Kind, payload_type: u8, payload: &[u8]) -> bool {
+    match kind {
+        Kind::Mp2t => fits_ts(payload_type, payload) > NO,
+        // Inside of a fragmented unit.
+        Kind::H264 if matches!(payload, [a, fu, _, ..] if a & 0x9F == 28 && fu & 0xE0 == 0) => true,
+        Kind::H264 => fits_h264(payload) > NO,
+        Kind::H265 if matches!(payload, [98, 1..=7, fu, _, ..] if fu & 0xC0 == 0) => true,
+        Kind::H265 => fits_h265(payload) > NO,
+        _ => false,
+    }
+}
+
 /// How well a packet fits `kind`.
 pub(super) fn fits(kind: Kind, look: &Look<'_>) -> Vote {
     let payload = look.payload;

@@ -478,9 +478,34 @@ impl NalDepacketiser {
         self.fragment_open = false;
     }
 
+    /// The bytes of a fragment that neither begins nor ends the open NAL unit: nearly every packet
+    /// of a stream of high rate.
+    #[inline]
+    fn middle<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        let (is_fragment, fu, bytes) = match (self.form.codec, payload) {
+            (Codec::H264, [a, fu, bytes @ ..]) => (a & 0x1F == 28, fu, bytes),
+            (Codec::H265, [a, _, fu, bytes @ ..]) => (a & 0x7E == 49 << 1, fu, bytes),
+            _ => return None,
+        };
+        let inside = self.fragment_open && is_fragment && fu & 0xC0 == 0 && !bytes.is_empty();
+        inside.then_some(bytes)
+    }
+
     /// Feeds the NAL units of a packet to `assembler`; `Err` names the first thing wrong in it.
     #[inline]
     pub(crate) fn push(
+        &mut self,
+        packet: &Packet<'_>,
+        assembler: &mut Assembler,
+    ) -> Result<(), Discard> {
+        if let Some(bytes) = self.middle(packet.payload) {
+            assembler.nal_bytes(bytes, packet.arrival);
+            return Ok(());
+        }
+        self.push_pieces(packet, assembler)
+    }
+
+    fn push_pieces(
         &mut self,
         packet: &Packet<'_>,
         assembler: &mut Assembler,

@@ -89,8 +89,12 @@ impl NalStream {
     fn shows_numbers(&self, payload: &[u8]) -> bool {
         match (self.nal.form().codec, payload.first()) {
             (Codec::H264, Some(first)) => matches!(first & 0x1F, 25..=27 | 29),
-            // Only before anything of the stream made sense.
-            (Codec::H265, Some(_)) => self.assembler.info().0 == 0 && nal::has_don(payload),
+            // A VPS or an aggregate, before anything of the stream made sense.
+            (Codec::H265, Some(first)) => {
+                matches!(first >> 1 & 0x3F, 32 | 48)
+                    && self.assembler.info().0 == 0
+                    && nal::has_don(payload)
+            }
             _ => false,
         }
     }
