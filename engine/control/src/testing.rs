@@ -277,14 +277,29 @@ impl Engine {
         self.request("GET", path)
     }
 
+    /// Status and body of a POST.
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.exchange("POST", path, body)
+    }
+
     fn request(&self, method: &str, path: &str) -> (u16, String) {
+        self.exchange(method, path, "")
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         use std::io::{Read, Write};
         let mut client = std::net::TcpStream::connect(self.address()).unwrap();
         client
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         client
-            .write_all(format!("{method} {path} HTTP/1.1\r\n\r\n").as_bytes())
+            .write_all(
+                format!(
+                    "{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
+            )
             .unwrap();
         let mut answer = String::new();
         let _ = client.read_to_string(&mut answer);

@@ -46,12 +46,14 @@ impl Budget {
         let buffers = u64::from(ring.buffers) * ring.buffer_bytes as u64;
         let sockets = if config.srt.enabled { SRT_SOCKETS } else { 0 }
             + if config.rtp.enabled { RTP_SOCKETS } else { 0 };
+        let sessions = config.rtp.sessions.iter();
+        let ports: u64 = sessions.map(|s| s.plan.ports().count() as u64).sum();
         Budget {
             shards,
             pool_per_shard: wanted.min(pool_total) / shards,
             pool_total,
             rings: shards * (buffers + ring.memlock_bytes()),
-            sockets: shards * sockets * pinning.sockets.receive_buffer * GRANTED,
+            sockets: (shards * sockets + ports) * pinning.sockets.receive_buffer * GRANTED,
             frames: (config.max_streams as u64).saturating_mul(config.frame.max_frame_size),
         }
     }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mirror_base::{Discard, Instant, SlotRing};
 use mirror_media::Format;
-use mirror_rtp::media::{MediaEvent, Origin};
+use mirror_rtp::media::{MediaEvent, Origin, Role as MediaRole};
 use mirror_rtp::{Media, is_rtcp};
 use mirror_stream::latency::ShardLatency;
 use mirror_stream::plan::{MediaPlan, PortPlan, Purpose, SessionPlan};
@@ -57,6 +57,8 @@ struct Lane {
     rtcp: [(usize, Option<IpAddr>); 2],
     /// A source is there.
     valid: bool,
+    /// Where its RTP comes from.
+    host: Option<IpAddr>,
     /// When the report came that its sender's clock was last taken from.
     clock_at: Option<Instant>,
 }
@@ -159,7 +161,7 @@ impl Configured {
             let Some(map) = lane.media.clock() else {
                 continue;
             };
-            if at == 0 || lane.media.shares_clock_with(&first.media) {
+            if at == 0 || lane.shares_clock_with(first) {
                 stream.set_sender_clock(at, map.ntp, map.rtp_timestamp, map.clock_rate);
             }
             if let Some(lane) = self.lanes.get_mut(at) {
@@ -185,6 +187,15 @@ impl Configured {
 }
 
 impl Lane {
+    /// Whether both come from one sender. Some senders give no CNAME: then those of one host
+    /// that were told to belong together do.
+    fn shares_clock_with(&self, other: &Lane) -> bool {
+        let named = |lane: &Lane| lane.media.cname().is_some();
+        let nameless = !named(self) && !named(other);
+        self.media.shares_clock_with(&other.media)
+            || (nameless && self.host.is_some() && self.host == other.host)
+    }
+
     fn report(&self, plan: &MediaPlan) -> MediaReport {
         let cname = self.media.cname();
         MediaReport {
@@ -404,6 +415,7 @@ impl<C: Clock> Core<C> {
             // The second path may be a second SSRC on the first one's ports (RFC 7198).
             rtcp: [first, socket_of(1).unwrap_or(first)].map(|socket| (socket, None)),
             valid: false,
+            host: None,
             clock_at: None,
         }
     }
@@ -500,11 +512,14 @@ impl<C: Clock> Core<C> {
                 session.last_heard = now;
                 if port.purpose == Purpose::Rtp {
                     session.peer = from;
+                    lane.host = Some(from.ip());
                 }
                 if let Some(rtcp) = lane.rtcp.get_mut(usize::from(port.leg)) {
                     rtcp.1 = datagram.origin.local().ip();
                 }
             }
+            // FEC that nothing needed: as it should be.
+            Err(Discard::Belated) if role.is_some_and(|role| role != MediaRole::Media) => {}
             Err(reason) => entry.stream.count_discard(reason),
         }
         if !core::mem::replace(&mut session.touched, true) {

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// Largest request head.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 /// Largest request body.
-const MAX_BODY: usize = 64 * 1024;
+pub(super) const MAX_BODY: usize = 64 * 1024;
 /// Time for the head, and again for the body.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client that takes no byte of its answer for so long is dropped.

@@ -4,6 +4,7 @@
 //! at the shared state under short locks and wait for shards for a second at the most.
 
 mod cage;
+mod create;
 mod latency;
 mod list;
 mod response;
@@ -11,7 +12,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -245,14 +246,21 @@ fn work(server: &tiny_http::Server, service: &Service, retired: &AtomicBool) {
     }
 }
 
-fn answer(service: &Service, request: tiny_http::Request) {
+fn answer(service: &Service, mut request: tiny_http::Request) {
     let start = Instant::now();
     let authorization = header(&request, "Authorization");
     let origin = header(&request, "Origin");
     let method = request.method().as_str().to_owned();
     let url = request.url().to_owned();
+    // The cage has it whole, and no longer than this.
+    let mut body = Vec::new();
+    if method == "POST" {
+        let mut reader = request.as_reader().take(cage::MAX_BODY as u64);
+        let _ = reader.read_to_end(&mut body);
+    }
     let handled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        service.handle(&method, &url, authorization.as_deref(), origin.as_deref())
+        let (authorization, origin) = (authorization.as_deref(), origin.as_deref());
+        service.handle(&method, &url, authorization, origin, &body)
     }));
     let response = handled.unwrap_or_else(|_| {
         service.counters.panics.fetch_add(1, Ordering::Relaxed);

@@ -65,6 +65,7 @@ impl Route {
     const fn allow(self) -> &'static str {
         match self {
             Route::Stream => "GET, HEAD, DELETE, OPTIONS",
+            Route::Streams => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -109,12 +110,13 @@ impl Service {
         url: &str,
         authorization: Option<&str>,
         origin: Option<&str>,
+        body: &[u8],
     ) -> Response {
-        let response = self.route(method, url, authorization);
+        let response = self.route(method, url, authorization, body);
         self.cors(response, origin)
     }
 
-    fn route(&self, method: &str, url: &str, authorization: Option<&str>) -> Response {
+    fn route(&self, method: &str, url: &str, authorization: Option<&str>, body: &[u8]) -> Response {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let path = if path.len() > 1 {
             path.strip_suffix('/').unwrap_or(path)
@@ -143,6 +145,7 @@ impl Service {
                 .with_header("Allow", route.allow()),
             // tiny_http leaves the body of an answer to HEAD out.
             ("GET" | "HEAD", _) => self.get(route, id.as_deref(), &query),
+            ("POST", Route::Streams) => self.create(body),
             ("DELETE", Route::Stream) => self.with_id(id.as_deref(), |id| self.delete(id)),
             _ => Response::error(405, &format!("{path} allows {}", route.allow()))
                 .with_header("Allow", route.allow()),
@@ -166,7 +169,10 @@ impl Service {
         };
         response
             .with_header("Access-Control-Allow-Origin", origin)
-            .with_header("Access-Control-Allow-Methods", "GET, HEAD, DELETE, OPTIONS")
+            .with_header(
+                "Access-Control-Allow-Methods",
+                "GET, HEAD, POST, DELETE, OPTIONS",
+            )
             .with_header(
                 "Access-Control-Allow-Headers",
                 "Authorization, Content-Type",
@@ -310,7 +316,7 @@ impl Service {
     }
 
     /// Runs `ask` unless too many requests wait for shards already.
-    fn asking<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn asking<T>(&self, ask: impl FnOnce() -> T) -> Option<T> {
         if self.asking.fetch_add(1, Ordering::AcqRel) >= MAX_ASKING {
             self.asking.fetch_sub(1, Ordering::AcqRel);
             return None;

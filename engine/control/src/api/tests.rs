@@ -136,7 +136,7 @@ fn errors_have_the_right_status_and_shape() {
         ("GET", "/api/v1/streams?limit=0", 400),
         ("GET", "/api/v1/streams?colour=red", 400),
         ("GET", "/api/v1/latency?format=xml", 400),
-        ("POST", "/api/v1/streams", 405),
+        ("POST", "/api/v1/shards", 405),
         ("DELETE", "/api/v1/stats", 405),
         ("DELETE", "/api/v1/streams/nobody", 404),
     ] {

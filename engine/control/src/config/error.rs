@@ -137,6 +137,7 @@ impl ErrorList {
             Origin::File(name, line) => (0, name.to_string(), *line),
             Origin::Environment(name) => (1, name.to_string(), 0),
             Origin::CommandLine => (2, String::new(), 0),
+            Origin::Request => (3, String::new(), 0),
         });
         Err(ConfigErrors(self.0))
     }

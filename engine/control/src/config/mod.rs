@@ -8,6 +8,7 @@ mod caller_url;
 mod error;
 mod pinning;
 mod reader;
+mod request;
 mod rtp;
 #[cfg(test)]
 mod rtp_tests;
@@ -34,6 +35,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use pinning::{
     Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,
 };
+pub(crate) use request::rtp_session;
 pub use rtp::{RtpConfig, RtpMedia, RtpPath, RtpPayload, RtpSession};
 pub use srt::{
     BackoffConfig, BreakerConfig, CallerConfig, DefaultMode, DefaultStream, EncryptionConfig,

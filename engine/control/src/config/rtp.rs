@@ -121,6 +121,9 @@ pub struct RtpMedia {
     /// Bits a second of the media, of which RTCP gets 5 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
+    /// Where RTCP is sent to; absent: where the sender's comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp_to: Option<SocketAddr>,
     /// Where it is received.
     #[serde(flatten)]
     pub path: RtpPath,
@@ -187,11 +190,7 @@ pub(super) fn read(s: &mut Section<'_>) -> RtpConfig {
         payload_types: s.section("payload_types", payload_types),
         sessions: Vec::new(),
     };
-    let defaults = PlanDefaults {
-        jitter_buffer: config.jitter_buffer,
-        session_timeout: config.session_timeout,
-        ..PlanDefaults::default()
-    };
+    let defaults = config.defaults();
     config.sessions = s.tables("sessions", |s| session(s, &defaults));
     let same = config.listen == config.rtcp_listen && config.listen.port() != 0;
     if let Some(node) = rtcp_at.filter(|_| same && config.enabled) {
@@ -202,6 +201,17 @@ pub(super) fn read(s: &mut Section<'_>) -> RtpConfig {
     }
     s.finish(&["receive_buffer"]);
     config
+}
+
+impl RtpConfig {
+    /// What sessions have that do not say otherwise.
+    pub(crate) fn defaults(&self) -> PlanDefaults {
+        PlanDefaults {
+            jitter_buffer: self.jitter_buffer,
+            session_timeout: self.session_timeout,
+            ..PlanDefaults::default()
+        }
+    }
 }
 
 const fn secs(n: u64) -> Duration {
@@ -284,7 +294,8 @@ fn check_sessions(s: &mut Section<'_>, node: &Node, config: &RtpConfig) {
     }
 }
 
-fn session(s: &mut Section<'_>, defaults: &PlanDefaults) -> Option<RtpSession> {
+/// One of `[[rtp.sessions]]`.
+pub(super) fn session(s: &mut Section<'_>, defaults: &PlanDefaults) -> Option<RtpSession> {
     let id_at = s.peek("id");
     let id = s.parsed("id", "must be a stream id such as \"studio/cam1\"", |t| {
         StreamId::new(t).ok()
@@ -471,6 +482,13 @@ fn medium(s: &mut Section<'_>) -> Option<RtpMedia> {
         },
     );
     let bandwidth = s.optional_integer("bandwidth", 1_000..=100_000_000_000);
+    let rtcp_to = s.peek("rtcp_to").and_then(|_| {
+        s.parsed(
+            "rtcp_to",
+            "must be the address and port that the sender receives RTCP on",
+            |t| t.parse().ok().filter(|to: &SocketAddr| to.port() != 0),
+        )
+    });
     let fec = s.boolean_or("fec", Some(false)).unwrap_or(false);
     let path = path(s, fec);
     let second = s.peek("second_leg").is_some();
@@ -486,6 +504,7 @@ fn medium(s: &mut Section<'_>) -> Option<RtpMedia> {
         rtx,
         feedback,
         bandwidth,
+        rtcp_to,
         path: path?,
         second_leg: second_leg.flatten(),
     })
@@ -609,8 +628,9 @@ impl RtpMedia {
                 _ => feedback.reduced_size = true,
             }
         }
-        if let (Some(rtcp), Some(bandwidth)) = (&mut plan.rtp.rtcp, self.bandwidth) {
-            rtcp.bandwidth_bps = bandwidth;
+        if let Some(rtcp) = &mut plan.rtp.rtcp {
+            rtcp.bandwidth_bps = self.bandwidth.unwrap_or(rtcp.bandwidth_bps);
+            rtcp.destination = self.rtcp_to;
         }
         self.path.add_to(&mut plan, 0);
         if let Some(second) = &self.second_leg {

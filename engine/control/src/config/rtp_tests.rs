@@ -42,7 +42,7 @@ fn a_session_has_its_description_in_a_file_or_in_the_text() {
 fn a_session_is_described_key_by_key() {
     let text = "[[rtp.sessions]]\nid = \"studio/cam1\"\nport = 6010\ngroup = \"232.1.1.1\"\n\
         source = [\"10.0.0.7\"]\ninterface = \"eth1\"\nfec = true\nfeedback = [\"nack\", \"pli\"]\n\
-        bandwidth = 20000000\npayload_types = { 33 = \"MP2T\", 96 = \"H264/90000 packetization-mode=1\" }\n\
+        bandwidth = 20000000\nrtcp_to = \"198.51.100.7:9\"\npayload_types = { 33 = \"MP2T\", 96 = \"H264/90000 packetization-mode=1\" }\n\
         rtx = { 97 = 96 }\n\
         second_leg = { port = 6010, group = \"232.1.1.2\", source = \"10.1.0.7\", interface = \"10.1.0.1\" }\n\
         [[rtp.sessions]]\nid = \"studio/av\"\n[[rtp.sessions.media]]\nport = 6100\n\

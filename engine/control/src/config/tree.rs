@@ -19,6 +19,8 @@ pub(crate) enum Origin {
     Environment(Arc<str>),
     /// `--set` on the command line.
     CommandLine,
+    /// A request over HTTP.
+    Request,
 }
 
 impl fmt::Display for Origin {
@@ -27,6 +29,7 @@ impl fmt::Display for Origin {
             Origin::File(name, line) => write!(f, "{name}:{line}"),
             Origin::Environment(name) => write!(f, "environment {name}"),
             Origin::CommandLine => f.write_str("--set"),
+            Origin::Request => f.write_str("the request"),
         }
     }
 }
