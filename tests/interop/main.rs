@@ -15,3 +15,4 @@ mod placement;
 mod refusals;
 mod registry;
 mod storm;
+mod timelines;

@@ -15,7 +15,7 @@ use crate::caller::{Breaker, Phase};
 use crate::clock;
 use crate::registry;
 use crate::state::{Entry, ShardEntry, State, lock};
-use crate::{rtp_stats, srt_stats};
+use crate::{media_stats, rtp_stats, srt_stats};
 
 /// A rendering is given out again for so long: scrapers cannot make work.
 const CACHE: Duration = Duration::from_millis(500);
@@ -64,6 +64,7 @@ fn render_now(service: &Service) -> String {
         shown.sort_by(|a, b| a.snapshot.stream_id.cmp(&b.snapshot.stream_id));
         for entry in shown.iter().take(MAX_STREAM_SERIES) {
             publish_stream(entry);
+            media_stats::publish(entry);
         }
         for entry in shown.iter().take(srt_stats::MAX_SERIES) {
             srt_stats::publish(entry);
@@ -112,6 +113,7 @@ fn describe() {
     );
     srt_stats::describe();
     rtp_stats::describe();
+    media_stats::describe();
     for (name, text) in COUNTERS {
         describe_counter!(*name, *text);
     }

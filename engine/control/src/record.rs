@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::clock::WallClock;
-use crate::state::{Entry, Health, Presence};
+use crate::media_stats;
+use crate::state::{Entry, Presence};
 
 /// A stream's record.
 #[derive(Clone, Debug, Serialize)]
@@ -106,7 +107,7 @@ impl Record {
             metadata: entry.metadata.clone(),
             config,
             ttl: context.ttl_seconds,
-            tracks: snapshot.tracks.iter().map(track).collect(),
+            tracks: tracks(snapshot),
             stats: stats(entry),
         }
     }
@@ -173,46 +174,11 @@ fn state(entry: &Entry, clock: &WallClock) -> Value {
     })
 }
 
-impl Health {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Health::Healthy => "healthy",
-            Health::Degraded => "degraded",
-            Health::Critical => "critical",
-            Health::Unknown => "unknown",
-        }
-    }
-}
-
-fn track(track: &Track) -> Value {
-    let declared = (track.frame_rate.0 > 0 && track.frame_rate.1 > 0)
-        .then(|| f64::from(track.frame_rate.0) / f64::from(track.frame_rate.1));
-    let known = |n: u32| (n > 0).then_some(n);
-    let chroma = match track.chroma_format {
-        0 => "4:0:0",
-        1 => "4:2:0",
-        2 => "4:2:2",
-        _ => "4:4:4",
-    };
-    let video = track.codec.is_video();
-    json!({
-        "id": track.id,
-        "program": known(u32::from(track.program)),
-        "stream_type": known(u32::from(track.stream_type)),
-        "codec": codec(track),
-        "profile": (!track.profile.is_empty()).then_some(track.profile),
-        "level": known(u32::from(track.level)),
-        "width": known(track.width),
-        "height": known(track.height),
-        "frame_rate": declared,
-        "bit_depth": known(u32::from(track.bit_depth)),
-        "chroma": (video && track.width > 0).then_some(chroma),
-        "interlaced": video.then_some(track.interlaced),
-        "sample_rate": known(track.sample_rate),
-        "channels": known(u32::from(track.channels)),
-        "language": (track.language != [0; 3])
-            .then(|| String::from_utf8_lossy(&track.language).into_owned()),
-    })
+fn tracks(snapshot: &StreamSnapshot) -> Vec<Value> {
+    let tracks = snapshot.tracks.iter().enumerate();
+    tracks
+        .map(|(at, track)| media_stats::track(track, snapshot.figures.tracks.get(at)))
+        .collect()
 }
 
 fn millis(us: u32) -> f64 {
@@ -268,6 +234,7 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     put("ackacks_received", json!(s.ackacks_received));
     put("frames_assembled", json!(s.frames_assembled));
     put("frames_damaged", json!(s.frames_damaged));
+    put("frames_undecodable", json!(s.frames_undecodable));
     put("frames_dropped", json!(s.frames_dropped));
     put("video_frames", json!(s.video_frames));
     put("key_frames", json!(s.key_frames));
@@ -281,6 +248,9 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     );
     put("ts_packets", json!(s.ts_packets));
     put("continuity_errors", json!(s.continuity_errors));
+    put("sync_losses", json!(s.sync_losses));
+    put("klv_units", json!(entry.snapshot.figures.klv_units));
+    put("splices_total", json!(entry.snapshot.figures.splices_total));
     put("ring_capacity_slots", json!(s.ring_capacity_slots));
     put("ring_used_slots", json!(s.ring_used_slots));
     put("sessions", json!(s.sessions));

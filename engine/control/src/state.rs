@@ -16,6 +16,8 @@ use serde_json::{Map, Value, json};
 
 use crate::caller::CallerView;
 use crate::config::value_show_version;
+use crate::health::{self, Health, Incidents};
+use crate::media_stats;
 use crate::record::{Context, Record};
 
 /// Ended streams that stay visible at the most, whatever `terminated_ttl` says: a storm of
@@ -23,19 +25,6 @@ use crate::record::{Context, Record};
 const MAX_ENDED: usize = 1000;
 /// A shard whose last snapshot is older is not well.
 pub(crate) const SHARD_STALE: Duration = Duration::from_secs(4);
-/// Loss or damage within so long makes a stream degraded.
-const HEALTH_WINDOW: Duration = Duration::from_secs(10);
-
-/// How a stream does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Health {
-    Healthy,
-    Degraded,
-    Critical,
-    #[default]
-    Unknown,
-}
-
 /// Where a stream is. Only a configured caller's is anywhere else than on a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Presence {
@@ -71,15 +60,12 @@ pub(crate) struct Entry {
     pub(crate) end_reason: Option<EndReason>,
     /// Snapshots of its shard in which the stream was missing.
     pub(crate) missing: u8,
-    /// When repair failed or media was damaged last.
-    pub(crate) hurt_at: Option<Instant>,
-    /// When packets that cannot be decrypted came last.
-    pub(crate) undecryptable_at: Option<Instant>,
+    /// What makes it unhealthy for a while.
+    pub(crate) incidents: Incidents,
+    /// Splice commands that were logged.
+    pub(crate) splices_seen: u64,
     pub(crate) known_health: Health,
 }
-
-/// Health reason: the publisher's key is not ours, or was damaged on the way.
-const UNDECRYPTABLE: &str = "undecryptable packets in the last 10 s";
 
 impl Entry {
     /// Whether the stream is gone, and only its record remains.
@@ -90,46 +76,7 @@ impl Entry {
 
     /// Health and its reasons.
     pub(crate) fn health(&self) -> (Health, Vec<&'static str>) {
-        if self.is_over() {
-            return (Health::Unknown, vec!["ended"]);
-        }
-        let recent = |at: Option<Instant>| {
-            at.is_some_and(|at| self.seen_at.saturating_since(at) < HEALTH_WINDOW)
-        };
-        let silent = |at: Instant| self.seen_at.saturating_since(at) > Duration::from_secs(1);
-        let undecryptable = recent(self.undecryptable_at);
-        match self.status {
-            Status::Error => return (Health::Critical, vec!["error"]),
-            // Connected, but with another key than ours: nothing at all comes out of it.
-            Status::Active | Status::Connecting
-                if undecryptable && self.snapshot.last_packet_at.is_none_or(silent) =>
-            {
-                return (Health::Critical, vec![UNDECRYPTABLE]);
-            }
-            Status::Active => {}
-            Status::Reconnecting => return (Health::Degraded, vec!["waiting for its publisher"]),
-            _ => return (Health::Unknown, vec!["not active"]),
-        }
-        let mut reasons = Vec::new();
-        if undecryptable {
-            reasons.push(UNDECRYPTABLE);
-        }
-        if self.snapshot.last_packet_at.is_some_and(silent) {
-            reasons.push("no packet for more than a second");
-        }
-        if self.snapshot.state == PipelineState::Recovering {
-            reasons.push("waiting for a key frame after damage");
-        }
-        if recent(self.hurt_at) {
-            reasons.push("unrepaired loss or damage in the last 10 s");
-        }
-        if !reasons.is_empty() {
-            (Health::Degraded, reasons)
-        } else if self.snapshot.stats.packets_received == 0 {
-            (Health::Unknown, vec!["nothing received yet"])
-        } else {
-            (Health::Healthy, reasons)
-        }
+        health::of(self)
     }
 }
 
@@ -468,10 +415,11 @@ impl State {
                 entry.core = core;
                 entry.status = stream.status;
                 entry.absorb(now, stream.clone());
+                entry.splices_seen = media_stats::log_splices(entry, entry.splices_seen, now);
                 let health = entry.health().0;
                 let healthy = std::mem::replace(&mut entry.known_health, health) == health;
                 let same = status == stream.status
-                    && old.tracks == stream.tracks
+                    && media_stats::same_tracks(&old.tracks, &stream.tracks)
                     && old.container == stream.container
                     && old.peer == stream.peer
                     && old.state == stream.state;
@@ -639,20 +587,14 @@ impl Entry {
             error_count: 0,
             end_reason: None,
             missing: 0,
-            hurt_at: None,
-            undecryptable_at: None,
+            incidents: Incidents::default(),
+            splices_seen: 0,
             known_health: Health::Unknown,
         }
     }
 
     fn absorb(&mut self, now: Instant, snapshot: Arc<StreamSnapshot>) {
-        let (old, new) = (&self.snapshot.stats, &snapshot.stats);
-        if new.packets_dropped > old.packets_dropped || new.frames_damaged > old.frames_damaged {
-            self.hurt_at = Some(now);
-        }
-        if new.packets_undecryptable > old.packets_undecryptable {
-            self.undecryptable_at = Some(now);
-        }
+        self.incidents.note(now, &self.snapshot, &snapshot);
         let same_session = self.snapshot.started_at == snapshot.started_at;
         self.srt_before = self.snapshot.srt.clone().filter(|before| {
             let later = |srt: &mirror_srt::Statistics| srt.time_ms >= before.time_ms;
@@ -726,6 +668,7 @@ fn first_snapshot(now: Instant, request: &PublishRequest) -> StreamSnapshot {
         last_packet_at: None,
         tracks: Vec::new(),
         container: None,
+        figures: Box::default(),
         srt: None,
         rtp: Vec::new(),
         encryption: unknown_encryption(request.protocol),

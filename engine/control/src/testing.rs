@@ -413,6 +413,7 @@ pub(crate) fn stream(id: &str) -> StreamSnapshot {
             ..Track::default()
         }],
         container: Some("mpegts"),
+        figures: Box::default(),
         srt: None,
         rtp: Vec::new(),
         encryption: "none",

@@ -3,11 +3,12 @@
 
 use std::process::ExitCode;
 
-use mirror_control::config::{OnConflict, online_cores};
+use mirror_control::config::{DamagedUnits, OnConflict, online_cores};
 use mirror_control::{Config, ConfigErrors, Pinning, PinningSource, Sources};
-use mirror_media::Limits;
+use mirror_media::av_sync::AvSyncConfig;
+use mirror_media::{Damaged, Limits};
 use mirror_shard::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
-use mirror_stream::StreamConfig;
+use mirror_stream::{GopConfig, StreamConfig};
 use mirror_uring::{ReactorConfig, SocketOptions};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::json;
@@ -103,12 +104,30 @@ impl Settings {
                 limits: Limits {
                     max_frame_size: size(config.frame.max_frame_size),
                     assembly_timeout: config.frame.assembly_timeout,
+                    damaged: match config.frame.damaged {
+                        DamagedUnits::Deliver => Damaged::Deliver,
+                        DamagedUnits::Drop => Damaged::Drop,
+                    },
+                    tr101290: config.stream.tr101290,
                     ..Limits::default()
                 },
                 ring_bytes: size(config.buffer.ring_size),
                 per_stream_bytes: size(config.memory.per_stream),
                 payload_hash: config.diagnostics.payload_hash,
-                ..StreamConfig::default()
+                gop: GopConfig {
+                    keep: config.gop.keep,
+                    max_frames: config.gop.max_frames,
+                    max_bytes: size(config.gop.max_bytes),
+                    max_age: config.gop.max_age,
+                    keyframe_timeout: config.gop.keyframe_timeout,
+                },
+                sync: AvSyncConfig {
+                    enabled: config.sync.enabled,
+                    threshold: config.sync.threshold,
+                    correction_rate: config.sync.correction_rate,
+                    max_step: config.sync.max_step,
+                    max_drift: config.sync.max_drift,
+                },
             },
             reconnect_grace: config.stream.reconnect_grace,
             stream_timeout: config.stream.timeout,

@@ -149,6 +149,8 @@ struct Domain {
     offset: i64,
     /// From its times to the sender's clock, where the sender has told (RTCP SR).
     sender: Option<i64>,
+    /// Its source began anew: the next time says where it is.
+    is_anew: bool,
 }
 
 /// How one track's times become the stream's.
@@ -195,6 +197,7 @@ impl StreamClock {
         let Some(domain) = self.domain(key, expected - time) else {
             return time;
         };
+        self.anchor(domain, expected - time);
         if sender.is_some() {
             self.align(domain, sender);
         }
@@ -218,8 +221,17 @@ impl StreamClock {
             epoch: 0,
             offset,
             sender: None,
+            is_anew: false,
         });
         Some(self.domains.len() - 1)
+    }
+
+    fn anchor(&mut self, at: usize, offset: i64) {
+        if let Some(domain) = self.domains.get_mut(at).filter(|d| d.is_anew) {
+            domain.is_anew = false;
+            domain.offset = offset;
+            domain.epoch = domain.epoch.wrapping_add(1);
+        }
     }
 
     /// The sender says how the domain's times are to be read: domains of one sender keep the
@@ -262,7 +274,7 @@ impl StreamClock {
             // The first track of the domain that jumps takes the others with it.
             domain.offset = expected - time;
             domain.epoch = domain.epoch.wrapping_add(1);
-        } else if follows && !matches!(step, Step::Jumped(_)) && !fits(domain.offset) {
+        } else if follows && matches!(step, Step::Steady | Step::Wrapped) && !fits(domain.offset) {
             // Another track has jumped; this one still brings what is of the old time base.
             return mapped.offset;
         }
@@ -281,11 +293,16 @@ impl StreamClock {
         mapped.domain.map(|_| mapped.offset)
     }
 
-    /// The source began anew: what comes continues the stream's clock, and nothing else.
-    pub fn restart(&mut self) {
-        self.domains.clear();
-        self.tracks.clear();
-        self.sender_base = None;
+    /// The source of those domains for which `of` says so began anew: what comes continues the
+    /// stream's clock, and nothing else.
+    pub fn restart(&mut self, of: impl Fn(u64) -> bool) {
+        for domain in self.domains.iter_mut().filter(|d| of(d.key)) {
+            domain.is_anew = true;
+            domain.sender = None;
+        }
+        if self.domains.iter().all(|d| d.sender.is_none()) {
+            self.sender_base = None;
+        }
     }
 }
 
@@ -525,7 +542,7 @@ mod tests {
     fn a_source_that_begins_anew_continues_the_streams_clock() {
         let mut stream = StreamClock::new();
         stream.take((0, 0), 1_000, Step::None, None, Instant::from_millis(0));
-        stream.restart();
+        stream.restart(|key| key == 0);
         let now = stream.take(
             (0, 0),
             7 << 30,

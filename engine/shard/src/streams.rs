@@ -499,6 +499,7 @@ fn bare_snapshot(request: &PublishRequest, now: Instant) -> StreamSnapshot {
         last_packet_at: None,
         tracks: Vec::new(),
         container: None,
+        figures: Box::default(),
         srt: None,
         rtp: Vec::new(),
         encryption: "none",

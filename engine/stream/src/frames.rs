@@ -1,6 +1,5 @@
-//! Counts access units by kind, measures the frame rate, and keeps the last units by place so
-//! that outputs can find a key frame. GOP rules follow rtp-media-spec section 20 as far as the
-//! counters need: a GOP begins at a key frame.
+//! Counts access units by kind, and measures the frame rate of the track that stands for video
+//! from its presentation times.
 
 use std::collections::VecDeque;
 
@@ -13,82 +12,66 @@ const PTS_KEPT: usize = 64;
 const PTS_MARGIN: usize = 6;
 /// Presentation times further apart, in 90 kHz ticks, are not of one timeline: 5 s.
 const MAX_PTS_STEP: u64 = 450_000;
-/// Units of other video tracks in a row until the rate is measured of another one: the first
-/// is gone, or has stopped.
-const MAX_SILENCE: usize = PTS_KEPT;
+
+/// What a unit is a unit of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// The track that stands for video.
+    MainVideo,
+    /// Other video.
+    Video,
+    /// Audio.
+    Audio,
+    /// Anything else.
+    Other,
+}
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     /// Last presentation times of the track that is measured, decoding order.
     pts: VecDeque<i64>,
-    /// The video track that is measured.
+    /// That track.
     track: Option<u16>,
-    /// Units of other video tracks since its last one.
-    silence: usize,
-    /// Last access units of all tracks, decoding order.
-    units: VecDeque<AccessUnit>,
-    max_units: usize,
 }
 
 impl Frames {
-    pub(crate) fn new(max_units: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Frames {
             pts: VecDeque::with_capacity(PTS_KEPT),
             track: None,
-            silence: 0,
-            units: VecDeque::with_capacity(max_units.min(1024)),
-            max_units,
         }
     }
 
-    /// Counts `unit`, of a video track or not.
-    pub(crate) fn count(
-        &mut self,
-        unit: &AccessUnit,
-        is_video: bool,
-        is_audio: bool,
-        stats: &mut StreamStats,
-    ) {
+    /// Counts `unit`.
+    pub(crate) fn count(&mut self, unit: &AccessUnit, kind: Kind, stats: &mut StreamStats) {
         stats.frames_assembled += 1;
-        if unit.damaged {
-            stats.frames_damaged += 1;
-        }
-        if is_audio {
-            stats.audio_frames += 1;
-        }
-        if is_video {
-            stats.video_frames += 1;
-            match unit.kind {
-                FrameKind::Idr | FrameKind::Cra => {
-                    stats.key_frames += 1;
-                    stats.gops += 1;
+        stats.frames_damaged += u64::from(unit.damaged);
+        stats.frames_undecodable += u64::from(unit.undecodable);
+        match kind {
+            Kind::Audio => stats.audio_frames += 1,
+            Kind::Other => {}
+            Kind::Video | Kind::MainVideo => {
+                stats.video_frames += 1;
+                match unit.kind {
+                    FrameKind::Idr | FrameKind::Cra => stats.key_frames += 1,
+                    FrameKind::I | FrameKind::P => stats.p_frames += 1,
+                    FrameKind::B => stats.b_frames += 1,
+                    FrameKind::Other => {}
                 }
-                FrameKind::I | FrameKind::P => stats.p_frames += 1,
-                FrameKind::B => stats.b_frames += 1,
-                FrameKind::Other => {}
             }
+        }
+        if kind == Kind::MainVideo {
             self.measure(unit);
         }
-        if self.max_units > 0 {
-            if self.units.len() == self.max_units {
-                self.units.pop_front();
-            }
-            self.units.push_back(*unit);
-        }
     }
 
-    /// Takes a video unit's time, if it is of the one track that is measured.
+    /// Takes the time of a unit of the track that is measured.
     fn measure(&mut self, unit: &AccessUnit) {
         if self.track != Some(unit.track) {
-            self.silence += 1;
-            if self.track.is_some() && self.silence <= MAX_SILENCE {
-                return;
-            }
             self.track = Some(unit.track);
             self.pts.clear();
         }
-        self.silence = 0;
         let Some(pts) = unit.pts else { return };
         if self
             .pts
@@ -123,16 +106,10 @@ impl Frames {
         u32::try_from(intervals * 90_000_000 / ticks).unwrap_or(0)
     }
 
-    /// The last access units, decoding order.
-    pub(crate) fn units(&self) -> impl DoubleEndedIterator<Item = &AccessUnit> {
-        self.units.iter()
-    }
-
     /// A break in time: what was measured before says nothing about what follows.
     pub(crate) fn discontinuity(&mut self) {
         self.pts.clear();
         self.track = None;
-        self.silence = 0;
     }
 }
 
@@ -142,7 +119,7 @@ mod tests {
 
     #[test]
     fn frame_rate_is_measured_through_b_frame_reordering() {
-        let mut frames = Frames::new(4);
+        let mut frames = Frames::new();
         let mut stats = StreamStats::default();
         // IBBP in decoding order at 29.97: 3003 ticks a frame
         for gop in 0..30i64 {
@@ -152,7 +129,7 @@ mod tests {
                     kind,
                     ..AccessUnit::default()
                 };
-                frames.count(&unit, true, false, &mut stats);
+                frames.count(&unit, Kind::MainVideo, &mut stats);
             }
         }
         let rate = frames.measured_rate_milli();
@@ -161,7 +138,6 @@ mod tests {
             (stats.p_frames, stats.b_frames, stats.video_frames),
             (30, 60, 90)
         );
-        assert_eq!(frames.units().count(), 4);
     }
 
     /// So many units of `track`, `step` ticks apart from `start` on.
@@ -172,27 +148,23 @@ mod tests {
                 pts: Some(start + n * step),
                 ..AccessUnit::default()
             };
-            frames.count(&unit, true, false, &mut StreamStats::default());
+            frames.count(&unit, Kind::MainVideo, &mut StreamStats::default());
         }
     }
 
     #[test]
-    fn frame_rate_is_that_of_one_track_of_several() {
-        let mut frames = Frames::new(0);
-        for n in 0..100 {
-            feed(&mut frames, 3, n * 3_600, 0, 1);
-            feed(&mut frames, 5, 7_000_000 + n * 3_600, 1_800, 2);
-        }
+    fn frame_rate_is_measured_afresh_of_another_track() {
+        let mut frames = Frames::new();
+        feed(&mut frames, 3, 0, 3_600, 64);
         assert_eq!(frames.measured_rate_milli(), 25_000);
-        // It is gone: the other one is measured after a while.
-        feed(&mut frames, 5, 8_000_000, 1_800, 100);
+        feed(&mut frames, 5, 100_000, 1_800, 64);
         assert_eq!(frames.measured_rate_milli(), 50_000);
     }
 
     #[test]
     fn frame_rate_is_measured_afresh_after_a_jump_of_the_times() {
         for jump in [90_000_000, -90_000_000] {
-            let mut frames = Frames::new(0);
+            let mut frames = Frames::new();
             feed(&mut frames, 0, 0, 3_600, 64);
             feed(&mut frames, 0, jump, 3_600, 8);
             assert_eq!(frames.measured_rate_milli(), 0);

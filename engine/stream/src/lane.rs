@@ -8,8 +8,11 @@
 
 use core::time::Duration;
 
+use mirror_base::ring::SLOT_BYTES;
 use mirror_base::{Instant, SlotRing};
-use mirror_media::{AccessUnit, Format, Limits, Pipeline, Track};
+use mirror_media::{AccessUnit, Format, Limits, Pipeline, Splice, Track};
+
+use crate::timeline::Origin;
 
 /// Lanes of a stream at the most.
 pub const MAX_LANES: usize = 8;
@@ -17,6 +20,8 @@ pub const MAX_LANES: usize = 8;
 const LANE_SHIFT: u32 = 56;
 /// Where the second lane's indexes begin.
 pub(crate) const SECOND_LANE: u64 = 1 << LANE_SHIFT;
+/// Groups of pictures whose sizes in memory are remembered.
+const SPANS: usize = 4;
 /// Tracks of a stream with several lanes.
 const MAX_TRACKS: usize = 256;
 
@@ -45,6 +50,14 @@ pub(crate) struct Lane {
     last_pts: Option<i64>,
     /// 90 kHz ticks from its presentation times to the sender's clock, once a report has told.
     clock_offset: Option<i64>,
+    /// RTP: Hz of its media clock, 0 where nothing says it.
+    clock_rate: u32,
+    /// Where its slots ended when the last group of pictures began.
+    gop_mark: u64,
+    /// Slots that the last groups took.
+    gop_spans: [u64; SPANS],
+    /// Bytes of ring that the groups to be kept take.
+    pub(crate) gop_bytes: usize,
 }
 
 impl Lane {
@@ -60,6 +73,10 @@ impl Lane {
             numbers: Vec::new(),
             last_pts: None,
             clock_offset: None,
+            clock_rate: 0,
+            gop_mark: 0,
+            gop_spans: [0; SPANS],
+            gop_bytes: 0,
         }
     }
 
@@ -69,6 +86,11 @@ impl Lane {
         self.broken |= returns;
         self.clock_offset = None;
         self.last_pts = None;
+        self.gop_mark = 0;
+        self.clock_rate = match &format {
+            Some((Format::Rtp { clock_rate, .. }, _)) => *clock_rate,
+            _ => 0,
+        };
         match (&self.pipeline, format) {
             (_, None) | (Some(_), Some((Format::MpegTs, _))) => {}
             (_, Some((format, limits))) => {
@@ -100,6 +122,41 @@ impl Lane {
 
     pub(crate) fn tracks(&self) -> &[Track] {
         self.pipeline.as_ref().map_or(&[], |p| p.tracks())
+    }
+
+    /// Where a unit of it comes from.
+    #[inline]
+    pub(crate) const fn origin(&self, number: usize) -> Origin {
+        Origin {
+            lane: number,
+            clock_rate: self.clock_rate,
+            sender: self.clock_offset,
+        }
+    }
+
+    /// A group of pictures begins about here.
+    fn begin_gop(&mut self) {
+        let end = self.ring.end();
+        if self.gop_mark > 0 {
+            self.gop_spans.rotate_left(1);
+            if let Some(last) = self.gop_spans.last_mut() {
+                *last = end.saturating_sub(self.gop_mark);
+            }
+        }
+        self.gop_mark = end.max(1);
+    }
+
+    /// Takes in how many groups are to be kept, and how many bytes at the most; `going_on`: the
+    /// one at hand may still be kept whole.
+    fn want_gops(&mut self, keep: usize, most: usize, going_on: bool) {
+        let mut span = self.gop_spans.iter().copied().max().unwrap_or(0);
+        if going_on && self.gop_mark > 0 {
+            span = span.max(self.ring.end().saturating_sub(self.gop_mark));
+        }
+        let slots = span.saturating_mul(keep as u64);
+        // An eighth more: no two groups are alike.
+        let slots = usize::try_from(slots + slots / 8).unwrap_or(usize::MAX);
+        self.gop_bytes = slots.saturating_mul(SLOT_BYTES).min(most);
     }
 
     /// What the sender says of its clock: it showed `ntp` (RFC 3550, 4: seconds in 32.32 bits)
@@ -269,6 +326,36 @@ impl Lanes {
         Some(unit)
     }
 
+    /// The lane's next splice command, its track numbered as the stream numbers them.
+    pub(crate) fn poll_splice(&mut self, lane: usize) -> Option<Splice> {
+        let alone = self.others.is_empty();
+        let from = self.get_mut(lane)?;
+        let mut splice = from.pipeline.as_mut()?.poll_splice()?;
+        if !alone {
+            let number = from.numbers.get(usize::from(splice.track)).copied();
+            splice.track = number.unwrap_or(u16::MAX);
+        }
+        Some(splice)
+    }
+
+    /// The lane of `slot`.
+    #[inline]
+    pub(crate) fn of(&self, slot: u64) -> Option<&Lane> {
+        self.get(lane_of(slot))
+    }
+
+    /// A group of pictures begins now.
+    pub(crate) fn begin_gop(&mut self) {
+        self.iter_mut().for_each(Lane::begin_gop);
+    }
+
+    /// See [`Lane::want_gops`].
+    pub(crate) fn want_gops(&mut self, keep: usize, most: usize, going_on: bool) {
+        for lane in self.iter_mut() {
+            lane.want_gops(keep, most, going_on);
+        }
+    }
+
     /// The pipeline that made `unit`, and the unit as that pipeline knows it.
     fn source_of(&self, unit: &AccessUnit) -> Option<(&Lane, AccessUnit)> {
         let lane = self.get(lane_of(unit.first.slot))?;
@@ -345,7 +432,10 @@ mod tests {
         let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
         let mut now = Instant::from_millis(1_000);
         let config = StreamConfig {
-            max_frames: 10_000,
+            gop: crate::GopConfig {
+                max_frames: 10_000,
+                ..crate::GopConfig::default()
+            },
             ..StreamConfig::default()
         };
         let mut stream = Stream::new(now, id, Protocol::Rtp, Mode::Listener, peer, config);

@@ -10,6 +10,7 @@ use mirror_base::{Instant, ShardId, StreamId};
 use mirror_media::{Codec, Track};
 use mirror_srt::{CallerSecurity, Security};
 
+use crate::figures::Figures;
 use crate::payload::PayloadFigures;
 use crate::plan::SessionPlan;
 use crate::rtp::MediaReport;
@@ -417,6 +418,9 @@ pub struct StreamStats {
     pub frames_assembled: u64,
     /// Access units marked damaged.
     pub frames_damaged: u64,
+    /// Of the damaged ones, those that came whole but cannot be decoded, since decoding began
+    /// too late for them.
+    pub frames_undecodable: u64,
     /// Access units dropped by policy or limits.
     pub frames_dropped: u64,
     /// Video access units.
@@ -429,7 +433,7 @@ pub struct StreamStats {
     pub b_frames: u64,
     /// Audio access units.
     pub audio_frames: u64,
-    /// GOPs begun.
+    /// GOPs of the main video track begun.
     pub gops: u64,
     /// Measured video frame rate, frames a second × 1000; 0 until known.
     pub frame_rate_milli: u32,
@@ -437,6 +441,8 @@ pub struct StreamStats {
     pub ts_packets: u64,
     /// MPEG-TS continuity errors.
     pub continuity_errors: u64,
+    /// Losses of the grid of MPEG-TS packets.
+    pub sync_losses: u64,
     /// Ring: slots that its memory holds.
     pub ring_capacity_slots: u64,
     /// Ring: slots in use and not released.
@@ -482,6 +488,8 @@ pub struct StreamSnapshot {
     pub container: Option<&'static str>,
     /// Figures.
     pub stats: StreamStats,
+    /// What its access units tell.
+    pub figures: Box<Figures>,
     /// Figures of the present (or last) SRT session alone, under libsrt's names.
     pub srt: Option<Box<mirror_srt::Statistics>>,
     /// Figures of RTP, one entry for each medium; empty for SRT.

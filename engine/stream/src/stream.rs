@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 
 use mirror_base::discard::DiscardCounts;
 use mirror_base::{Delivery, Discard, Instant, SlotRing, StreamId};
+use mirror_media::av_sync::AvSyncConfig;
 use mirror_media::{AccessUnit, Format, Limits, Packet, Pipeline, Track};
 
+use crate::figures::RecoveryReport;
 use crate::frames::Frames;
+use crate::gop_cache::GopConfig;
 use crate::lane::{Lane, Lanes, lane_of};
 use crate::latency::{ShardLatency, StreamLatency, record};
 use crate::payload::PayloadDigest;
@@ -17,6 +20,7 @@ use crate::report::{
     EndReason, Mode, PipelineState, Protocol, Status, StreamSnapshot, StreamStats, Transition,
 };
 use crate::rtp::{self, MediaReport};
+use crate::timeline::Timeline;
 
 /// Transitions kept for the operator (product contract, section 2).
 const TRANSITIONS_KEPT: usize = 32;
@@ -32,8 +36,10 @@ pub struct StreamConfig {
     pub ring_bytes: usize,
     /// Bytes of ring at the most.
     pub per_stream_bytes: usize,
-    /// Access units whose places are remembered.
-    pub max_frames: usize,
+    /// What is kept of the last groups of pictures.
+    pub gop: GopConfig,
+    /// How audio is held together with video.
+    pub sync: AvSyncConfig,
     /// Keep a digest of the delivered payload (`diagnostics.payload_hash`).
     pub payload_hash: bool,
 }
@@ -45,7 +51,8 @@ impl Default for StreamConfig {
             limits: Limits::default(),
             ring_bytes: 4 << 20,
             per_stream_bytes: 400 << 20,
-            max_frames: 300,
+            gop: GopConfig::default(),
+            sync: AvSyncConfig::default(),
             payload_hash: false,
         }
     }
@@ -95,6 +102,11 @@ pub struct Stream {
     config: StreamConfig,
     lanes: Lanes,
     frames: Frames,
+    timeline: Timeline,
+    recovery: RecoveryReport,
+    key_frame_missing: bool,
+    /// As of when figures are shown.
+    figures_at: Instant,
     status: Status,
     state: PipelineState,
     previous_state: PipelineState,
@@ -135,7 +147,7 @@ impl Stream {
         peer: SocketAddr,
         config: StreamConfig,
     ) -> Self {
-        let frames = Frames::new(config.max_frames);
+        let timeline = Timeline::new(config.gop, config.sync);
         let mut stream = Stream {
             id,
             protocol,
@@ -143,7 +155,11 @@ impl Stream {
             peer,
             config,
             lanes: Lanes::new(),
-            frames,
+            frames: Frames::new(),
+            timeline,
+            recovery: RecoveryReport::default(),
+            key_frame_missing: false,
+            figures_at: now,
             status: Status::Connecting,
             state: PipelineState::Initializing,
             previous_state: PipelineState::Initializing,
@@ -233,15 +249,6 @@ impl Stream {
         let lane = self.lanes.get_mut(lane);
         if let Some(pipeline) = lane.and_then(|lane| lane.pipeline.as_mut()) {
             pipeline.set_ssrc(ssrc);
-        }
-    }
-
-    /// Whether decoding waits for a key frame, which the sender may be asked for.
-    pub fn wants_key_frame(&self) -> bool {
-        match self.state {
-            PipelineState::Recovering => true,
-            PipelineState::Streaming => self.stats.key_frames == 0 && self.stats.video_frames > 0,
-            _ => false,
         }
     }
 
@@ -342,9 +349,7 @@ impl Stream {
             payload_type: meta.flags & 0x7F,
             payload: slot.payload,
         });
-        if discontinuity {
-            self.frames.discontinuity();
-        }
+        let broken_at = discontinuity.then_some(delivery.slot);
         let ready = handled(&delivery).max(delivery.due);
         self.drain_units(
             now,
@@ -353,6 +358,7 @@ impl Stream {
                 receive_us: u64::from(delivery.handled_after_us),
                 late_us: now.micros_since(ready),
             },
+            broken_at,
         )
     }
 
@@ -366,42 +372,6 @@ impl Stream {
             self.latency.total.record(total_us);
             shard.assemble.record(assemble_us);
             shard.total.record(total_us);
-        }
-    }
-
-    fn drain_units(&mut self, now: Instant, lane: usize, timing: PendingUnit) -> usize {
-        let mut completed = 0;
-        while let Some(unit) = self.lanes.poll_unit(lane) {
-            completed += 1;
-            if self.pending.len() < self.pending.capacity() {
-                self.pending.push(timing);
-            }
-            self.take_unit(now, &unit);
-        }
-        completed
-    }
-
-    fn take_unit(&mut self, now: Instant, unit: &AccessUnit) {
-        let codec = self
-            .tracks()
-            .get(usize::from(unit.track))
-            .map(|t| t.codec)
-            .unwrap_or_default();
-        let video = codec.is_video();
-        self.frames
-            .count(unit, video, codec.is_audio(), &mut self.stats);
-        self.last_unit_at = Some(now);
-        match self.state {
-            PipelineState::Streaming if video && unit.damaged => {
-                self.transition(now, PipelineState::Recovering, "video frame damaged");
-            }
-            PipelineState::Recovering if video && unit.kind.is_key() && !unit.damaged => {
-                self.transition(now, PipelineState::Streaming, "key frame received");
-            }
-            PipelineState::Buffering if !unit.damaged => {
-                self.transition(now, PipelineState::Streaming, "first frame complete");
-            }
-            _ => {}
         }
     }
 
@@ -427,15 +397,6 @@ impl Stream {
         self.drain_untimed(now);
     }
 
-    /// Units that no delivery completed (timeout, end of session): counted, not timed.
-    fn drain_untimed(&mut self, now: Instant) {
-        for lane in 0..self.lanes.count() {
-            while let Some(unit) = self.lanes.poll_unit(lane) {
-                self.take_unit(now, &unit);
-            }
-        }
-    }
-
     /// When [`Stream::handle_timeout`] is due next.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -459,6 +420,12 @@ impl Stream {
         }
         self.rate
             .sample(now, self.stats.bytes_received + self.session.bytes_received);
+        self.figures_at = now;
+        self.key_frame_missing = !self.paused && self.timeline.key_frame_missing(now);
+    }
+
+    fn is_active(&self) -> bool {
+        self.status == Status::Active
     }
 
     fn set_rtp(&mut self, reports: Vec<MediaReport>) {
@@ -486,6 +453,8 @@ impl Stream {
         }
         self.drain_untimed(now);
         self.rate.reset();
+        self.timeline.silence();
+        self.figures_at = now;
         self.status = status;
         self.changed = true;
         let state = match status {
@@ -622,11 +591,6 @@ impl Stream {
         self.lanes.iter().filter_map(|lane| lane.pipeline.as_ref())
     }
 
-    /// The last access units by place, decoding order.
-    pub fn units(&self) -> impl DoubleEndedIterator<Item = &AccessUnit> {
-        self.frames.units()
-    }
-
     /// Latency of this stream.
     pub const fn latency(&self) -> &StreamLatency {
         &self.latency
@@ -644,6 +608,7 @@ impl Stream {
         add_session(&mut stats, &self.session);
         copy_gauges(&mut stats, &self.session);
         stats.bitrate_bps = self.rate.per_second().saturating_mul(8);
+        stats.gops = self.timeline.gops();
         stats.frame_rate_milli = self.frames.measured_rate_milli();
         stats.ring_capacity_slots = self.lanes.capacity_slots() as u64;
         stats.ring_used_slots = self.lanes.used_slots();
@@ -653,7 +618,8 @@ impl Stream {
             let counters = pipeline.counters();
             stats.ts_packets += counters.ts_packets;
             stats.continuity_errors += counters.continuity_errors;
-            stats.frames_dropped += counters.units_dropped;
+            stats.sync_losses += counters.sync_losses;
+            stats.frames_dropped += counters.units_dropped + counters.units_left_out;
             stats.discards.add(&counters.discards);
         }
         stats
@@ -676,6 +642,7 @@ impl Stream {
             tracks: self.tracks().to_vec(),
             container: self.pipelines().find_map(Pipeline::container),
             stats: self.stats(),
+            figures: Box::new(self.figures()),
             srt: self.srt.clone(),
             rtp: self.rtp.clone(),
             encryption: self.encryption,
@@ -733,3 +700,4 @@ const fn copy_gauges(to: &mut StreamStats, s: &StreamStats) {
 mod memory;
 #[cfg(test)]
 mod tests;
+mod units;

@@ -23,7 +23,7 @@ use crate::metrics;
 use crate::record;
 use crate::registry::Registry;
 use crate::state::{Entry, SHARD_STALE, ShardEntry, SharedState, lock};
-use crate::{rtp_stats, srt_stats};
+use crate::{media_stats, rtp_stats, srt_stats};
 
 /// Time that shards have to answer.
 pub(crate) const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,6 +54,10 @@ enum Route {
     Stream,
     StreamStats,
     StreamLatency,
+    StreamSync,
+    StreamBuffer,
+    StreamRecovery,
+    VideoStats,
     Latency,
     Stats,
     Shards,
@@ -71,7 +75,7 @@ impl Route {
     }
 }
 
-const ROUTES: [(&str, Route); 12] = [
+const ROUTES: [(&str, Route); 16] = [
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -79,6 +83,10 @@ const ROUTES: [(&str, Route); 12] = [
     ("/api/v1/streams/{id}", Route::Stream),
     ("/api/v1/streams/{id}/stats", Route::StreamStats),
     ("/api/v1/streams/{id}/latency", Route::StreamLatency),
+    ("/api/v1/streams/{id}/sync", Route::StreamSync),
+    ("/api/v1/streams/{id}/buffer", Route::StreamBuffer),
+    ("/api/v1/streams/{id}/recovery", Route::StreamRecovery),
+    ("/api/v1/streams/stats/video", Route::VideoStats),
     ("/api/v1/latency", Route::Latency),
     ("/api/v1/stats", Route::Stats),
     ("/api/v1/shards", Route::Shards),
@@ -192,6 +200,13 @@ impl Service {
             Route::Stream => self.with_id(id, |id| self.stream(id)),
             Route::StreamStats => self.with_id(id, |id| self.stream_stats(id)),
             Route::StreamLatency => self.with_id(id, |id| self.stream_latency(id, query)),
+            Route::StreamSync => self.with_id(id, |id| self.about(id, media_stats::sync)),
+            Route::StreamBuffer => self.with_id(id, |id| {
+                let gop = &self.config.gop;
+                self.about(id, |entry, clock| media_stats::buffer(entry, gop, clock))
+            }),
+            Route::StreamRecovery => self.with_id(id, |id| self.about(id, media_stats::recovery)),
+            Route::VideoStats => self.video_stats(),
             Route::Latency => self.latency(query),
             Route::Stats => self.stats(query),
             Route::Shards => self.shards(),
@@ -233,6 +248,13 @@ impl Service {
             "encryption".to_owned(),
             json!(record::encryption(&entry.snapshot)),
         );
+        let clock = WallClock::read();
+        map.insert("gop".to_owned(), media_stats::gop(&entry, &clock));
+        if let Some(report) = media_stats::tr101290(&entry, &clock) {
+            map.insert("tr101290".to_owned(), report);
+        }
+        let splices = media_stats::splices(&entry, &clock);
+        map.insert("splices".to_owned(), json!(splices));
         if let Some(srt) = srt_stats::to_json(&entry) {
             map.insert("srt".to_owned(), srt);
         }
@@ -240,6 +262,40 @@ impl Service {
             map.insert("rtp".to_owned(), rtp);
         }
         Response::json(&Value::Object(map))
+    }
+
+    /// What `tell` says of a stream.
+    fn about(
+        &self,
+        id: &StreamId,
+        tell: impl FnOnce(&Entry, &WallClock) -> Map<String, Value>,
+    ) -> Response {
+        let entry = lock(&self.state).streams.get(id).cloned();
+        let Some(entry) = entry else {
+            return not_found(id);
+        };
+        let mut map = Map::new();
+        map.insert("id".to_owned(), json!(id.as_str()));
+        map.insert("time".to_owned(), json!(rfc3339_now()));
+        map.extend(tell(&entry, &WallClock::read()));
+        Response::json(&Value::Object(map))
+    }
+
+    fn video_stats(&self) -> Response {
+        let mut entries: Vec<Entry> = {
+            let state = lock(&self.state);
+            let live = state.live().map(|(_, entry)| entry);
+            live.filter(|e| e.snapshot.video().is_some())
+                .cloned()
+                .collect()
+        };
+        entries.sort_by(|a, b| a.snapshot.stream_id.cmp(&b.snapshot.stream_id));
+        let streams: Vec<Value> = entries.iter().map(media_stats::video).collect();
+        Response::json(&json!({
+            "streams": streams,
+            "count": streams.len(),
+            "time": rfc3339_now(),
+        }))
     }
 
     fn stream_latency(&self, id: &StreamId, query: &Query) -> Response {

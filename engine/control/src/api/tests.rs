@@ -446,3 +446,61 @@ fn a_snapshot_without_a_stream_ends_it_in_the_end() {
     engine.until(|| get(&engine, "/api/v1/streams/live%2Fcam1")["status"] == "terminated");
     engine.stop();
 }
+
+#[test]
+fn sync_buffer_recovery_and_video_statistics_have_their_shape() {
+    let engine = Engine::start(Options::default());
+    engine.publish("live/cam1");
+    let mut snapshot = stream("live/cam1");
+    snapshot.figures.tracks = vec![mirror_stream::figures::TrackFigures {
+        units: 250,
+        wraps: 1,
+        last_pts: Some(90_000),
+        bitrate_bps: 4_000_000,
+        ..Default::default()
+    }];
+    snapshot.figures.sync.video = Some(0);
+    snapshot.figures.gop.statistics.begun = 5;
+    snapshot.figures.gop.structure = "IBBP".to_owned();
+    snapshot.figures.tr101290 = Some(mirror_media::Tr101290::default());
+    engine.snapshot(0, vec![snapshot]);
+    engine.until(|| get(&engine, "/api/v1/streams?status=active")["count"] == 1);
+    let sync = get(&engine, "/api/v1/streams/live%2Fcam1/sync");
+    assert_eq!(sync["status"], "unknown");
+    assert_eq!(sync["video"]["packet_count"], 250);
+    assert_eq!(sync["video"]["wrap_count"], 1);
+    assert!(sync["audio"].is_null());
+    for key in ["current", "max", "min", "avg", "sample_count"] {
+        assert!(sync["drift"][key].is_number(), "{key}: {sync:#}");
+    }
+    let buffer = get(&engine, "/api/v1/streams/live%2Fcam1/buffer");
+    for key in [
+        "capacity",
+        "used",
+        "available",
+        "frames_assembled",
+        "pressure",
+    ] {
+        assert!(buffer[key].is_number(), "{key}: {buffer:#}");
+    }
+    assert_eq!(buffer["gop"]["structure"], "IBBP");
+    assert_eq!(buffer["gop_buffer"]["keep"], 3);
+    let video = get(&engine, "/api/v1/streams/stats/video");
+    assert_eq!(video["streams"][0]["id"], "live/cam1");
+    assert_eq!(video["streams"][0]["gop_count"], 5);
+    let recovery = get(&engine, "/api/v1/streams/live%2Fcam1/recovery");
+    assert_eq!(recovery["state"], "normal");
+    assert_eq!(recovery["is_healthy"], true);
+    let stats = get(&engine, "/api/v1/streams/live%2Fcam1/stats");
+    assert_eq!(stats["tr101290"]["1.1"]["name"], "TS_sync_loss");
+    assert_eq!(stats["splices"], serde_json::json!([]));
+    let record = get(&engine, "/api/v1/streams/live%2Fcam1");
+    assert_eq!(record["tracks"][0]["bitrate"], 4_000_000);
+    assert_eq!(record["tracks"][0]["colour"]["transfer"], 2);
+    let (_, metrics) = engine.get("/metrics");
+    let errors = "ts_tr101290_errors_total{stream_id=\"live/cam1\",indicator=\"1.1\"} 0";
+    assert!(metrics.contains(errors), "{metrics}");
+    assert!(metrics.contains("gop_buffer_gops{stream_id=\"live/cam1\"}"));
+    assert_eq!(engine.get("/api/v1/streams/nobody/sync").0, 404);
+    engine.stop();
+}

@@ -150,6 +150,10 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// `[frame]`.
     pub frame: FrameConfig,
+    /// `[gop]`.
+    pub gop: GopConfig,
+    /// `[sync]`.
+    pub sync: SyncConfig,
     /// `[registry]`.
     pub registry: RegistryConfig,
     /// `[api]`.
@@ -181,6 +185,8 @@ pub enum OnConflict {
 pub struct StreamConfig {
     /// Parse the media; false: receive only.
     pub media: bool,
+    /// Measure MPEG-TS by TR 101 290.
+    pub tr101290: bool,
     /// No complete frame for so long: status "error".
     #[serde(serialize_with = "ser_duration")]
     pub timeout: Duration,
@@ -233,6 +239,54 @@ pub struct FrameConfig {
     /// Largest access unit, bytes.
     #[serde(serialize_with = "ser_size")]
     pub max_frame_size: u64,
+    /// What becomes of units that lack something.
+    pub damaged: DamagedUnits,
+}
+
+/// What becomes of access units that lack something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DamagedUnits {
+    /// Handed on, marked.
+    Deliver,
+    /// Left out, counted.
+    Drop,
+}
+
+/// `[gop]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct GopConfig {
+    /// Groups of pictures kept, the one at hand included.
+    pub keep: usize,
+    /// Pictures kept.
+    pub max_frames: usize,
+    /// Bytes kept.
+    #[serde(serialize_with = "ser_size")]
+    pub max_bytes: u64,
+    /// Age of what is kept.
+    #[serde(serialize_with = "ser_duration")]
+    pub max_age: Duration,
+    /// So long without a key frame is too long.
+    #[serde(serialize_with = "ser_duration")]
+    pub keyframe_timeout: Duration,
+}
+
+/// `[sync]`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyncConfig {
+    /// Whether drift between audio and video is corrected.
+    pub enabled: bool,
+    /// Less is no drift.
+    #[serde(serialize_with = "ser_duration")]
+    pub threshold: Duration,
+    /// Part of the drift that one correction takes away.
+    pub correction_rate: f64,
+    /// A correction at the most.
+    #[serde(serialize_with = "ser_duration")]
+    pub max_step: Duration,
+    /// More is not corrected.
+    #[serde(serialize_with = "ser_duration")]
+    pub max_drift: Duration,
 }
 
 /// Which registry.

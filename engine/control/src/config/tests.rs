@@ -48,7 +48,7 @@ fn effective_configuration_reads_back_as_itself() {
 #[test]
 fn every_error_is_told_at_once_with_line_key_value_and_range() {
     let text = "max_streams = 0\n\n[srt]\nlatency = \"9s\"\nlisten = \"nowhere\"\nlatecy = \"1s\"\n\
-                enabled = \"yes\"\n[gop]\nkeep = 3\n[rtp.payload_types]\n200 = \"H264\"\n97 = \"VC1\"\n";
+                enabled = \"yes\"\n[backpressure]\nkeep = 3\n[rtp.payload_types]\n200 = \"H264\"\n97 = \"VC1\"\n";
     let errors = load("many.toml", text).unwrap_err();
     let found: Vec<_> = errors
         .0
@@ -63,7 +63,7 @@ fn every_error_is_told_at_once_with_line_key_value_and_range() {
             (5, "srt.listen"),
             (6, "srt.latecy"),
             (7, "srt.enabled"),
-            (8, "gop"),
+            (8, "backpressure"),
             (11, "rtp.payload_types.200"),
             (12, "rtp.payload_types.97"),
         ],
@@ -76,7 +76,10 @@ fn every_error_is_told_at_once_with_line_key_value_and_range() {
     );
     assert!(shown.contains("from 20ms to 8s"), "{shown}");
     assert!(shown.contains("did you mean \"latency\"?"), "{shown}");
-    assert!(shown.contains("gop: is not available yet"), "{shown}");
+    assert!(
+        shown.contains("backpressure: is not available yet"),
+        "{shown}"
+    );
     assert!(shown.contains("from 1 to 100000"), "{shown}");
 }
 

@@ -11,9 +11,9 @@ use super::reader::{Section, text};
 use super::tree::{Origin, Table};
 use super::value::{Cidr, IdPattern};
 use super::{
-    ApiConfig, Backend, BufferConfig, Config, DiagnosticsConfig, FrameConfig, LogConfig, LogFormat,
-    LogLevel, MemoryConfig, OnConflict, PublisherRule, RedisConfig, RegistryConfig, Secret,
-    StreamConfig, rtp, srt,
+    ApiConfig, Backend, BufferConfig, Config, DamagedUnits, DiagnosticsConfig, FrameConfig,
+    GopConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule,
+    RedisConfig, RegistryConfig, Secret, StreamConfig, SyncConfig, rtp, srt,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -42,6 +42,8 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         buffer: s.section("buffer", buffer),
         memory: s.section("memory", memory),
         frame: s.section("frame", frame),
+        gop: s.section("gop", gop),
+        sync: s.section("sync", sync),
         registry: s.section("registry", registry),
         api: s.section("api", api),
         log: s.section("log", log),
@@ -49,7 +51,7 @@ pub(super) fn config(root: Table, warnings: Vec<String>, errors: &mut ErrorList)
         publishers: s.tables("publishers", publisher),
         warnings,
     };
-    s.finish(&["backpressure", "gop", "sync", "outputs"]);
+    s.finish(&["backpressure", "outputs"]);
     if !config.srt.enabled && !config.rtp.enabled {
         config
             .warnings
@@ -117,6 +119,7 @@ fn host_name() -> String {
 fn stream(s: &mut Section<'_>) -> StreamConfig {
     let config = StreamConfig {
         media: s.boolean("media"),
+        tr101290: s.boolean("tr101290"),
         timeout: s.duration("timeout", secs(1)..=secs(HOUR)),
         reconnect_grace: s.duration("reconnect_grace", secs(0)..=secs(600)),
         on_conflict: s
@@ -169,7 +172,44 @@ fn frame(s: &mut Section<'_>) -> FrameConfig {
     let config = FrameConfig {
         assembly_timeout: s.duration("assembly_timeout", ms(10)..=secs(10)),
         max_frame_size: s.size("max_frame_size", 64 * KIB..=256 * MIB),
+        damaged: s
+            .choice(
+                "damaged",
+                &[
+                    ("deliver", DamagedUnits::Deliver),
+                    ("drop", DamagedUnits::Drop),
+                ],
+            )
+            .unwrap_or(DamagedUnits::Deliver),
     };
+    s.finish(&[]);
+    config
+}
+
+fn gop(s: &mut Section<'_>) -> GopConfig {
+    let config = GopConfig {
+        keep: s.integer("keep", 1..=100) as usize,
+        max_frames: s.integer("max_frames", 1..=100_000) as usize,
+        max_bytes: s.size("max_bytes", MIB..=4 * GIB),
+        max_age: s.duration("max_age", ms(100)..=secs(600)),
+        keyframe_timeout: s.duration("keyframe_timeout", ms(100)..=secs(HOUR)),
+    };
+    s.finish(&[]);
+    config
+}
+
+fn sync(s: &mut Section<'_>) -> SyncConfig {
+    let drift_at = s.peek("max_drift");
+    let config = SyncConfig {
+        enabled: s.boolean("enabled"),
+        threshold: s.duration("threshold", ms(1)..=secs(10)),
+        correction_rate: s.fraction_or("correction_rate", 0.1),
+        max_step: s.duration("max_step", ms(1)..=secs(1)),
+        max_drift: s.duration("max_drift", ms(10)..=secs(60)),
+    };
+    if let Some(node) = drift_at.filter(|_| config.max_drift <= config.threshold) {
+        s.fault("max_drift", &node, "must be more than sync.threshold");
+    }
     s.finish(&[]);
     config
 }

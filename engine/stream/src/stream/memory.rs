@@ -51,7 +51,8 @@ impl Stream {
     }
 
     /// Chunks that the ring should get now: it grows until it holds what the session holds
-    /// back, half as much again, and `ring_bytes` of history, within `per_stream_bytes`.
+    /// back, half as much again, `ring_bytes` of history and the groups of pictures to be kept,
+    /// within `per_stream_bytes`.
     #[inline]
     pub fn chunks_wanted(&self) -> usize {
         self.lane_chunks_wanted(0)
@@ -60,24 +61,27 @@ impl Stream {
     /// The same for the ring of lane `lane`. Lanes share what the stream may have.
     #[inline]
     pub fn lane_chunks_wanted(&self, lane: usize) -> usize {
-        let Some(Lane { ring, .. }) = self.lanes.get(lane) else {
+        let Some(Lane {
+            ring, gop_bytes, ..
+        }) = self.lanes.get(lane)
+        else {
             return 0;
         };
+        let history = self.config.ring_bytes + gop_bytes;
         let capacity = ring.capacity_slots();
         if capacity > 0 && ring.available_slots() > capacity / 4 {
             // Room for a burst; the history may still be short.
-            if capacity * CHUNK_BYTES / CHUNK_SLOTS >= self.config.ring_bytes {
+            if capacity * CHUNK_BYTES / CHUNK_SLOTS >= history {
                 return 0;
             }
         }
-        self.chunks_wanted_slow(ring)
+        self.chunks_wanted_slow(ring, history)
     }
 
-    fn chunks_wanted_slow(&self, ring: &SlotRing) -> usize {
+    fn chunks_wanted_slow(&self, ring: &SlotRing, history: usize) -> usize {
         let capacity = ring.capacity_slots();
         let held = usize::try_from(ring.end().saturating_sub(ring.floor())).unwrap_or(0);
-        let history = self.config.ring_bytes.div_ceil(CHUNK_BYTES);
-        let target = history + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
+        let target = history.div_ceil(CHUNK_BYTES) + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
         let target = target.min(self.most_chunks());
         // Grown in steps, so that a stream that is never fast never takes much.
         let owned = capacity / CHUNK_SLOTS;
