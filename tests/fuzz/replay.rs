@@ -68,6 +68,71 @@ fn sequences_of_operations_that_were_found_by_fuzzing_break_nothing() {
 }
 
 #[test]
+fn rtp_headers_that_were_found_by_fuzzing_break_nothing() {
+    replay("rtp_header");
+}
+
+#[test]
+fn rtcp_that_was_found_by_fuzzing_breaks_nothing() {
+    replay("rtcp");
+}
+
+#[test]
+fn rtp_sessions_that_were_found_by_fuzzing_break_nothing() {
+    replay("rtp_session");
+}
+
+#[test]
+fn session_descriptions_that_were_found_by_fuzzing_break_nothing() {
+    replay("sdp");
+}
+
+#[test]
+fn transport_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("transport_stream");
+}
+
+#[test]
+fn h264_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("h264");
+}
+
+#[test]
+fn hevc_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("h265");
+}
+
+#[test]
+fn mpeg2_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("mpeg2");
+}
+
+#[test]
+fn av1_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("av1");
+}
+
+#[test]
+fn jpeg_xs_streams_that_were_found_by_fuzzing_break_nothing() {
+    replay("jpegxs");
+}
+
+#[test]
+fn rtp_payloads_that_were_found_by_fuzzing_break_nothing() {
+    replay("depacketise");
+}
+
+#[test]
+fn audio_that_was_found_by_fuzzing_breaks_nothing() {
+    replay("audio");
+}
+
+#[test]
+fn payloads_without_a_hint_that_were_found_by_fuzzing_break_nothing() {
+    replay("detect");
+}
+
+#[test]
 fn every_target_has_a_corpus_and_it_stays_small() {
     for (name, _) in mirror_fuzz::TARGETS {
         let inputs = corpus(name);

@@ -27,6 +27,8 @@ pub struct Pipeline {
     limits: Limits,
     /// Figures of the RTP side; those of MPEG-TS are the demultiplexer's.
     counters: Counters,
+    /// Versions of the tracks of a demultiplexer that is gone.
+    past_version: u32,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl Pipeline {
             ts,
             limits,
             counters: Counters::default(),
+            past_version: 0,
         }
     }
 
@@ -148,13 +151,46 @@ impl Pipeline {
         if let Some(rtp) = &mut self.rtp {
             match rtp.push(packet) {
                 Taken::MpegTs => {}
-                Taken::Done => return,
+                Taken::Done => {
+                    if self.ts.is_some() {
+                        self.leave_ts();
+                    }
+                    return;
+                }
                 Taken::Discarded(reason) => return self.discard(reason),
             }
         }
-        self.ts
-            .get_or_insert_with(|| Ts::new(self.limits.clone()))
-            .push(packet);
+        if self.ts.is_none() {
+            self.enter_ts();
+        }
+        if let Some(ts) = &mut self.ts {
+            ts.push(packet);
+        }
+    }
+
+    /// The payload is MPEG-TS, as it seems. Its tracks take the place of those there were, and
+    /// units of these that nobody has polled have none any more.
+    #[cold]
+    fn enter_ts(&mut self) {
+        let mut ts = Ts::new(self.limits.clone());
+        let mut counters = core::mem::take(&mut self.counters);
+        while self.rtp.as_mut().is_some_and(|r| r.poll_unit().is_some()) {
+            counters.units_dropped += 1;
+        }
+        *ts.demux.counters_mut() = counters;
+        self.ts = Some(ts);
+    }
+
+    /// The payload is not MPEG-TS, though it seemed so.
+    #[cold]
+    fn leave_ts(&mut self) {
+        if let Some(mut ts) = self.ts.take() {
+            self.past_version = self
+                .past_version
+                .wrapping_add(ts.demux.tracks_version())
+                .wrapping_add(1);
+            self.counters = core::mem::take(ts.demux.counters_mut());
+        }
     }
 
     fn discard(&mut self, reason: Discard) {
@@ -198,14 +234,11 @@ impl Pipeline {
     #[inline]
     pub fn poll_unit(&mut self) -> Option<AccessUnit> {
         loop {
-            let unit = match &mut self.ts {
-                Some(ts) => ts.demux.poll_unit(),
-                None => None,
-            };
-            let unit = match unit {
-                Some(unit) => unit,
-                None => self.rtp.as_mut()?.poll_unit()?,
-            };
+            let unit = match (&mut self.ts, &mut self.rtp) {
+                (Some(ts), _) => ts.demux.poll_unit(),
+                (None, Some(rtp)) => rtp.poll_unit(),
+                (None, None) => None,
+            }?;
             if self.count_unit(&unit) {
                 return Some(unit);
             }
@@ -264,7 +297,7 @@ impl Pipeline {
     pub fn tracks_version(&self) -> u32 {
         let rtp = self.rtp.as_ref().map_or(0, |r| r.tracks_version());
         let ts = self.ts.as_ref().map_or(0, |t| t.demux.tracks_version());
-        rtp.wrapping_add(ts)
+        self.past_version.wrapping_add(rtp).wrapping_add(ts)
     }
 
     /// "mpegts", "H264", ... once known.

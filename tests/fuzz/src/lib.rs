@@ -1,15 +1,29 @@
 //! What the fuzz targets do, one module each: bytes from a hostile peer go through the public
-//! doors of `mirror-srt`, and what must hold afterwards is asserted. libFuzzer drives them
-//! (`fuzz_targets/`), and every toolchain's test replays the corpora (`replay.rs`).
+//! doors of `mirror-srt`, `mirror-rtp` and `mirror-media`, and what must hold afterwards is
+//! asserted. libFuzzer drives them (`fuzz_targets/`), and every toolchain's test replays the
+//! corpora (`replay.rs`).
 
+pub mod audio;
+pub mod av1;
+pub mod bitstream;
 pub mod connection;
+pub mod depacketise;
+pub mod detect;
 pub mod drop_request;
 pub mod handshake;
 mod harness;
+pub mod jpegxs;
 pub mod key_material;
 pub mod loss_list;
+mod media_harness;
 pub mod packet;
+pub mod rtcp;
+pub mod rtp_header;
+pub mod rtp_session;
+pub mod sdp;
 pub mod stream_id;
+pub mod transport_stream;
+mod ts_writer;
 
 /// A target: its name, which is its corpus's folder, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -23,4 +37,17 @@ pub const TARGETS: &[Target] = &[
     ("key_material", key_material::run),
     ("stream_id", stream_id::run),
     ("connection", connection::run),
+    ("rtp_header", rtp_header::run),
+    ("rtcp", rtcp::run),
+    ("rtp_session", rtp_session::run),
+    ("sdp", sdp::run),
+    ("transport_stream", transport_stream::run),
+    ("h264", bitstream::h264),
+    ("h265", bitstream::h265),
+    ("mpeg2", bitstream::mpeg2),
+    ("av1", av1::run),
+    ("jpegxs", jpegxs::run),
+    ("depacketise", depacketise::run),
+    ("audio", audio::run),
+    ("detect", detect::run),
 ];
