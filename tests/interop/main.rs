@@ -10,6 +10,7 @@ mod independent;
 mod lifecycle;
 mod matrix;
 mod observe;
+mod payloads;
 mod peers;
 mod placement;
 mod refusals;

@@ -9,6 +9,7 @@ pub mod matrix;
 pub mod media;
 pub mod process;
 pub mod redis;
+pub mod relay;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
