@@ -12,8 +12,8 @@ const AUDIO: [u8; 8] = [3, 4, 5, 6, 7, 9, 10, 11];
 
 /// Frames, a configuration, a PES payload.
 pub fn run(data: &[u8]) {
-    let parsers: [fn(&[u8]) -> Option<AudioInfo>; 5] =
-        [adts, ac3, mpeg_audio, opus::packet, opus::head];
+    type Parser = fn(&[u8]) -> Option<AudioInfo>;
+    let parsers: [Parser; 5] = [adts, ac3, mpeg_audio, opus::packet, opus::head];
     for parse in parsers {
         if let Some(info) = parse(data) {
             check(&info);

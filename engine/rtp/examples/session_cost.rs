@@ -1,8 +1,8 @@
 //! What a packet costs a session in user space, for callgrind:
 //!
 //! ```text
-//! cargo build --release -p mirror-rtp --example rtp_cost
-//! valgrind --tool=callgrind --toggle-collect='*measured*' target/release/examples/rtp_cost session
+//! cargo build --release -p mirror-rtp --example session_cost
+//! valgrind --tool=callgrind --toggle-collect='*measured*' target/release/examples/session_cost session
 //! ```
 //!
 //! The arguments: `session` (an ad hoc source), `media` (a configured session), `full` (the same
