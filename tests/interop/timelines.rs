@@ -24,6 +24,9 @@ fn h264_with_aac_shows_closed_gops_and_stays_in_sync() {
                 sine=frequency=440:sample_rate=48000:duration=20 -c:v libx264 -preset ultrafast \
                 -bf 2 -g 25 -sc_threshold 0 -b:v 1M -c:a aac -b:a 96k -f mpegts";
     let _sender = send(&test, &engine, "timeline-h264-20s.ts", make);
+    engine.wait_stream("live/cam1", "a picture's size", seconds(20), |s| {
+        s["resolution"] == "640x360"
+    });
     wait_for("complete GOPs", seconds(20), || {
         number(&about(&engine, "buffer"), "count") > 4.0
     });

@@ -75,6 +75,8 @@ pub fn loop_file(test: &Alone, name: &str, file: &Path, format: &str, url: &str)
         "-1",
         "-i",
         &file,
+        "-map",
+        "0",
         "-c",
         "copy",
         "-f",

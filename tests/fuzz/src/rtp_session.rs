@@ -214,10 +214,24 @@ impl World {
                 let _ = self.media.request_key_frame(self.now);
                 self.drain();
             }
-            // From here on nothing that comes out need be genuine.
+            _ => return self.forge(operation, argument, input, next),
+        }
+        Some(())
+    }
+
+    /// What no honest sender does: nothing that comes out need be genuine from here on.
+    fn forge(
+        &mut self,
+        operation: u8,
+        argument: u8,
+        input: &mut Reader<'_>,
+        next: &mut u16,
+    ) -> Option<()> {
+        self.honest = false;
+        let leg = operation >> 7;
+        match operation & 15 {
             10 => {
                 let (at, bits) = (input.byte()?, input.byte()?);
-                self.honest = false;
                 let mut bytes = match argument & 3 {
                     0 => packet(*next),
                     1 => retransmission(next.saturating_sub(3), argument.into()),
@@ -234,30 +248,25 @@ impl World {
                 }
             }
             11 => {
-                self.honest = false;
                 let bytes = input.take(argument.into());
                 let role = [Role::Media, Role::FecRow, Role::FecColumn, Role::Media];
                 self.rtp(leg, role[usize::from(operation >> 4 & 3)], bytes);
             }
             12 => {
-                self.honest = false;
                 let bytes = input.take(argument.into());
                 self.rtcp(leg, bytes);
             }
             // A jump in the numbers, another SSRC.
             13 => {
-                self.honest = false;
                 *next = next.wrapping_add(u16::from(argument) << 6);
             }
             14 => {
-                self.honest = false;
                 let mut other = packet(*next);
                 other[11] = argument & 3;
                 *next = next.wrapping_add(1);
                 self.rtp(leg, Role::Media, &other);
             }
             _ => {
-                self.honest = false;
                 self.rtcp(leg, &sender_report(1 << 40, 0, argument & 1 == 1));
             }
         }
