@@ -51,8 +51,7 @@ impl Stream {
     }
 
     /// Chunks that the ring should get now: it grows until it holds what the session holds
-    /// back, half as much again, `ring_bytes` of history and the groups of pictures to be kept,
-    /// within `per_stream_bytes`.
+    /// back, half as much again, and `ring_bytes` of history, within `per_stream_bytes`.
     #[inline]
     pub fn chunks_wanted(&self) -> usize {
         self.lane_chunks_wanted(0)
@@ -61,13 +60,12 @@ impl Stream {
     /// The same for the ring of lane `lane`. Lanes share what the stream may have.
     #[inline]
     pub fn lane_chunks_wanted(&self, lane: usize) -> usize {
-        let Some(Lane {
-            ring, gop_bytes, ..
-        }) = self.lanes.get(lane)
-        else {
+        let Some(Lane { ring, .. }) = self.lanes.get(lane) else {
             return 0;
         };
-        let history = self.config.ring_bytes + gop_bytes;
+        // The groups of pictures to be kept live within it: a ring grown to hold all of them is
+        // cold memory to each packet (two and a half times the floor instead of one and a half).
+        let history = self.config.ring_bytes;
         let capacity = ring.capacity_slots();
         if capacity > 0 && ring.available_slots() > capacity / 4 {
             // Room for a burst; the history may still be short.
