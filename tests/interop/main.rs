@@ -15,5 +15,6 @@ mod peers;
 mod placement;
 mod refusals;
 mod registry;
+mod sessions;
 mod storm;
 mod timelines;

@@ -176,6 +176,12 @@ impl Engine {
         .ok()
     }
 
+    /// POST of JSON; `None` when there is no answer.
+    pub fn post(&self, path: &str, body: &Value) -> Option<Response> {
+        let server = SocketAddr::from(([127, 0, 0, 1], self.ports.api));
+        http::send(server, "POST", path, &body.to_string()).ok()
+    }
+
     /// GET of a path that must answer 200 with JSON.
     ///
     /// # Panics

@@ -28,12 +28,21 @@ impl Response {
 /// # Errors
 /// When the server cannot be reached, is silent, or does not speak HTTP.
 pub fn request(server: SocketAddr, method: &str, path: &str) -> Result<Response> {
+    send(server, method, path, "")
+}
+
+/// The same with a body.
+///
+/// # Errors
+/// When the server cannot be reached, is silent, or does not speak HTTP.
+pub fn send(server: SocketAddr, method: &str, path: &str, body: &str) -> Result<Response> {
     let limit = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&server, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(head.as_bytes())?;
     let mut raw = Vec::new();
