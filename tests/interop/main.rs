@@ -15,6 +15,7 @@ mod peers;
 mod placement;
 mod refusals;
 mod registry;
+mod repair;
 mod sessions;
 mod storm;
 mod timelines;

@@ -132,6 +132,9 @@ impl Configured {
                 let formats: Vec<Format> =
                     self.plan.media.iter().map(|plan| plan.format(0)).collect();
                 stream.begin_source(now, peer, &formats);
+                for (at, plan) in self.plan.media.iter().enumerate() {
+                    stream.set_patience(at, plan.rtp.jitter_buffer);
+                }
             }
             if let Some(ssrc) = lane.media.ssrc().filter(|_| lane.valid) {
                 stream.set_source(at, ssrc);

@@ -8,7 +8,7 @@ use mirror_base::{Instant, SlotRing, StreamId};
 use mirror_media::Format;
 use mirror_stream::Stream;
 use mirror_stream::report::{
-    EndReason, Event, PipelineState, PublishRequest, Status, StreamSnapshot, StreamStats,
+    EndReason, Event, PipelineState, Protocol, PublishRequest, Status, StreamSnapshot, StreamStats,
 };
 use mirror_uring::ChunkPool;
 
@@ -141,8 +141,13 @@ impl<C: Clock> Core<C> {
         resumed: bool,
     ) {
         let now = self.now;
+        let rtp = self.config.rtp.as_ref();
+        let patience = rtp
+            .filter(|_| request.protocol == Protocol::Rtp)
+            .map_or(core::time::Duration::ZERO, |rtp| rtp.session.jitter_buffer);
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.stream.begin_session(now, request.peer, format);
+            entry.stream.set_patience(0, patience);
             let proto = self.sessions.get(session).map(|s| &s.proto);
             let encryption = proto.map_or("none", Proto::encryption);
             entry.stream.describe_session(request.mode, encryption);

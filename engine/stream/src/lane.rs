@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     /// How long the last packet was held between arrival and delivery. The pipeline's clock is
     /// that of arrivals: it runs late by this much.
     pub(crate) held: Duration,
+    /// How long a gap may hold up delivery, in wait for its repair: units in assembly wait, too.
+    pub(crate) patience: Duration,
     /// The version of the pipeline's tracks that was last shown.
     pub(crate) tracks_version: u32,
     /// By the pipeline's track: its number in the stream. Empty in a stream of one lane, where
@@ -69,6 +71,7 @@ impl Lane {
             pipeline: None,
             broken: false,
             held: Duration::ZERO,
+            patience: Duration::ZERO,
             tracks_version: 0,
             numbers: Vec::new(),
             last_pts: None,
@@ -99,10 +102,16 @@ impl Lane {
         }
     }
 
+    /// How late the pipeline's clock runs.
+    #[inline]
+    pub(crate) fn delay(&self) -> Duration {
+        self.held.max(self.patience)
+    }
+
     #[inline]
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let at = self.pipeline.as_ref().and_then(Pipeline::poll_timeout)?;
-        Some(at + self.held)
+        Some(at + self.delay())
     }
 
     /// Whether its tracks have changed since [`Lane::take_changed`] was called last.

@@ -244,6 +244,14 @@ impl Stream {
         self.stats.peer_moves += 1;
     }
 
+    /// Lane `lane` delivers in order as soon as it can, and a gap holds it up for `patience` at
+    /// the most (the jitter buffer of RTP): so much longer its units are waited for.
+    pub fn set_patience(&mut self, lane: usize, patience: Duration) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.patience = patience;
+        }
+    }
+
     /// The source of lane `lane` is `ssrc`.
     pub fn set_source(&mut self, lane: usize, ssrc: u32) {
         let lane = self.lanes.get_mut(lane);
@@ -388,10 +396,11 @@ impl Stream {
     /// Time passed: closes access units that wait too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         for lane in self.lanes.iter_mut() {
+            let delay = lane.delay();
             if let Some(pipeline) = lane.pipeline.as_mut() {
                 // A unit must not be given up because TSBPD held its packets for longer than
-                // the assembly timeout.
-                pipeline.handle_timeout(now.saturating_sub(lane.held));
+                // the assembly timeout, or while a gap in it may still be filled.
+                pipeline.handle_timeout(now.saturating_sub(delay));
             }
         }
         self.drain_untimed(now);

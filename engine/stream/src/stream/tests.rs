@@ -148,3 +148,100 @@ fn the_payload_digest_is_of_the_session_and_there_only_when_asked_for() {
         }
     }
 }
+
+/// The clip's first `count` datagrams, a gap of `gap`, and the others at once.
+fn play_with_a_gap(count: usize, gap: Duration, patience: Duration) -> StreamStats {
+    let id = StreamId::new("live/gap").unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let mut now = Instant::from_millis(1_000);
+    let config = StreamConfig::default();
+    let mut stream = Stream::new(now, id, Protocol::Rtp, Mode::Listener, peer, config);
+    let mut slot = stream.begin_session(now, peer, Format::MpegTs);
+    stream.set_patience(0, patience);
+    for _ in 0..64 {
+        stream.ring_mut().add_chunk(Chunk::owned());
+    }
+    let mut latency = ShardLatency::default();
+    let clip = std::fs::read(CLIP).unwrap();
+    for (n, payload) in clip.chunks(1316).enumerate() {
+        let arrival = now;
+        if n == count {
+            // What came behind the gap waited for what fills it.
+            now += gap;
+        }
+        while let Some(at) = stream.poll_timeout().filter(|&at| at <= now) {
+            stream.handle_timeout(at);
+        }
+        let meta = SlotMeta::new(arrival, 0, 0);
+        stream.ring_mut().insert(slot, payload, meta).unwrap();
+        let delivery = Delivery {
+            slot,
+            arrival,
+            handled_after_us: 0,
+            due: now,
+            lost_before: 0,
+            discontinuity: n == 0,
+        };
+        stream.deliver(now, &delivery, &mut latency);
+        slot += 1;
+        stream.release_before(slot);
+        now += Duration::from_millis(1);
+    }
+    stream.end_session(now, EndReason::PeerClosed, Status::Terminated);
+    stream.snapshot().stats
+}
+
+#[test]
+fn a_unit_waits_for_the_repair_of_a_gap_longer_than_the_assembly_timeout() {
+    let (gap, patience) = (Duration::from_millis(900), Duration::from_secs(1));
+    let whole = play_with_a_gap(0, Duration::ZERO, patience);
+    let mut given_up = 0;
+    for count in 60..70 {
+        let repaired = play_with_a_gap(count, gap, patience);
+        assert_eq!(repaired.frames_damaged, 0, "after {count}");
+        assert_eq!(repaired.frames_assembled, whole.frames_assembled);
+        given_up += play_with_a_gap(count, gap, Duration::ZERO).frames_damaged;
+    }
+    assert!(
+        given_up > 0,
+        "where nobody repairs anything units are given up"
+    );
+}
+
+#[test]
+fn a_stream_joined_in_the_middle_wants_a_key_frame() {
+    let id = StreamId::new("live/middle").unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let start = Instant::from_millis(1_000);
+    let config = StreamConfig::default();
+    let mut stream = Stream::new(start, id, Protocol::Rtp, Mode::Listener, peer, config);
+    let format = Format::Rtp {
+        hint: crate::plan::PayloadPlan::parse(96, "H264")
+            .ok()
+            .map(|plan| plan.hint),
+        clock_rate: 90_000,
+        ssrc: 7,
+    };
+    let mut slot = stream.begin_session(start, peer, format);
+    stream.ring_mut().add_chunk(Chunk::owned());
+    let mut latency = ShardLatency::default();
+    assert!(!stream.wants_key_frame(), "nothing came yet");
+    for n in 0..3u8 {
+        let arrival = start + Duration::from_millis(u64::from(n) * 33);
+        // A P slice of a picture whose parameter sets nobody has seen.
+        let payload = [0x41, 0x9A, 0x24, 0x6C, 0x41, 0x4F, 0x3A, 0x80];
+        let meta = SlotMeta::new(arrival, u32::from(n) * 3_000, 0x80 | 96);
+        stream.ring_mut().insert(slot, &payload, meta).unwrap();
+        let delivery = Delivery {
+            slot,
+            arrival,
+            handled_after_us: 0,
+            due: arrival,
+            lost_before: 0,
+            discontinuity: n == 0,
+        };
+        stream.deliver(arrival, &delivery, &mut latency);
+        slot += 1;
+    }
+    assert!(stream.wants_key_frame());
+}

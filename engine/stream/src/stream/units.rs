@@ -132,7 +132,8 @@ impl Stream {
     pub fn wants_key_frame(&self) -> bool {
         match self.state {
             PipelineState::Recovering => true,
-            PipelineState::Streaming => {
+            // Joined in the middle: no unit is whole before a key frame comes.
+            PipelineState::Buffering | PipelineState::Streaming => {
                 self.key_frame_missing
                     || (self.stats.key_frames == 0 && self.stats.video_frames > 0)
             }
