@@ -273,6 +273,7 @@ mod tests {
         };
         seen.rtp = vec![report.clone(), report];
         engine.snapshot(0, vec![seen]);
+        engine.until(|| engine.get("/api/v1/streams/studio%2Fa/stats").0 == 200);
         let stats = || engine.json("/api/v1/streams/studio%2Fa/stats")["rtp"].clone();
         engine.until(|| stats()["media"].is_array());
         let first = stats()["media"][0].clone();

@@ -93,6 +93,7 @@ impl Api {
             door: door.clone(),
             stop: stop.clone(),
             retry: None,
+            left: Vec::new(),
         };
         let threads = vec![
             std::thread::Builder::new()
@@ -221,17 +222,14 @@ impl Inner {
         !self.workers.iter().any(JoinHandle::is_finished) && probe(&self.path).is_ok()
     }
 
-    fn retire(self, wait: bool) {
+    /// Tells the workers to end, and gives them back. The server and its directory go with the
+    /// last of them.
+    fn retire(self) -> Vec<JoinHandle<()>> {
         self.retired.store(true, Ordering::Relaxed);
         for _ in 0..WORKERS {
             self.room.server.unblock();
         }
-        if wait {
-            for worker in self.workers {
-                let _ = worker.join();
-            }
-        }
-        // The server and its directory go with the last worker that has them.
+        self.workers
     }
 }
 
@@ -323,6 +321,8 @@ struct Supervisor {
     stop: Arc<AtomicBool>,
     /// While tiny_http cannot be started.
     retry: Option<Retry>,
+    /// Workers of servers that were replaced: they end by themselves, unless a request hangs.
+    left: Vec<JoinHandle<()>>,
 }
 
 /// When starting tiny_http is tried again.
@@ -355,7 +355,18 @@ impl Supervisor {
                 tracing::info!("the HTTP server answers again");
             }
         }
-        self.server.retire(true);
+        for worker in self.server.retire() {
+            let _ = worker.join();
+        }
+        let deadline = Instant::now() + WORKER_PAUSE;
+        while self.left.iter().any(|w| !w.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Each worker lets go of its server before it is finished: what is left hangs.
+        self.left
+            .into_iter()
+            .filter(JoinHandle::is_finished)
+            .for_each(|worker| drop(worker.join()));
     }
 
     fn restart(&mut self) {
@@ -372,7 +383,8 @@ impl Supervisor {
                     .unwrap_or_else(PoisonError::into_inner) = path;
                 let old = std::mem::replace(&mut self.server, server);
                 // Its workers may hang: they are left to end by themselves.
-                old.retire(false);
+                self.left.retain(|worker| !worker.is_finished());
+                self.left.extend(old.retire());
                 if self.retry.take().is_some() {
                     tracing::info!("the HTTP server is started");
                 }
