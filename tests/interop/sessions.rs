@@ -36,14 +36,16 @@ fn medium(engine: &Engine, id: &str, at: usize) -> Value {
 }
 
 fn whole(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("{value} is no count"))
 }
 
 /// ffmpeg's arguments for audio and video to two ports.
 fn audio_and_video(port: u16, seconds: &str, sdp: Option<&str>) -> Vec<String> {
     let words = format!(
-        "-re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i \
-         sine=frequency=440:sample_rate=48000 -t {seconds} -map 0:v -c:v libx264 -preset ultrafast \
+        "-t {seconds} -re -f lavfi -i testsrc2=size=640x360:rate=25 -t {seconds} -re -f lavfi -i \
+         sine=frequency=440:sample_rate=48000 -map 0:v -c:v libx264 -preset ultrafast \
          -g 25 -bf 2 -f rtp rtp://127.0.0.1:{port}?pkt_size=1200 -map 1:a -c:a aac -b:a 96k -ac 2 \
          -f rtp {} rtp://127.0.0.1:{}?pkt_size=1200",
         sdp.map_or(String::new(), |file| format!("-sdp_file {file}")),
@@ -82,14 +84,18 @@ fn audio_and_video_of_one_sdp_are_one_stream_on_one_clock() {
         s["status"] == "active" && s["video_codec"] == "H264" && s["audio_codec"] == "AAC"
     });
     assert_eq!(record["resolution"], "640x360", "{record:#}");
-    wait_for("sender reports of both, and ours to it", seconds(20), || {
-        let stats = engine.stats("studio/av");
-        let told = |at: usize| {
-            let medium = &stats["rtp"]["media"][at];
-            medium["clock"].is_object() && medium["rtcp"]["sent"].as_u64() > Some(0)
-        };
-        told(0) && told(1) && number(&stats, "audio_frames") > 100.0
-    });
+    wait_for(
+        "sender reports of both, and ours to it",
+        seconds(20),
+        || {
+            let stats = engine.stats("studio/av");
+            let told = |at: usize| {
+                let medium = &stats["rtp"]["media"][at];
+                medium["clock"].is_object() && medium["rtcp"]["sent"].as_u64() > Some(0)
+            };
+            told(0) && told(1) && number(&stats, "audio_frames") > 100.0
+        },
+    );
     let stats = engine.stats("studio/av");
     for key in ["packets_lost", "packets_dropped", "frames_damaged"] {
         assert!(number(&stats, key) == 0.0, "{key}: {stats:#}");
@@ -110,7 +116,10 @@ const GST_VIDEO: &str = "videotestsrc is-live=true ! video/x-raw,width=640,heigh
     ! x264enc tune=zerolatency bitrate=2000 key-int-max=25";
 
 fn gstreamer(test: &Alone, pipeline: &str) -> Process {
-    let args: Vec<&str> = ["-q", "-e"].into_iter().chain(pipeline.split_whitespace()).collect();
+    let args: Vec<&str> = ["-q", "-e"]
+        .into_iter()
+        .chain(pipeline.split_whitespace())
+        .collect();
     Process::start(test.folder(), "gst-launch", "gst-launch-1.0", &args)
 }
 
@@ -172,7 +181,10 @@ fn what_a_gstreamer_sender_loses_comes_back_by_fec() {
         port + 4
     );
     let head = ["-q", "-e", "rtpbin", "name=b", fec];
-    let args: Vec<&str> = head.into_iter().chain(pipeline.split_whitespace()).collect();
+    let args: Vec<&str> = head
+        .into_iter()
+        .chain(pipeline.split_whitespace())
+        .collect();
     let _sender = Process::start(test.folder(), "gst-launch", "gst-launch-1.0", &args);
     engine.wait_stream("studio/fec", "video in MPEG-TS", seconds(15), |s| {
         s["status"] == "active" && s["container"] == "mpegts" && s["video_codec"] == "H264"
@@ -237,7 +249,7 @@ fn a_session_is_made_and_ended_at_run_time() {
         s["status"] == "active" && s["resolution"] == "640x360"
     });
     let path = format!("/api/v1/streams/{}", encode("studio/new"));
-    assert_eq!(engine.request("DELETE", &path).map(|r| r.status), Some(200));
+    assert_eq!(engine.request("DELETE", &path).map(|r| r.status), Some(202));
     wait_for("its ports are free", seconds(5), || {
         UdpSocket::bind(("127.0.0.1", port)).is_ok()
     });

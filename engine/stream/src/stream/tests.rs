@@ -222,11 +222,11 @@ fn a_stream_joined_in_the_middle_wants_a_key_frame() {
         clock_rate: 90_000,
         ssrc: 7,
     };
-    let mut slot = stream.begin_session(start, peer, format);
+    let slots = stream.begin_session(start, peer, format)..;
     stream.ring_mut().add_chunk(Chunk::owned());
     let mut latency = ShardLatency::default();
     assert!(!stream.wants_key_frame(), "nothing came yet");
-    for n in 0..3u8 {
+    for (n, slot) in (0..3u8).zip(slots) {
         let arrival = start + Duration::from_millis(u64::from(n) * 33);
         // A P slice of a picture whose parameter sets nobody has seen.
         let payload = [0x41, 0x9A, 0x24, 0x6C, 0x41, 0x4F, 0x3A, 0x80];
@@ -241,7 +241,6 @@ fn a_stream_joined_in_the_middle_wants_a_key_frame() {
             discontinuity: n == 0,
         };
         stream.deliver(arrival, &delivery, &mut latency);
-        slot += 1;
     }
     assert!(stream.wants_key_frame());
 }
