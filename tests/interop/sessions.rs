@@ -130,7 +130,7 @@ fn what_a_gstreamer_sender_loses_comes_back_by_nack_and_rtx() {
     let config = format!(
         "[[rtp.sessions]]\nid = \"studio/rtx\"\nport = {port}\naddress = \"127.0.0.1\"\n\
          payload_types = {{ 96 = \"H264\" }}\nrtx = {{ 97 = 96 }}\nfeedback = [\"nack\", \"pli\"]\n\
-         rtcp_to = \"127.0.0.1:{}\"\njitter_buffer = \"500ms\"\n",
+         rtcp_to = \"127.0.0.1:{}\"\njitter_buffer = \"1500ms\"\n",
         port + 8
     );
     let engine = engine(&test, &config);
