@@ -282,7 +282,7 @@ pub struct DisplayOrder {
 
 /// One access unit: a coded picture with what belongs to it, an audio frame (or the frames of
 /// one PES packet), or a metadata unit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AccessUnit {
     /// Index into the pipeline's tracks.
     pub track: u16,

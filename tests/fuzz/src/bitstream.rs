@@ -4,7 +4,7 @@
 
 use mirror_media::codec::{h264, h265, records, sei};
 use mirror_media::files::annexb::{self, AnnexB, FileUnit};
-use mirror_media::{Codec, Format, Limits};
+use mirror_media::{Codec, Format, Limits, Track};
 
 use crate::media_harness::{Bench, Side, limits};
 use crate::ts_writer::{PIDS, Writer};
@@ -42,9 +42,9 @@ fn stream(codec: Codec, kind: u8, data: &[u8]) {
         return;
     };
     let limits = limits(*choice);
-    for size in [rest.len(), usize::from(*piece)] {
-        read(codec, &limits, rest, size);
-    }
+    let whole = read(codec, &limits, rest, rest.len());
+    let pieces = read(codec, &limits, rest, usize::from(*piece));
+    assert_eq!(whole, pieces, "in pieces of {piece} bytes");
     let mut bench = Bench::new(Format::MpegTs, limits);
     let mut writer = Writer::default();
     writer.tables(&[kind]);
@@ -58,8 +58,11 @@ fn stream(codec: Codec, kind: u8, data: &[u8]) {
     bench.finish();
 }
 
+/// What a reader tells of a file: its units, the track, the parameter sets, what it counted.
+type Told = (Vec<FileUnit>, Track, Vec<u8>, [u64; 256], [u64; 3]);
+
 /// A file that is read in pieces of `size` bytes: its units come in order and lie in it.
-fn read(codec: Codec, limits: &Limits, data: &[u8], size: usize) {
+fn read(codec: Codec, limits: &Limits, data: &[u8], size: usize) -> Told {
     let mut reader = AnnexB::new(codec, limits).expect("a codec with start codes");
     let mut units = Vec::new();
     for piece in data.chunks(size.max(1)) {
@@ -77,6 +80,9 @@ fn read(codec: Codec, limits: &Limits, data: &[u8], size: usize) {
         let end = annexb::offset_of(unit.end);
         assert!(*offset <= end && end <= data.len() as u64, "{unit:?}");
     }
-    let _ = reader.track();
-    assert!(reader.parameter_sets().len() <= 256 << 10);
+    let sets = reader.parameter_sets().to_vec();
+    assert!(sets.len() <= 256 << 10);
+    let c = reader.assembler().counters();
+    let counters = [c.malformed, c.oversized, c.dropped];
+    (units, reader.track(), sets, *reader.nal_types(), counters)
 }

@@ -266,6 +266,29 @@ impl Assembler {
             self.gather(bytes, arrival);
         }
         if self.total > self.limit {
+            self.exceed(arrival);
+        }
+    }
+
+    /// How many bytes may come before it matters where they are cut: a unit that grows too large
+    /// is closed with the bytes that [`Assembler::nal_bytes`] was given then. At least 1.
+    pub(crate) fn room(&self) -> usize {
+        if self.is_undecided() {
+            return self.want;
+        }
+        let bytes = self.limit.saturating_sub(self.total).saturating_add(1);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the bytes of the NAL unit in the making may turn out to be the next unit's.
+    const fn is_undecided(&self) -> bool {
+        self.want > 0 && matches!(self.stage, Stage::Header | Stage::Head(Class::Slice))
+    }
+
+    /// More bytes came than a unit may have.
+    #[cold]
+    fn exceed(&mut self, arrival: Instant) {
+        if !self.is_undecided() {
             self.close_oversized(arrival);
         }
     }
@@ -288,6 +311,9 @@ impl Assembler {
     pub fn nal_end(&mut self, end: Position, arrival: Instant) {
         self.finish_head(arrival, true);
         self.end = Some(end);
+        if self.total > self.limit {
+            self.exceed(arrival);
+        }
         self.oversize_end(end);
     }
 

@@ -12,8 +12,11 @@ use crate::{AccessUnit, Assembler, Codec, Limits, Track};
 /// Positions are absolute offsets, the low 15 bits as the offset into a "slot".
 const SLOT_BITS: u32 = 15;
 
+/// Zero bytes that may belong to a code: its own, and the zero_byte (B.1.1).
+const HELD: usize = 3;
+
 /// An access unit of a file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileUnit {
     /// What it is. Its positions are the file's, see [`offset_of`].
     pub unit: AccessUnit,
@@ -42,8 +45,10 @@ pub struct AnnexB {
     codec: Codec,
     assembler: Assembler,
     finder: memchr::memmem::Finder<'static>,
-    /// Bytes taken so far, and with how many zero bytes they end (at most 3).
+    /// Bytes taken so far.
     taken: u64,
+    /// Zero bytes behind them that are held back until the next byte tells whether they belong
+    /// to a code: at most [`HELD`].
     zeros: u8,
     /// Nothing but zero bytes came so far: they go with the first code.
     fresh: bool,
@@ -73,64 +78,74 @@ impl AnnexB {
     }
 
     /// The next bytes. Their units wait to be polled, however many: whoever pushes bounds them.
+    /// Where the file is cut into pieces changes nothing.
     pub fn push(&mut self, data: &[u8]) {
-        let Some(&last) = data.last() else { return };
-        let mut from = match (self.zeros, data) {
-            (2.., [1, ..]) => self.code(self.zeros, 1),
-            (1.., [0, 1, ..]) => self.code(self.zeros, 2),
-            _ => 0,
-        };
+        let mut from = self.go_on(data);
         while let Some(rest) = data.get(from..)
             && let Some(found) = self.finder.find(rest)
         {
             let (before, _) = rest.split_at(found);
-            // The zero_byte before the code goes with it (B.1.1); it may have been fed already.
+            // The zero_byte before the code goes with it (B.1.1).
             let zero = usize::from(before.last() == Some(&0));
-            let behind = if found == 0 && from == 0 {
-                self.zeros
-            } else {
-                0
-            };
             self.feed(before.get(..found - zero).unwrap_or_default());
-            self.code(behind, 3 + zero as u8);
+            self.code(3 + zero as u8);
             from += found + 3;
         }
-        self.feed(data.get(from..).unwrap_or_default());
-        let run = data.iter().rev().take(3).take_while(|&&b| b == 0).count();
-        let before = if run == data.len() { self.zeros } else { 0 };
-        self.zeros = if last == 0 {
-            (run as u8 + before).min(3)
-        } else {
-            0
-        };
+        let rest = data.get(from..).unwrap_or_default();
+        let held = rest.iter().rev().take(HELD).take_while(|&&b| b == 0);
+        let (rest, held) = rest.split_at(rest.len() - held.count());
+        self.feed(rest);
+        self.zeros += held.len() as u8;
     }
 
-    /// A code, of which `behind` zero bytes were fed as bytes and `here` bytes come now.
-    /// Returns how many those are.
-    fn code(&mut self, behind: u8, here: u8) -> usize {
-        // No more than the code itself and one zero_byte, but all that begins the file.
-        let behind = if self.fresh {
-            self.taken as u8
-        } else {
-            behind.min(4_u8.saturating_sub(here))
+    /// The beginning of `data`, which tells what the zero bytes are that were held back: of a
+    /// code, or a NAL unit's. Returns how many bytes of it have been dealt with.
+    fn go_on(&mut self, data: &[u8]) -> usize {
+        if self.zeros == 0 {
+            return 0;
+        }
+        let lead = data.iter().take_while(|&&b| b == 0).count();
+        let run = usize::from(self.zeros) + lead;
+        let of_nal = match data.get(lead) {
+            Some(1) if run >= 2 => run.saturating_sub(HELD),
+            Some(_) => run,
+            None => run.saturating_sub(HELD),
         };
+        let held = of_nal.min(self.zeros.into());
+        self.feed([0; HELD].get(..held).unwrap_or_default());
+        self.feed(data.get(..of_nal - held).unwrap_or_default());
+        // At most three are left.
+        self.zeros = (run - of_nal) as u8;
+        match data.get(lead) {
+            Some(1) if self.zeros >= 2 => {
+                let zeros = core::mem::take(&mut self.zeros);
+                self.code(zeros + 1);
+                lead + 1
+            }
+            _ => lead,
+        }
+    }
+
+    /// A code of so many bytes comes now.
+    fn code(&mut self, bytes: u8) {
+        // Zero bytes that begin the file go with its first code.
+        let behind = if self.fresh { self.taken as u8 } else { 0 };
         let start = self.taken - u64::from(behind);
         let at = position_of(start);
         self.assembler.nal_end(at, Instant::ZERO);
         self.assembler
-            .start_code(at, 0, behind, here, Instant::ZERO);
+            .start_code(at, 0, behind, bytes, Instant::ZERO);
         self.begun.push_back(start);
         if self.begun.len() > MAX_BEGUN {
             self.begun.pop_front();
         }
         self.collect();
-        self.taken += u64::from(here);
+        self.taken += u64::from(bytes);
         self.at_header = true;
         self.fresh = false;
-        usize::from(here)
     }
 
-    fn feed(&mut self, bytes: &[u8]) {
+    fn feed(&mut self, mut bytes: &[u8]) {
         if let (true, Some(&first)) = (self.at_header, bytes.first()) {
             self.at_header = false;
             let kind = match self.codec {
@@ -143,12 +158,19 @@ impl AnnexB {
             }
         }
         self.fresh &= bytes.iter().all(|&b| b == 0) && self.taken + (bytes.len() as u64) < 200;
-        self.assembler.nal_bytes(bytes, Instant::ZERO);
-        self.taken += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (now, after) = bytes.split_at(bytes.len().min(self.assembler.room()));
+            self.assembler.nal_bytes(now, Instant::ZERO);
+            self.taken += now.len() as u64;
+            self.assembler.oversize_end(position_of(self.taken));
+            bytes = after;
+        }
     }
 
     /// The stream has ended: its last unit is complete.
     pub fn finish(&mut self) {
+        let zeros = core::mem::take(&mut self.zeros).into();
+        self.feed([0; HELD].get(..zeros).unwrap_or_default());
         self.assembler
             .nal_end(position_of(self.taken), Instant::ZERO);
         self.assembler.close(Instant::ZERO, false);
