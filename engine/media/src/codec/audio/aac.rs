@@ -178,7 +178,8 @@ fn general_audio(bits: &mut Bits<'_>, c: &mut AudioConfig, configuration: u8) ->
     Some(samples)
 }
 
-/// program_config_element (4.4.1.1): its channels.
+/// program_config_element (4.4.1.1): its channels. `None` if it has more elements of a kind than
+/// there are tags to tell them apart (element_instance_tag, 4 bits).
 fn program_config_element(bits: &mut Bits<'_>) -> Option<u8> {
     bits.skip(10)?;
     let [front, side, back] = [bits.byte(4)?, bits.byte(4)?, bits.byte(4)?];
@@ -190,11 +191,16 @@ fn program_config_element(bits: &mut Bits<'_>) -> Option<u8> {
             bits.skip(mixdown)?;
         }
     }
-    let mut channels = lfe;
-    for _ in 0..front + side + back {
-        channels += 1 + u8::from(bits.flag()?);
+    let elements = front + side + back;
+    let mut pairs = 0;
+    for _ in 0..elements {
+        pairs += u8::from(bits.flag()?);
         bits.skip(4)?;
     }
+    if pairs > 16 || elements - pairs > 16 {
+        return None;
+    }
+    let channels = elements + pairs + lfe;
     bits.skip(4 * usize::from(lfe) + 4 * associated + 5 * coupling)?;
     bits.align();
     let comment = usize::from(bits.byte(8)?);
@@ -282,14 +288,9 @@ mod tests {
         assert_eq!(facts("131056e500"), Some((24_000, 2, 1024, "LC")));
     }
 
-    #[test]
-    fn a_program_config_element_is_counted() {
-        // LC, 48 kHz, configuration 0: two front elements (1 + 2), one back pair, one LFE.
-        let mut bits = String::from("0001000110000000");
-        bits += "0000010011";
-        bits += "001000000001010000000";
-        bits += "000";
-        bits += "00000100001000000000";
+    /// LC, 48 kHz, configuration 0, and a program_config_element that goes on with `element`.
+    fn with_element(element: &str) -> Option<AudioConfig> {
+        let mut bits = String::from("0001000110000000") + "0000010011" + element;
         while bits.len() % 8 != 0 {
             bits.push('0');
         }
@@ -297,8 +298,29 @@ mod tests {
         let bytes: Vec<u8> = (0..bits.len() / 8)
             .map(|i| u8::from_str_radix(&bits[8 * i..8 * i + 8], 2).unwrap())
             .collect();
-        let config = audio_specific_config(&bytes).unwrap();
+        audio_specific_config(&bytes)
+    }
+
+    #[test]
+    fn a_program_config_element_is_counted() {
+        // Two front elements (1 + 2), one back pair, one LFE.
+        let element = "001000000001010000000";
+        let config = with_element(&(element.to_owned() + "000" + "00000100001000000000")).unwrap();
         assert_eq!((config.channels, config.sample_rate), (6, 48_000));
+    }
+
+    #[test]
+    fn more_elements_than_there_are_tags_for_are_refused() {
+        // Of front, side and back, each 15 at the most; no LFE; singles or pairs.
+        let of = |[front, side, back]: [usize; 3], singles: usize| {
+            let counts = format!("{front:04b}{side:04b}{back:04b}") + "000000000" + "000";
+            let all = front + side + back;
+            let pairs = "10000".repeat(all - singles);
+            with_element(&(counts + &"00000".repeat(singles) + &pairs)).map(|c| c.channels)
+        };
+        assert_eq!(of([15, 15, 2], 16), Some(16 + 32));
+        assert_eq!(of([15, 2, 0], 17), None, "singles");
+        assert_eq!(of([15, 15, 15], 0), None, "pairs: 90 channels");
     }
 
     #[test]

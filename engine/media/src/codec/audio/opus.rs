@@ -134,7 +134,7 @@ pub fn control_header(data: &[u8]) -> Option<ControlHeader> {
     if flags & 0x04 != 0 {
         at += 1 + usize::from(*data.get(at)?);
     }
-    Some(ControlHeader {
+    (at <= data.len()).then_some(ControlHeader {
         bytes: at,
         packet_bytes,
         start_trim,
@@ -193,5 +193,14 @@ mod tests {
             assert!(control_header(&[0x7F, 0xFC, 10, 0xE1, 0x38, 0, 5][..cut]).is_none());
         }
         assert!(control_header(&[0x7F, 0x60, 10]).is_none());
+    }
+
+    #[test]
+    fn a_control_header_whose_extension_is_longer_than_the_data_is_none() {
+        let header = [0x7F, 0xE4, 10, 3, 1, 2, 3];
+        assert_eq!(control_header(&header).map(|h| h.bytes), Some(7));
+        for cut in 0..7 {
+            assert!(control_header(&header[..cut]).is_none(), "{cut}");
+        }
     }
 }
