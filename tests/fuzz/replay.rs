@@ -133,6 +133,11 @@ fn payloads_without_a_hint_that_were_found_by_fuzzing_break_nothing() {
 }
 
 #[test]
+fn round_trips_that_were_found_by_fuzzing_break_nothing() {
+    replay("round_trip");
+}
+
+#[test]
 fn every_target_has_a_corpus_and_it_stays_small() {
     for (name, _) in mirror_fuzz::TARGETS {
         let inputs = corpus(name);

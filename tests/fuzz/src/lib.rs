@@ -17,6 +17,7 @@ pub mod key_material;
 pub mod loss_list;
 mod media_harness;
 pub mod packet;
+pub mod round_trip;
 pub mod rtcp;
 pub mod rtp_header;
 pub mod rtp_session;
@@ -50,4 +51,5 @@ pub const TARGETS: &[Target] = &[
     ("depacketise", depacketise::run),
     ("audio", audio::run),
     ("detect", detect::run),
+    ("round_trip", round_trip::run),
 ];

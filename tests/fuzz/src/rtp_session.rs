@@ -143,7 +143,7 @@ struct World {
     /// Nothing was forged.
     honest: bool,
     last_slot: Option<u64>,
-    /// The numbers that were delivered, if honest.
+    /// The numbers that were delivered since the source began, if honest.
     seen: BTreeMap<u16, u64>,
     events: u64,
 }
@@ -339,6 +339,10 @@ impl World {
         }
         while let Some(event) = self.media.poll_event() {
             self.events += 1;
+            if let MediaEvent::SourceEnded(_) = event {
+                // Whoever was silent for so long begins another life, with whatever numbers.
+                self.seen.clear();
+            }
             if let MediaEvent::LegDown(leg) | MediaEvent::LegUp(leg) = event {
                 assert!(leg < 2);
             }
