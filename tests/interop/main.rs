@@ -7,6 +7,7 @@ mod drain;
 mod encoders;
 mod hostile;
 mod independent;
+mod jumbo;
 mod lifecycle;
 mod matrix;
 mod observe;

@@ -91,6 +91,8 @@ reasons! {
     Paused = "paused",
     /// A payload form that is known, but not supported (interleaved modes, other codecs).
     UnsupportedPayload = "unsupported_payload",
+    /// An RTP datagram longer than `rtp.max_packet_size`.
+    OverMaxPacketSize = "over_max_packet_size",
 }
 
 /// A counter for each [`Discard`] reason.

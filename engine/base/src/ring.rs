@@ -6,16 +6,22 @@
 //! delivers in order; readers name slots by index and learn when one was overwritten. Memory
 //! comes in chunks of [`CHUNK_SLOTS`] slots from a pool that the caller owns; a ring grows by
 //! [`SlotRing::add_chunk`] and otherwise reuses its oldest released chunk. Nothing here
-//! allocates per packet.
+//! allocates per packet. A ring whose packets are longer than a slot is made wide once
+//! ([`SlotRing::widen`]): chunks stay as they are, and hold fewer slots.
+
+mod wide;
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
 use crate::{Discard, Instant};
 
-/// Bytes of one slot. Holds an SRT payload (at most 1456) or an RTP packet of a 1500-byte MTU.
+pub use wide::MAX_SLOT_BYTES;
+
+/// Bytes of one slot, unless a ring was made wide. Holds an SRT payload (at most 1456) or an RTP
+/// packet of a 1500-byte MTU.
 pub const SLOT_BYTES: usize = 1536;
-/// Slots in one chunk.
+/// Slots in one chunk, unless a ring was made wide.
 pub const CHUNK_SLOTS: usize = 32;
 /// Bytes of one chunk.
 pub const CHUNK_BYTES: usize = SLOT_BYTES * CHUNK_SLOTS;
@@ -210,6 +216,10 @@ impl Place {
 
 /// See the module's page.
 pub struct SlotRing {
+    /// Bytes of one slot: [`SLOT_BYTES`] times a power of two.
+    slot_bytes: usize,
+    /// A chunk has two to the power of this many slots.
+    chunk_shift: u32,
     /// A power of two of them.
     places: Vec<Place>,
     /// The chunk that was written to last, and its place: most packets go where the last went.
@@ -243,18 +253,12 @@ impl Default for SlotRing {
     }
 }
 
-const fn slot_of(index: u64) -> usize {
-    index as usize & (CHUNK_SLOTS - 1)
-}
-
-const fn chunk_of(index: u64) -> u64 {
-    index >> CHUNK_SHIFT
-}
-
 impl SlotRing {
     /// A ring without memory. Indexes start at 0.
     pub fn new() -> Self {
         SlotRing {
+            slot_bytes: SLOT_BYTES,
+            chunk_shift: CHUNK_SHIFT,
             places: (0..MIN_TABLE).map(|_| Place::empty()).collect(),
             open: NO_CHUNK,
             open_at: 0,
@@ -317,9 +321,36 @@ impl SlotRing {
         )
     }
 
+    /// Bytes of one slot: no longer datagram finds room.
+    #[inline(always)]
+    pub const fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    /// Slots of one chunk.
+    #[inline]
+    pub const fn chunk_slots(&self) -> usize {
+        1 << self.chunk_shift
+    }
+
+    /// Bytes that its memory has.
+    pub const fn capacity_bytes(&self) -> usize {
+        self.owned * CHUNK_BYTES
+    }
+
     /// Slots that its memory can hold.
     pub const fn capacity_slots(&self) -> usize {
-        self.owned * CHUNK_SLOTS
+        self.owned << self.chunk_shift
+    }
+
+    #[inline(always)]
+    const fn slot_of(&self, index: u64) -> usize {
+        index as usize & (self.chunk_slots() - 1)
+    }
+
+    #[inline(always)]
+    const fn chunk_of(&self, index: u64) -> u64 {
+        index >> self.chunk_shift
     }
 
     /// Slots that can still be filled before something unreleased would have to go.
@@ -328,14 +359,14 @@ impl SlotRing {
         // One chunk may be split by the floor. Neither sum can overflow: indexes are counted up
         // from 0, and capacity is memory.
         let limit = self.floor + self.capacity_slots() as u64;
-        usize::try_from(limit.saturating_sub(self.end.max(self.floor) + CHUNK_SLOTS as u64))
+        usize::try_from(limit.saturating_sub(self.end.max(self.floor) + self.chunk_slots() as u64))
             .unwrap_or(usize::MAX)
     }
 
     const fn set_low(&mut self) {
         let limit = self.floor + self.capacity_slots() as u64;
         // One chunk may be split by the floor.
-        self.low_at = limit.saturating_sub((LOW_SLOTS + CHUNK_SLOTS) as u64);
+        self.low_at = limit.saturating_sub((LOW_SLOTS + self.chunk_slots()) as u64);
     }
 
     /// Whether it is about to run full: fewer than 32 slots are available.
@@ -376,7 +407,7 @@ impl SlotRing {
 
     /// The lowest index that may still be readable.
     pub const fn oldest(&self) -> u64 {
-        self.first << CHUNK_SHIFT
+        self.first << self.chunk_shift
     }
 
     /// Releases everything below `index`: it stays readable until its memory is needed.
@@ -404,7 +435,7 @@ impl SlotRing {
     #[inline(always)]
     pub fn insert(&mut self, index: u64, bytes: &[u8], mut meta: SlotMeta) -> Result<(), Discard> {
         let len = bytes.len();
-        if len > SLOT_BYTES
+        if len > self.slot_bytes
             || usize::from(meta.payload_offset) > len
             || usize::from(meta.payload_end) > len
         {
@@ -413,10 +444,10 @@ impl SlotRing {
         if index < self.floor {
             return Err(Discard::Belated);
         }
-        if chunk_of(index) != self.open {
-            self.open(chunk_of(index))?;
+        if self.chunk_of(index) != self.open {
+            self.open(self.chunk_of(index))?;
         }
-        let slot = slot_of(index);
+        let (slot, slot_bytes) = (self.slot_of(index), self.slot_bytes);
         let Some(place) = self.places.get_mut(self.open_at) else {
             return Err(Discard::NoBuffer);
         };
@@ -424,7 +455,7 @@ impl SlotRing {
         if entry.filled {
             return Err(Discard::Duplicate);
         }
-        let start = slot * SLOT_BYTES;
+        let start = slot * slot_bytes;
         let Some(to) = place.memory.get_mut(start..start + len) else {
             return Err(Discard::NoBuffer);
         };
@@ -440,14 +471,15 @@ impl SlotRing {
 
     /// Slot `index` for `payload`, if it is the one behind all that were ever filled, in the chunk
     /// that was written to last: most packets go there, and need no other question answered.
-    /// `None`: [`SlotRing::insert`] tells what can be done.
+    /// `None`: [`SlotRing::insert`] tells what can be done, and takes all packets of a wide ring.
     #[inline(always)]
     pub fn append<'a>(&'a mut self, index: u64, payload: &'a [u8]) -> Option<Append<'a>> {
         let len = payload.len();
         if index != self.end || index >= self.append_until || len > SLOT_BYTES {
             return None;
         }
-        let slot = slot_of(index);
+        // No chunk of a wide ring is open for this.
+        let slot = index as usize & (CHUNK_SLOTS - 1);
         let start = slot * SLOT_BYTES;
         let place = self.places.get_mut(self.open_at)?;
         let to = place.memory.get_mut(start..start + len)?;
@@ -468,7 +500,11 @@ impl SlotRing {
         }
         self.open = number;
         self.open_at = at;
-        self.append_until = (number + 1) << CHUNK_SHIFT;
+        self.append_until = if self.is_wide() {
+            0
+        } else {
+            (number + 1) << CHUNK_SHIFT
+        };
         Ok(())
     }
 
@@ -480,7 +516,7 @@ impl SlotRing {
         if !meta.filled {
             return None;
         }
-        let start = slot * SLOT_BYTES;
+        let start = slot * self.slot_bytes;
         let payload = place
             .memory
             .get(start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end))?;
@@ -494,7 +530,7 @@ impl SlotRing {
         if !meta.filled {
             return None;
         }
-        let start = slot * SLOT_BYTES;
+        let start = slot * self.slot_bytes;
         place
             .memory
             .get(start..start + usize::from(meta.payload_end))
@@ -502,13 +538,15 @@ impl SlotRing {
 
     /// The payload of slot `index`, to be changed in place (decryption).
     pub fn payload_mut(&mut self, index: u64) -> Option<&mut [u8]> {
-        let (at, slot) = (self.place(chunk_of(index)), slot_of(index));
+        let (number, slot, slot_bytes) =
+            (self.chunk_of(index), self.slot_of(index), self.slot_bytes);
+        let at = self.place(number);
         let place = self.places.get_mut(at)?;
         let meta = place.meta[slot];
-        if place.number != chunk_of(index) || !meta.filled {
+        if place.number != number || !meta.filled {
             return None;
         }
-        let start = slot * SLOT_BYTES;
+        let start = slot * slot_bytes;
         place.memory.get_mut(
             start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end),
         )
@@ -528,7 +566,7 @@ impl SlotRing {
     pub fn metas_from(&self, index: u64) -> &[SlotMeta] {
         let found = self.locate(index);
         found
-            .and_then(|(place, slot)| place.meta.get(slot..))
+            .and_then(|(place, slot)| place.meta.get(slot..self.chunk_slots()))
             .unwrap_or(&[])
     }
 
@@ -540,19 +578,20 @@ impl SlotRing {
 
     /// Empties slot `index`: an undecryptable packet, a payload the operator paused.
     pub fn clear(&mut self, index: u64) {
-        let at = self.place(chunk_of(index));
+        let (number, slot) = (self.chunk_of(index), self.slot_of(index));
+        let at = self.place(number);
         if let Some(place) = self.places.get_mut(at)
-            && place.number == chunk_of(index)
+            && place.number == number
         {
-            place.meta[slot_of(index)] = SlotMeta::default();
+            place.meta[slot] = SlotMeta::default();
         }
     }
 
     #[inline]
     fn locate(&self, index: u64) -> Option<(&Place, usize)> {
-        let number = chunk_of(index);
+        let number = self.chunk_of(index);
         let place = self.places.get(self.place(number))?;
-        (place.number == number).then_some((place, slot_of(index)))
+        (place.number == number).then_some((place, self.slot_of(index)))
     }
 
     #[inline]
@@ -565,7 +604,7 @@ impl SlotRing {
         let span = self.places.len() as u64;
         if self.owned == self.spare.len() {
             // No chunk is in use: the window may start anywhere.
-            self.first = self.first.max(chunk_of(self.floor));
+            self.first = self.first.max(self.chunk_of(self.floor));
         }
         if number < self.first {
             return Err(Discard::Belated);
@@ -594,7 +633,7 @@ impl SlotRing {
     }
 
     const fn first_is_released(&self) -> bool {
-        (self.first + 1) << CHUNK_SHIFT <= self.floor
+        (self.first + 1) << self.chunk_shift <= self.floor
     }
 
     /// Moves `first` on by one; its chunk, if it has one, becomes spare.
@@ -611,7 +650,7 @@ impl SlotRing {
             self.first += 1;
         } else if self.owned == self.spare.len() {
             // Nothing in use: no need to walk chunk by chunk over a large jump.
-            self.first = chunk_of(self.floor).max(self.first + 1);
+            self.first = self.chunk_of(self.floor).max(self.first + 1);
         } else {
             self.first += 1;
         }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use mirror_base::Instant;
+use mirror_base::{Discard, Instant};
 use mirror_media::av_sync::SyncStatus;
 use mirror_stream::report::{PipelineState, Status, StreamSnapshot};
 
@@ -40,6 +40,9 @@ impl Health {
 
 /// The publisher's key is not ours, or was damaged on the way.
 pub(crate) const UNDECRYPTABLE: &str = "undecryptable packets in the last 10 s";
+/// Packets that the configuration keeps out.
+pub(crate) const OVERSIZE: &str =
+    "packets longer than rtp.max_packet_size in the last 10 s: raise it";
 /// Errors of the first priority of TR 101 290, 5.2.1, as it orders them.
 const TS_ERRORS: [&str; 6] = [
     "TR 101 290 1.1 TS_sync_loss in the last 10 s",
@@ -57,6 +60,8 @@ pub(crate) struct Incidents {
     hurt: Option<Instant>,
     /// Packets came that cannot be decrypted.
     undecryptable: Option<Instant>,
+    /// Datagrams came that are longer than what is taken.
+    oversize: Option<Instant>,
     /// Errors of the first priority of TR 101 290.
     ts: [Option<Instant>; 6],
 }
@@ -75,6 +80,10 @@ impl Incidents {
         }
         if new.stats.packets_undecryptable > old.stats.packets_undecryptable {
             self.undecryptable = Some(now);
+        }
+        let oversize = |s: &StreamSnapshot| s.stats.discards.get(Discard::OverMaxPacketSize);
+        if oversize(new) > oversize(old) {
+            self.oversize = Some(now);
         }
         let counts = |s: &StreamSnapshot, at: usize| {
             let report = s.figures.tr101290.as_ref();
@@ -113,6 +122,9 @@ pub(crate) fn of(entry: &Entry) -> (Health, Vec<&'static str>) {
     let mut found = Vec::new();
     if undecryptable {
         found.push((Health::Degraded, UNDECRYPTABLE));
+    }
+    if recent(entry.incidents.oversize) {
+        found.push((Health::Degraded, OVERSIZE));
     }
     let silence = snapshot.last_packet_at.map(since).unwrap_or_default();
     let [some, long] = SILENT;

@@ -4,7 +4,6 @@
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use mirror_base::Instant;
-use mirror_base::ring::SLOT_BYTES;
 use mirror_media::gop::Gop;
 use mirror_media::{Codec, MasteringDisplay, SpliceCommand, Track};
 use mirror_stream::figures::{SpliceRecord, TrackFigures};
@@ -190,8 +189,7 @@ fn track_clock(track: &Track, figures: &TrackFigures) -> Value {
 /// `GET /streams/{id}/buffer`.
 pub(crate) fn buffer(entry: &Entry, config: &GopConfig, clock: &WallClock) -> Map<String, Value> {
     let s = &entry.snapshot.stats;
-    let slot = SLOT_BYTES as u64;
-    let (capacity, used) = (s.ring_capacity_slots, s.ring_used_slots);
+    let (capacity, used) = (s.ring_capacity_bytes, s.ring_used_bytes);
     let pressure = if capacity == 0 {
         0.0
     } else {
@@ -200,10 +198,11 @@ pub(crate) fn buffer(entry: &Entry, config: &GopConfig, clock: &WallClock) -> Ma
     let cache = &entry.snapshot.figures.gop.cache;
     let age = cache.since.map(|at| entry.seen_at.saturating_since(at));
     let value = json!({
-        "capacity": capacity * slot,
-        "used": used * slot,
-        "available": capacity.saturating_sub(used) * slot,
+        "capacity": capacity,
+        "used": used,
+        "available": capacity.saturating_sub(used),
         "unit": "bytes",
+        "slot_bytes": s.ring_slot_bytes,
         "frames_assembled": s.frames_assembled,
         "frames_dropped": s.frames_dropped,
         "frames_damaged": s.frames_damaged,

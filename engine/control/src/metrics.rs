@@ -502,9 +502,8 @@ fn publish_stream(entry: &Entry) {
     gauge!("connection_duration_seconds", "stream_id" => id(), "protocol" => protocol).set(age);
     let reconnects = u64::from(s.sessions.saturating_sub(1));
     counter!("connection_reconnects_total", "stream_id" => id()).absolute(reconnects);
-    let slot = mirror_base::ring::SLOT_BYTES as f64;
-    gauge!("buffer_usage_bytes", "stream_id" => id()).set(s.ring_used_slots as f64 * slot);
-    gauge!("buffer_capacity_bytes", "stream_id" => id()).set(s.ring_capacity_slots as f64 * slot);
+    gauge!("buffer_usage_bytes", "stream_id" => id()).set(s.ring_used_bytes as f64);
+    gauge!("buffer_capacity_bytes", "stream_id" => id()).set(s.ring_capacity_bytes as f64);
     counter!("buffer_drops_total", "stream_id" => id()).absolute(s.frames_dropped);
     for (kind, n) in [
         ("key", s.key_frames),

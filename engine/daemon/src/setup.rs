@@ -20,7 +20,7 @@ use crate::cli::{ConfigOptions, PrintOptions};
 
 /// Provided buffers of an ordinary path, and of one where the kernel joins datagrams (D3).
 const BUFFER_BYTES: usize = 2048;
-const GRO_BUFFER_BYTES: usize = 65_536;
+const GRO_BUFFER_BYTES: usize = 65_536 + mirror_uring::HEAD_BYTES;
 /// Clock rate of the video payload types that can be configured (RFC 2250, 6184, 7798).
 const VIDEO_CLOCK_RATE: u32 = 90_000;
 
@@ -148,7 +148,9 @@ impl Settings {
             buffer_bytes: if ring.gro {
                 GRO_BUFFER_BYTES
             } else {
-                BUFFER_BYTES
+                // Whole cache lines.
+                let longest = self.config.rtp.max_packet_size + mirror_uring::HEAD_BYTES;
+                BUFFER_BYTES.max(longest.next_multiple_of(64))
             },
             ..ReactorConfig::default()
         }
@@ -217,6 +219,7 @@ fn rtp(config: &Config) -> RtpConfig {
         },
         max_sessions: count(rtp.max_sessions),
         rtcp: rtp.rtcp,
+        max_packet_size: rtp.max_packet_size,
         payload_types,
     }
 }

@@ -295,7 +295,7 @@ pub(crate) fn inspect(
             let Some((leg, role)) = run.place(found.to, header.ssrc) else {
                 continue;
             };
-            run.depacketiser.grow(&mut budget);
+            run.depacketiser.fit(found.payload.len(), &mut budget);
             let origin = Origin {
                 leg,
                 role,

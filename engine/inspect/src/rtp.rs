@@ -115,6 +115,17 @@ impl Depacketiser {
         self.slots_kept = if *budget > 0 { KEPT } else { half.min(KEPT) };
     }
 
+    /// Makes room for a datagram of `bytes`, as far as slots can be long.
+    pub(crate) fn fit(&mut self, bytes: usize, budget: &mut usize) {
+        if bytes > self.ring.slot_bytes() {
+            self.ring.widen(bytes, || {
+                *budget = budget.checked_sub(1)?;
+                Some(Chunk::owned())
+            });
+        }
+        self.grow(budget);
+    }
+
     /// What was delivered before `index` may go, a while later.
     pub(crate) fn release(&mut self, index: u64) {
         self.ring
@@ -308,7 +319,7 @@ impl Stream {
         let Origin { to, ssrc, .. } = self.origin;
         let depacketiser = self.depacketiser;
         if self.too_long > 0 {
-            let (count, slot) = (self.too_long, mirror_base::ring::SLOT_BYTES);
+            let (count, slot) = (self.too_long, mirror_base::ring::MAX_SLOT_BYTES);
             report.error(format!(
                 "SSRC {ssrc:08x}: {count} packets are longer than {slot} bytes"
             ));
@@ -402,7 +413,9 @@ impl<'o> Sources<'o> {
             stream.renew(now, options);
         }
         stream.suspect.look(header, datagram.payload);
-        stream.depacketiser.grow(&mut self.budget);
+        stream
+            .depacketiser
+            .fit(datagram.payload.len(), &mut self.budget);
         let ring = &mut stream.depacketiser.ring;
         let result = stream
             .session

@@ -15,7 +15,7 @@ const FEC_BYTES: usize = 16;
 /// Packets of one FEC packet, at most: bits of [`Stored::missing`].
 const MAX_COUNT: u8 = 32;
 /// No datagram protects a longer one.
-const MAX_PAYLOAD: usize = mirror_base::ring::SLOT_BYTES - RTP_BYTES;
+const MAX_PAYLOAD: usize = mirror_base::ring::MAX_SLOT_BYTES - RTP_BYTES;
 
 /// A FEC packet of which something is missing.
 #[derive(Debug)]

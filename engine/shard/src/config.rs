@@ -52,6 +52,8 @@ pub struct RtpConfig {
     pub max_sessions: u32,
     /// Whether sources get receiver reports.
     pub rtcp: bool,
+    /// Longer datagrams are refused, bytes; those of configured sessions, too.
+    pub max_packet_size: usize,
     /// Payload types by number, 128 of them.
     pub payload_types: Vec<Option<PayloadType>>,
 }

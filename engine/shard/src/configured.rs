@@ -30,7 +30,7 @@ const TRANSMITS_AT_ONCE: usize = 8;
 /// What one socket of a session is for.
 #[derive(Debug)]
 pub(crate) struct Port {
-    session: Key,
+    pub(crate) session: Key,
     lane: u8,
     leg: u8,
     purpose: Purpose,
@@ -496,9 +496,14 @@ impl<C: Clock> Core<C> {
                     role,
                     from: from.addr(),
                 };
-                entry.ensure_lane_room(usize::from(port.lane), &mut self.pool);
-                let ring = entry.stream.lane_ring_mut(usize::from(port.lane));
-                ring.map_or(Err(Discard::UnknownSession), |ring| {
+                let at = usize::from(port.lane);
+                let fits = entry.fit(at, datagram.payload.len(), &self.config, &mut self.pool);
+                entry.ensure_lane_room(at, &mut self.pool);
+                let ring = entry
+                    .stream
+                    .lane_ring_mut(at)
+                    .ok_or(Discard::UnknownSession);
+                fits.and(ring).and_then(|ring| {
                     let media = &mut lane.media;
                     media.handle_rtp(now, datagram.arrival, &origin, datagram.payload, ring)
                 })

@@ -20,6 +20,7 @@ mod handshake;
 mod ids;
 mod mailbox;
 mod outbox;
+mod oversize;
 mod route;
 mod rtp;
 mod session;

@@ -32,7 +32,7 @@ impl<C: Clock> Core<C> {
     pub(crate) fn handle(&mut self, datagram: Datagram<'_>) {
         self.age_clock();
         if datagram.truncated {
-            return self.discard(Discard::TooLong);
+            return self.cut_off(&{ datagram });
         }
         let role = self.roles.get(datagram.socket);
         if matches!(role, Some(Role::Srt | Role::Call)) {
@@ -205,6 +205,11 @@ impl<C: Clock> Core<C> {
         let Proto::Rtp(source) = &mut session.proto else {
             return self.discards.count(Discard::UnknownSession);
         };
+        if datagram.payload.len() > entry.stream.ring().slot_bytes()
+            && let Err(reason) = entry.fit(0, datagram.payload.len(), &self.config, &mut self.pool)
+        {
+            return entry.stream.count_discard(reason);
+        }
         ensure_room(entry, &mut self.pool);
         let list = !core::mem::replace(&mut session.touched, true);
         self.handling = key.index();

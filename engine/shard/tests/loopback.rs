@@ -65,6 +65,7 @@ fn config(srt: bool) -> ShardsConfig {
             default_publish: true,
         }),
         rtp: Some(RtpConfig {
+            max_packet_size: mirror_base::ring::SLOT_BYTES,
             listen: free_port(),
             rtcp_listen: free_port(),
             session: mirror_rtp::Config::default(),

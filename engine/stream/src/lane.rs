@@ -8,7 +8,6 @@
 
 use core::time::Duration;
 
-use mirror_base::ring::SLOT_BYTES;
 use mirror_base::{Instant, SlotRing};
 use mirror_media::{AccessUnit, Format, Limits, Pipeline, Splice, Track};
 
@@ -165,7 +164,7 @@ impl Lane {
         let slots = span.saturating_mul(keep as u64);
         // An eighth more: no two groups are alike.
         let slots = usize::try_from(slots + slots / 8).unwrap_or(usize::MAX);
-        self.gop_bytes = slots.saturating_mul(SLOT_BYTES).min(most);
+        self.gop_bytes = slots.saturating_mul(self.ring.slot_bytes()).min(most);
     }
 
     /// What the sender says of its clock: it showed `ntp` (RFC 3550, 4: seconds in 32.32 bits)
@@ -416,6 +415,24 @@ impl Lanes {
     /// Slots that the memory of all lanes holds.
     pub(crate) fn capacity_slots(&self) -> usize {
         self.iter().map(|lane| lane.ring.capacity_slots()).sum()
+    }
+
+    /// Bytes of slots in use and not released.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let used = |ring: &SlotRing| ring.end().saturating_sub(ring.floor());
+        let bytes = |ring: &SlotRing| used(ring).saturating_mul(ring.slot_bytes() as u64);
+        self.iter().map(|lane| bytes(&lane.ring)).sum()
+    }
+
+    /// Bytes that the memory of all lanes has.
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.iter().map(|lane| lane.ring.capacity_bytes()).sum()
+    }
+
+    /// Bytes of one slot, in the lane where it is longest.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        let bytes = self.iter().map(|lane| lane.ring.slot_bytes());
+        bytes.max().unwrap_or_default()
     }
 }
 

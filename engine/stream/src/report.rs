@@ -447,6 +447,13 @@ pub struct StreamStats {
     pub ring_capacity_slots: u64,
     /// Ring: slots in use and not released.
     pub ring_used_slots: u64,
+    /// Ring: bytes of its memory.
+    pub ring_capacity_bytes: u64,
+    /// Ring: bytes of the slots in use.
+    pub ring_used_bytes: u64,
+    /// Ring: bytes of one slot; more than the usual where datagrams are longer than a path of
+    /// 1500 bytes takes.
+    pub ring_slot_bytes: u64,
     /// Sessions of this stream so far.
     pub sessions: u32,
     /// What the present (or last) session delivered; `None` unless `diagnostics.payload_hash`.

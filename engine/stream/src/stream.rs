@@ -621,6 +621,9 @@ impl Stream {
         stats.frame_rate_milli = self.frames.measured_rate_milli();
         stats.ring_capacity_slots = self.lanes.capacity_slots() as u64;
         stats.ring_used_slots = self.lanes.used_slots();
+        stats.ring_capacity_bytes = self.lanes.capacity_bytes() as u64;
+        stats.ring_used_bytes = self.lanes.used_bytes();
+        stats.ring_slot_bytes = self.lanes.slot_bytes() as u64;
         stats.payload = self.payload.as_ref().map(|digest| digest.figures());
         stats.discards.add(&self.discards);
         for pipeline in self.pipelines() {

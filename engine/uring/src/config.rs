@@ -14,7 +14,9 @@ pub const MAX_SOCKETS: usize = 1024;
 const MAX_SPARE: usize = 32_768;
 /// Submission queue entries: enough for the re-arms of a turn.
 pub(crate) const SQ_ENTRIES: u32 = 256;
-/// The smallest provided buffer: 192 bytes go to addresses and control messages.
+/// Of each provided buffer, what goes to addresses and control messages.
+pub const HEAD_BYTES: usize = HEADER_BYTES;
+/// The smallest provided buffer.
 pub const MIN_BUFFER_BYTES: usize = 512;
 
 const _: () = assert!(HEADER_BYTES < MIN_BUFFER_BYTES);
@@ -57,7 +59,8 @@ impl<F: FnMut(Datagram<'_>)> Sink for Calling<F> {
 pub struct ReactorConfig {
     /// Provided buffers (power of two, 2 to 32768).
     pub buffers: u16,
-    /// Bytes of each; 192 of them go to addresses and control messages. With GRO: 65536.
+    /// Bytes of each; [`HEAD_BYTES`] of them go to addresses and control messages. With GRO: as
+    /// much more as the greatest super-packet has, 65,507.
     pub buffer_bytes: usize,
     /// CQ entries.
     pub cq_entries: u32,

@@ -34,7 +34,8 @@ mod waker;
 
 pub use address::{Local, Peer};
 pub use config::{
-    Datagram, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, Sink, SocketCounters,
+    Datagram, HEAD_BYTES, MAX_SOCKETS, MIN_BUFFER_BYTES, ReactorConfig, ReactorCounters, Sink,
+    SocketCounters,
 };
 pub use intake::Intake;
 pub use multicast::NetworkInterface;

@@ -309,6 +309,39 @@ fn what_the_kernel_drops_is_counted() {
 }
 
 #[test]
+fn the_greatest_super_packet_fits_into_a_buffer_that_leaves_room_for_its_head() {
+    let options = SocketOptions {
+        gro: true,
+        ..small_options()
+    };
+    let socket = UdpSocket::bind_any(loopback(), &options).unwrap();
+    let config = ReactorConfig {
+        buffers: 16,
+        buffer_bytes: (1 << 16) + mirror_uring::HEAD_BYTES,
+        ..ReactorConfig::default()
+    };
+    let mut receiver = Reactor::new(config, vec![socket]).unwrap();
+    let to = receiver.sockets()[0].local_addr();
+    let mut sender = reactor(vec![UdpSocket::connect_to(to, &small_options()).unwrap()]);
+    let alone = StdSocket::bind("127.0.0.1:0").unwrap();
+    // Nothing greater can be sent: 65,507 bytes.
+    for (count, size) in [(49, 1336), (7, 9356), (1, 65_507)] {
+        let bytes: Vec<u8> = (0..count).flat_map(|i| vec![i as u8; size]).collect();
+        if count > 1 {
+            sender.send_segments(0, to, None, &bytes, size);
+        } else {
+            alone.send_to(&bytes, to).unwrap();
+        }
+        let kept = collect(&mut receiver, count);
+        for (i, datagram) in kept.iter().enumerate() {
+            assert!(!datagram.truncated, "{size}");
+            assert_eq!(datagram.payload, vec![i as u8; size]);
+        }
+    }
+    assert_eq!(receiver.socket_counters(0).truncated, 0);
+}
+
+#[test]
 fn gro_super_packets_are_handed_out_segment_by_segment() {
     let options = SocketOptions {
         gro: true,

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mirror_base::StreamId;
+use mirror_base::ring::{MAX_SLOT_BYTES, SLOT_BYTES};
 use mirror_stream::plan::{
     FecLimits, Interface, MAX_SDP_BYTES, MediaPlan, PayloadPlan, PlanDefaults, Purpose, RtxType,
     SessionPlan, from_sdp,
@@ -20,6 +22,9 @@ use super::value::{Cidr, ser_duration};
 
 /// Sessions at the most: each has sockets of its own.
 const MAX_SESSIONS: usize = 1_000;
+
+/// What `rtp.max_packet_size` may be, bytes: from a slot of a ring to the longest one.
+const PACKET_SIZES: RangeInclusive<u64> = SLOT_BYTES as u64..=MAX_SLOT_BYTES as u64;
 
 /// What a payload type carries: "H264", "L16/48000/2", "H264/90000 packetization-mode=1".
 #[derive(Clone, PartialEq, Debug)]
@@ -55,6 +60,8 @@ pub struct RtpConfig {
     /// How long a gap is waited for.
     #[serde(serialize_with = "ser_duration")]
     pub jitter_buffer: Duration,
+    /// Longer datagrams are refused, bytes.
+    pub max_packet_size: usize,
     /// Whether sources that nobody described get receiver reports.
     pub rtcp: bool,
     /// Hints for dynamic payload types.
@@ -186,6 +193,7 @@ pub(super) fn read(s: &mut Section<'_>) -> RtpConfig {
         session_timeout: s.duration("session_timeout", secs(1)..=secs(600)),
         reorder_packets: s.integer("reorder_packets", 1..=10_000) as u16,
         jitter_buffer: s.duration("jitter_buffer", secs(0)..=secs(5)),
+        max_packet_size: s.integer("max_packet_size", PACKET_SIZES) as usize,
         rtcp: s.boolean("rtcp"),
         payload_types: s.section("payload_types", payload_types),
         sessions: Vec::new(),

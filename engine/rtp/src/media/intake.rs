@@ -3,7 +3,6 @@
 
 use core::time::Duration;
 
-use mirror_base::ring::SLOT_BYTES;
 use mirror_base::{Discard, Instant, SlotRing};
 
 use super::sources::{Kept, MAX_WAITING};
@@ -425,7 +424,7 @@ impl Media {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        if datagram.len() > SLOT_BYTES {
+        if datagram.len() > ring.slot_bytes() {
             return Err(Discard::TooLong);
         }
         let ssrcs = &self.config.ssrcs;

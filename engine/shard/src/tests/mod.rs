@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod media;
 mod moves;
+mod oversize;
 mod placement;
 mod remote;
 mod sources;

@@ -79,6 +79,8 @@ pub(crate) struct VirtualDriver {
     callers: Option<usize>,
     /// The host has no sockets left.
     pub(crate) no_sockets: bool,
+    /// What a receive buffer takes of a datagram.
+    pub(crate) buffer: usize,
     counters: ReactorCounters,
     /// What the loop last asked to sleep until.
     pub(crate) slept_until: Instant,
@@ -110,8 +112,8 @@ impl Driver for VirtualDriver {
                 socket,
                 origin: envelope.origin(),
                 arrival: packet.at,
-                payload: &packet.bytes,
-                truncated: false,
+                payload: packet.bytes.get(..self.buffer).unwrap_or(&packet.bytes),
+                truncated: packet.bytes.len() > self.buffer,
             });
         }
     }
@@ -346,6 +348,7 @@ pub(crate) fn config(shards: usize) -> ShardsConfig {
             default_publish: true,
         }),
         rtp: Some(RtpConfig {
+            max_packet_size: mirror_base::ring::SLOT_BYTES,
             listen: addr(RTP),
             rtcp_listen: addr(RTCP),
             session: mirror_rtp::Config::default(),
@@ -418,6 +421,7 @@ impl World {
                     facts: facts.collect(),
                     callers: None,
                     no_sockets: false,
+                    buffer: usize::MAX,
                     counters: ReactorCounters::default(),
                     slept_until: Instant::ZERO,
                 };

@@ -1,6 +1,6 @@
 //! A stream's memory: the rings of its lanes, and what they are given to grow.
 
-use mirror_base::ring::{CHUNK_BYTES, CHUNK_SLOTS};
+use mirror_base::ring::CHUNK_BYTES;
 use mirror_base::{Chunk, SlotRing};
 
 use super::Stream;
@@ -69,7 +69,7 @@ impl Stream {
         let capacity = ring.capacity_slots();
         if capacity > 0 && ring.available_slots() > capacity / 4 {
             // Room for a burst; the history may still be short.
-            if capacity * CHUNK_BYTES / CHUNK_SLOTS >= history {
+            if ring.capacity_bytes() >= history {
                 return 0;
             }
         }
@@ -77,12 +77,12 @@ impl Stream {
     }
 
     fn chunks_wanted_slow(&self, ring: &SlotRing, history: usize) -> usize {
-        let capacity = ring.capacity_slots();
+        let owned = ring.capacity_bytes() / CHUNK_BYTES;
         let held = usize::try_from(ring.end().saturating_sub(ring.floor())).unwrap_or(0);
-        let target = history.div_ceil(CHUNK_BYTES) + (held + held / 2).div_ceil(CHUNK_SLOTS) + 2;
+        let held = (held + held / 2).div_ceil(ring.chunk_slots());
+        let target = history.div_ceil(CHUNK_BYTES) + held + 2;
         let target = target.min(self.most_chunks());
         // Grown in steps, so that a stream that is never fast never takes much.
-        let owned = capacity / CHUNK_SLOTS;
         target.saturating_sub(owned).min(owned.max(8))
     }
 
@@ -96,9 +96,29 @@ impl Stream {
     pub fn promise_chunks(&mut self, chunks: usize) {
         let limit = self.most_chunks();
         for Lane { ring, .. } in self.lanes.iter_mut() {
-            let left = limit.saturating_sub(ring.capacity_slots() / CHUNK_SLOTS);
-            ring.promise_slots(left.min(chunks) * CHUNK_SLOTS);
+            let left = limit.saturating_sub(ring.capacity_bytes() / CHUNK_BYTES);
+            ring.promise_slots(left.min(chunks) * ring.chunk_slots());
         }
+    }
+
+    /// Makes the slots of lane `lane` long enough for a datagram of `bytes`, with what `more`
+    /// gives of memory, within what the stream may have. `false`: it cannot be.
+    #[cold]
+    pub fn widen_lane(
+        &mut self,
+        lane: usize,
+        bytes: usize,
+        mut more: impl FnMut() -> Option<Chunk>,
+    ) -> bool {
+        let limit = self.most_chunks();
+        let Some(Lane { ring, .. }) = self.lanes.get_mut(lane) else {
+            return false;
+        };
+        let mut left = limit.saturating_sub(ring.capacity_bytes() / CHUNK_BYTES);
+        ring.widen(bytes, || {
+            left = left.checked_sub(1)?;
+            more()
+        })
     }
 
     /// Gives the ring a chunk.
