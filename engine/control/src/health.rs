@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mirror_base::{Discard, Instant};
 use mirror_media::av_sync::SyncStatus;
+use mirror_stream::HoldFigures;
 use mirror_stream::report::{PipelineState, Status, StreamSnapshot};
 
 use crate::state::Entry;
@@ -161,6 +162,16 @@ pub(crate) fn of(entry: &Entry) -> (Health, Vec<&'static str>) {
 
 fn media(entry: &Entry, found: &mut Vec<(Health, &'static str)>) {
     let figures = &entry.snapshot.figures;
+    let holds = entry.snapshot.rtp.iter().map(|r| r.statistics.hold);
+    let mut short = holds.filter(HoldFigures::is_too_short);
+    if let Some(hold) = short.next() {
+        let reason = if hold.follows {
+            "repair takes longer than rtp.max_jitter_buffer"
+        } else {
+            "jitter_buffer is too short for the repair in use"
+        };
+        found.push((Health::Degraded, reason));
+    }
     if figures.gop.key_frame_missing {
         found.push((Health::Degraded, "no key frame for gop.keyframe_timeout"));
     }

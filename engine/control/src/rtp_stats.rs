@@ -2,6 +2,8 @@
 //! paths, what repair gave back, RTCP by type, the sender's clock. They only grow: those of a
 //! configured session as long as its stream lives, those of an ad hoc source with its session.
 
+use std::time::Duration;
+
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use mirror_stream::{MediaReport, MediaStatistics};
 use serde_json::{Map, Value, json};
@@ -39,7 +41,11 @@ const COUNTERS: [(&str, &str); 8] = [
         "Times that another source took over, in changes",
     ),
 ];
-const GAUGES: [(&str, &str); 2] = [
+const GAUGES: [(&str, &str); 3] = [
+    (
+        "rtp_jitter_buffer_seconds",
+        "How long a gap is waited for, the longest of the stream's media, in seconds",
+    ),
     (
         "rtp_rtt_seconds",
         "Round-trip time to the sender, in seconds",
@@ -97,6 +103,11 @@ fn medium(report: &MediaReport) -> Value {
     );
     put("feedback", feedback(s));
     put("rtcp", rtcp(s));
+    put(
+        "jitter_buffer_ms",
+        json!(s.hold.jitter_buffer.as_secs_f64() * 1e3),
+    );
+    put("jitter_buffer", hold(report));
     put("legs", legs(report));
     put("clock", clock(report));
     Value::Object(map)
@@ -138,6 +149,19 @@ fn rtcp(s: &MediaStatistics) -> Value {
     map.insert("collisions".to_owned(), json!(s.collisions));
     map.insert("loops".to_owned(), json!(s.loops));
     Value::Object(map)
+}
+
+/// How long a gap is waited for, and why.
+fn hold(report: &MediaReport) -> Value {
+    let hold = &report.statistics.hold;
+    let millis = |time: Duration| time.as_micros() as f64 / 1e3;
+    json!({
+        "effective_ms": millis(hold.jitter_buffer),
+        "needed_ms": millis(hold.needed),
+        "follows": hold.follows,
+        "cause": hold.cause.name(),
+        "too_short": hold.is_too_short(),
+    })
 }
 
 fn legs(report: &MediaReport) -> Value {
@@ -215,6 +239,9 @@ pub(crate) fn publish(entry: &Entry) {
     }
     counter!("rtp_rtcp_sent_total", "stream_id" => id()).absolute(sum(|s| s.rtcp_sent));
     counter!("rtp_source_changes_total", "stream_id" => id()).absolute(sum(|s| s.source_changes));
+    let holds = reports.iter().map(|r| r.statistics.hold.jitter_buffer);
+    let longest = holds.max().unwrap_or_default();
+    gauge!("rtp_jitter_buffer_seconds", "stream_id" => id()).set(longest.as_secs_f64());
     let rtt = reports.iter().map(|report| report.statistics.rtt_us).max();
     gauge!("rtp_rtt_seconds", "stream_id" => id()).set(f64::from(rtt.unwrap_or(0)) / 1e6);
     publish_legs(entry);
@@ -244,7 +271,9 @@ fn publish_legs(entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use mirror_stream::report::Protocol;
-    use mirror_stream::{MediaReport, MediaStatistics};
+    use std::time::Duration;
+
+    use mirror_stream::{HoldCause, HoldFigures, MediaReport, MediaStatistics};
 
     use crate::testing::{Engine, Options, stream};
 
@@ -259,6 +288,12 @@ mod tests {
             nacks_sent: 2,
             rtcp_sent: 9,
             rtt_us: 1_500,
+            hold: HoldFigures {
+                jitter_buffer: Duration::from_millis(50),
+                needed: Duration::from_millis(420),
+                cause: HoldCause::Fec,
+                follows: false,
+            },
             ..MediaStatistics::default()
         };
         statistics.rtcp.sr = 7;
@@ -289,6 +324,15 @@ mod tests {
             (&7.into(), &1.5.into())
         );
         assert!(first["clock"].is_null());
+        assert_eq!(first["jitter_buffer_ms"], 50.0);
+        let hold = &first["jitter_buffer"];
+        assert_eq!(
+            (&hold["cause"], &hold["needed_ms"]),
+            (&"fec".into(), &420.0.into())
+        );
+        let record = engine.json("/api/v1/streams/studio%2Fa");
+        let reasons = record["state"]["health_reasons"].to_string();
+        assert!(reasons.contains("jitter_buffer is too short"), "{reasons}");
         let text = engine.get("/metrics").1;
         for line in [
             "rtp_recovered_total{stream_id=\"studio/a\",method=\"rtx\"} 6",
@@ -296,6 +340,7 @@ mod tests {
             "rtp_rtcp_received_total{stream_id=\"studio/a\",type=\"sr\"} 14",
             "rtp_feedback_sent_total{stream_id=\"studio/a\",type=\"nack\"} 4",
             "rtp_leg_up{stream_id=\"studio/a\",leg=\"1\"} 0",
+            "rtp_jitter_buffer_seconds{stream_id=\"studio/a\"} 0.05",
             "rtp_rtt_seconds{stream_id=\"studio/a\"} 0.0015",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

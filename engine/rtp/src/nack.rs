@@ -24,9 +24,10 @@ const MIN_DELAY: Duration = Duration::from_millis(2);
 struct Missing {
     index: u64,
     sequence: u16,
-    /// When it is asked for next, when it was last, and how often.
+    /// When it is asked for next, when it was last and at first, and how often.
     at: Instant,
     asked: Instant,
+    first: Instant,
     tries: u8,
     /// When its gap is given up.
     deadline: Instant,
@@ -59,6 +60,16 @@ impl NackTracker {
 
     pub(crate) const fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// How long a gap is left alone before it is asked for.
+    pub(crate) const fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// From now on gaps are held open for `hold`.
+    pub(crate) const fn set_hold(&mut self, hold: Duration) {
+        self.hold = hold;
     }
 
     /// Somebody measured the round-trip time otherwise.
@@ -104,6 +115,7 @@ impl NackTracker {
                 sequence: sequence.wrapping_sub((end - index) as u16),
                 at,
                 asked: seen,
+                first: seen,
                 tries: 0,
                 deadline: seen + self.hold,
             });
@@ -137,11 +149,14 @@ impl NackTracker {
         }
         match found.tries {
             0 => {
-                let seen = found.deadline.saturating_sub(self.hold);
-                self.learn_reordering(now.saturating_since(seen));
+                // It was not asked for yet: since then it is known to be missing.
+                self.learn_reordering(now.saturating_since(found.asked));
             }
-            // Karn: an answer to a repeated request says nothing.
             1 => self.learn_rtt(now.saturating_since(found.asked)),
+            // Karn: an answer to a repeated request says nothing, but that it came to the first
+            // one at the latest. Where more is not known, that keeps requests apart, so that later
+            // answers say more.
+            _ if self.rtt.is_none() => self.learn_rtt(now.saturating_since(found.first)),
             _ => {}
         }
         found.tries > 0
@@ -172,6 +187,9 @@ impl NackTracker {
                     continue;
                 }
                 if push_sequence(pairs, missing.sequence, MAX_PAIRS) {
+                    if missing.tries == 0 {
+                        missing.first = now;
+                    }
                     missing.tries += 1;
                     missing.asked = now;
                     missing.at = now + repeat;

@@ -691,6 +691,11 @@ impl Session {
         self.ssrc
     }
 
+    /// From now on gaps are waited for so long; one that is waited for already, as long as before.
+    pub fn set_jitter_buffer(&mut self, jitter_buffer: core::time::Duration) {
+        self.jitter_buffer = jitter_buffer;
+    }
+
     /// The clock rate, once the payload is known.
     pub fn set_clock_rate(&mut self, hz: u32) {
         self.jitter.set_clock_rate(hz);

@@ -132,14 +132,12 @@ impl Configured {
                 let formats: Vec<Format> =
                     self.plan.media.iter().map(|plan| plan.format(0)).collect();
                 stream.begin_source(now, peer, &formats);
-                for (at, plan) in self.plan.media.iter().enumerate() {
-                    stream.set_patience(at, plan.rtp.jitter_buffer);
-                }
             }
             if let Some(ssrc) = lane.media.ssrc().filter(|_| lane.valid) {
                 stream.set_source(at, ssrc);
             }
             outcome.served.more |= lane.deliver(at, stream, means);
+            stream.set_patience(at, lane.media.jitter_buffer());
             lane.transmit(now, means.out, send);
         }
         self.follow_clocks(stream);

@@ -22,7 +22,7 @@ mod timeline;
 pub use gop_cache::{CacheFigures, GopConfig};
 pub use lane::{MAX_LANES, lane_of};
 pub use latency::LatencyRecorder;
-pub use mirror_rtp::media::MediaStatistics;
+pub use mirror_rtp::media::{HoldCause, HoldFigures, MediaStatistics};
 pub use payload::PayloadFigures;
 pub use rtp::MediaReport;
 pub use stream::{SessionStatistics, Stream, StreamConfig};

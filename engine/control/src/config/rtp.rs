@@ -60,6 +60,9 @@ pub struct RtpConfig {
     /// How long a gap is waited for.
     #[serde(serialize_with = "ser_duration")]
     pub jitter_buffer: Duration,
+    /// How long a gap is waited for at the most, where that follows from the repair in use.
+    #[serde(serialize_with = "ser_duration")]
+    pub max_jitter_buffer: Duration,
     /// Longer datagrams are refused, bytes.
     pub max_packet_size: usize,
     /// Whether sources that nobody described get receiver reports.
@@ -86,7 +89,8 @@ pub struct RtpSession {
     /// Who may send to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<Cidr>,
-    /// How long a gap is waited for; `rtp.jitter_buffer` when absent.
+    /// How long a gap is waited for; as long as its repair takes when absent, at least
+    /// `rtp.jitter_buffer` and at most `rtp.max_jitter_buffer`.
     #[serde(
         serialize_with = "ser_optional_duration",
         skip_serializing_if = "Option::is_none"
@@ -193,6 +197,7 @@ pub(super) fn read(s: &mut Section<'_>) -> RtpConfig {
         session_timeout: s.duration("session_timeout", secs(1)..=secs(600)),
         reorder_packets: s.integer("reorder_packets", 1..=10_000) as u16,
         jitter_buffer: s.duration("jitter_buffer", secs(0)..=secs(5)),
+        max_jitter_buffer: s.duration("max_jitter_buffer", secs(0)..=secs(5)),
         max_packet_size: s.integer("max_packet_size", PACKET_SIZES) as usize,
         rtcp: s.boolean("rtcp"),
         payload_types: s.section("payload_types", payload_types),
@@ -216,6 +221,7 @@ impl RtpConfig {
     pub(crate) fn defaults(&self) -> PlanDefaults {
         PlanDefaults {
             jitter_buffer: self.jitter_buffer,
+            max_jitter_buffer: self.max_jitter_buffer,
             session_timeout: self.session_timeout,
             ..PlanDefaults::default()
         }
@@ -324,6 +330,8 @@ pub(super) fn session(s: &mut Section<'_>, defaults: &PlanDefaults) -> Option<Rt
     let rtcp = s.boolean_or("rtcp", Some(true)).unwrap_or(true);
     let mut defaults = PlanDefaults {
         jitter_buffer: jitter_buffer.unwrap_or(defaults.jitter_buffer),
+        // What is set stays.
+        max_jitter_buffer: jitter_buffer.map_or(defaults.max_jitter_buffer, |_| Duration::ZERO),
         session_timeout: session_timeout.unwrap_or(defaults.session_timeout),
         rtcp,
         ..defaults.clone()

@@ -31,6 +31,12 @@ fn a_session_has_its_description_in_a_file_or_in_the_text() {
     assert_eq!(a.plan.sources.len(), 2);
     assert!(a.plan.media[0].rtp.feedback.nack && a.plan.media[0].rtp.rtcp.is_some());
     assert_eq!(b.plan.media[1].rtp.jitter_buffer, config.rtp.jitter_buffer);
+    // What is set stays; what is not follows from the repair in use.
+    let most = |at: usize| config.rtp.sessions[at].plan.media[1].rtp.max_jitter_buffer;
+    assert_eq!(
+        (most(0), most(1)),
+        (Duration::ZERO, config.rtp.max_jitter_buffer)
+    );
     assert!(b.plan.media[0].rtp.rtcp.is_none());
     assert_eq!(b.plan.tags, ["x"]);
     let again = load("described2.toml", &config.to_toml()).unwrap();

@@ -128,6 +128,9 @@ pub struct MediaConfig {
     /// How long a gap is waited for: reordering, retransmission, FEC and the second path must
     /// come within.
     pub jitter_buffer: Duration,
+    /// If this is longer, a gap is waited for as long as the repair takes that is used, at least
+    /// `jitter_buffer` and at most so long.
+    pub max_jitter_buffer: Duration,
     /// Packets that may wait behind a gap, at most 2999. Two paths raise it to that, `fec` to
     /// two matrices.
     pub reorder_packets: u16,
@@ -152,6 +155,7 @@ impl Default for MediaConfig {
             duplicate_ssrcs: Vec::new(),
             ssrcs: Vec::new(),
             jitter_buffer: Duration::from_millis(50),
+            max_jitter_buffer: Duration::ZERO,
             reorder_packets: 1024,
             session_timeout: Duration::from_secs(10),
             rtcp: None,

@@ -521,7 +521,7 @@ impl Media {
         };
         let options = Config {
             reorder_packets: self.config.reorder_packets,
-            jitter_buffer: self.config.jitter_buffer,
+            jitter_buffer: self.jitter_buffer(),
             session_timeout: self.config.session_timeout,
             clock_rate,
         };

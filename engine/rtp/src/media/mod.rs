@@ -8,6 +8,7 @@
 
 mod config;
 mod control;
+mod hold;
 mod intake;
 mod legs;
 mod rtx;
@@ -21,11 +22,13 @@ use std::collections::VecDeque;
 use mirror_base::{Delivery, Discard, Instant, SlotRing};
 
 use control::{Control, OwnSsrc};
+use hold::{Hold, Used};
 use legs::Legs;
 use rtx::Rtx;
 use sources::Candidates;
 
 pub use config::{FecLimits, Feedback, MediaConfig, PayloadType, RtcpConfig, RtxType};
+pub use hold::{HoldCause, HoldFigures};
 pub use statistics::{LegStatistics, MediaStatistics, RtcpCounts};
 
 use crate::clock::ClockMap;
@@ -145,6 +148,7 @@ pub struct Media {
     draining: Option<Session>,
     candidates: Candidates,
     legs: Legs,
+    hold: Hold,
     fec: Option<FecDecoder>,
     rtx: Rtx,
     control: Option<Control>,
@@ -196,6 +200,7 @@ impl Media {
         });
         Media {
             legs: Legs::new(now, config.legs),
+            hold: Hold::new(&config),
             config,
             kinds,
             active: None,
@@ -365,12 +370,43 @@ impl Media {
     /// The next packet in order, or after its gap was given up.
     #[inline]
     pub fn poll_delivery(&mut self, now: Instant, ring: &SlotRing) -> Option<Delivery> {
+        if self.hold.is_due(now) {
+            self.look_at_hold(now);
+        }
         if self.draining.is_some()
             && let Some(delivery) = self.drain(now, ring)
         {
             return Some(delivery);
         }
         self.active.as_mut()?.session.poll_delivery(now, ring)
+    }
+
+    /// Gaps are waited for as long as repair takes, where that was not set.
+    #[cold]
+    fn look_at_hold(&mut self, now: Instant) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let nack = self.control.as_mut().and_then(|c| c.nack.as_mut());
+        let skew = self.legs.get_mut(0).statistics.skew_us.unsigned_abs();
+        let used = Used {
+            end: active.session.end(),
+            fec_packets: self.fec.as_ref().map_or(0, FecDecoder::kept_slots),
+            skew: Duration::from_micros(if self.legs.is_two() { skew } else { 0 }),
+            nack: nack.as_ref().map(|nack| (nack.delay(), nack.rtt())),
+        };
+        if let Some(jitter_buffer) = self.hold.look(now, &used) {
+            active.session.set_jitter_buffer(jitter_buffer);
+            if let Some(nack) = nack {
+                nack.set_hold(jitter_buffer);
+            }
+        }
+    }
+
+    /// How long a gap is waited for now.
+    #[inline]
+    pub fn jitter_buffer(&self) -> Duration {
+        self.hold.figures().jitter_buffer
     }
 
     #[cold]
@@ -498,6 +534,7 @@ impl Media {
             figures.source.add(&active.session.statistics());
         }
         figures.recovered_2022_7 = self.legs.recovered();
+        figures.hold = self.hold.figures();
         figures.legs = self.legs.legs.each_ref().map(|leg| leg.statistics);
         if !self.legs.is_two() {
             let [leg, _] = &mut figures.legs;

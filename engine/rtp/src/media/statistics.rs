@@ -1,5 +1,6 @@
 //! Figures of a configured session. All counters only grow, over every source that it had.
 
+use super::HoldFigures;
 use crate::{Statistics, rtcp};
 
 /// RTCP packets received, by type.
@@ -109,6 +110,8 @@ pub struct MediaStatistics {
     pub collisions: u64,
     /// Packets of our own that came back (RFC 3550, 8.2).
     pub loops: u64,
+    /// How long a gap is waited for, and why.
+    pub hold: HoldFigures,
     /// Each path.
     pub legs: [LegStatistics; 2],
 }

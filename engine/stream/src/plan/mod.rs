@@ -211,6 +211,8 @@ impl PortPlan {
 pub struct PlanDefaults {
     /// How long a gap is waited for.
     pub jitter_buffer: Duration,
+    /// If this is longer: how long at the most, as the repair in use needs it.
+    pub max_jitter_buffer: Duration,
     /// Packets that may wait behind a gap.
     pub reorder_packets: u16,
     /// Silence that ends a source.
@@ -226,6 +228,7 @@ impl Default for PlanDefaults {
         let media = MediaConfig::default();
         PlanDefaults {
             jitter_buffer: media.jitter_buffer,
+            max_jitter_buffer: media.max_jitter_buffer,
             reorder_packets: media.reorder_packets,
             session_timeout: media.session_timeout,
             rtcp: true,
@@ -239,6 +242,7 @@ impl PlanDefaults {
     pub fn media_config(&self) -> MediaConfig {
         MediaConfig {
             jitter_buffer: self.jitter_buffer,
+            max_jitter_buffer: self.max_jitter_buffer,
             reorder_packets: self.reorder_packets,
             session_timeout: self.session_timeout,
             rtcp: self.rtcp.then(mirror_rtp::media::RtcpConfig::default),

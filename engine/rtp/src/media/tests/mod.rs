@@ -1,6 +1,7 @@
 //! Configured sessions in virtual time: a sender, lossy paths with delays, and the session.
 
 mod control;
+mod hold;
 mod hostile;
 mod recovery;
 mod sources;
