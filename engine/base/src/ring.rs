@@ -97,6 +97,8 @@ pub struct SlotMeta {
     pub payload_offset: u16,
     /// Where the payload ends in the slot.
     pub payload_end: u16,
+    /// Bytes behind the payload (RTP's padding), at most 255.
+    padding: u8,
     filled: bool,
 }
 
@@ -110,6 +112,7 @@ impl SlotMeta {
             handled_after_us: 0,
             payload_offset: 0,
             payload_end: 0,
+            padding: 0,
             filled: false,
         }
     }
@@ -464,6 +467,7 @@ impl SlotRing {
         if meta.payload_end == 0 {
             meta.payload_end = len as u16;
         }
+        meta.padding = (len - usize::from(meta.payload_end)).min(0xFF) as u8;
         *entry = meta;
         self.end = self.end.max(index + 1);
         Ok(())
@@ -534,6 +538,18 @@ impl SlotRing {
         place
             .memory
             .get(start..start + usize::from(meta.payload_end))
+    }
+
+    /// The whole inserted content of slot `index`, header and padding included.
+    pub fn get_datagram(&self, index: u64) -> Option<&[u8]> {
+        let (place, slot) = self.locate(index)?;
+        let meta = &place.meta[slot];
+        if !meta.filled {
+            return None;
+        }
+        let start = slot * self.slot_bytes;
+        let len = usize::from(meta.payload_end) + usize::from(meta.padding);
+        place.memory.get(start..start + len)
     }
 
     /// The payload of slot `index`, to be changed in place (decryption).

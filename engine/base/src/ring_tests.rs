@@ -3,6 +3,20 @@
 use super::*;
 
 #[test]
+fn what_lies_behind_the_payload_is_part_of_the_datagram_and_not_of_the_packet() {
+    let mut ring = SlotRing::with_owned_chunks(2);
+    let mut meta = SlotMeta::new(Instant::ZERO, 0, 0);
+    (meta.payload_offset, meta.payload_end) = (12, 40);
+    ring.insert(3, &[7; 44], meta).unwrap();
+    assert_eq!(ring.get_datagram(3).unwrap().len(), 44);
+    assert_eq!(ring.get_packet(3).unwrap().len(), 40);
+    assert_eq!(ring.get(3).unwrap().payload.len(), 28);
+    assert!(ring.widen(3_000, || Some(Chunk::owned())));
+    assert_eq!(ring.get_datagram(3).unwrap(), [7; 44]);
+    assert!(ring.get_datagram(4).is_none());
+}
+
+#[test]
 fn a_new_session_begins_behind_what_was_released_beyond_the_last_packet() {
     let mut ring = SlotRing::with_owned_chunks(2);
     let meta = SlotMeta::new(Instant::ZERO, 0, 0);

@@ -288,13 +288,10 @@ fn combine(
     let (mut flags, mut marker_and_type) = (stored.flags, stored.marker_and_type);
     let (mut timestamp, mut length) = (stored.timestamp, stored.length);
     for i in (0..stored.count).filter(|i| *i != place) {
-        let packet = ring.get_packet(stored.slot(i))?;
+        // With its padding, which FEC protects as it does CSRCs and extension.
+        let packet = ring.get_datagram(stored.slot(i))?;
         let (&[b0, b1, _, _, t0, t1, t2, t3, ..], protected) =
             packet.split_first_chunk::<RTP_BYTES>()?;
-        // The slot does not know its padding, which FEC protects too.
-        if b0 & 0x20 != 0 {
-            return None;
-        }
         flags ^= b0 & 0x3F;
         marker_and_type ^= b1;
         timestamp ^= u32::from_be_bytes([t0, t1, t2, t3]);

@@ -66,7 +66,7 @@ impl SlotRing {
         wide.end = self.end;
         wide.promised = self.promised;
         for index in from..self.end {
-            let (Some(meta), Some(packet)) = (self.meta(index), self.get_packet(index)) else {
+            let (Some(meta), Some(packet)) = (self.meta(index), self.get_datagram(index)) else {
                 continue;
             };
             // It was long enough for its slot, and the chunks were counted.

@@ -456,3 +456,60 @@ fn fec_on_the_media_port_is_told_by_its_payload_type() {
     w.assert_genuine();
     assert_eq!(w.out.len(), 100);
 }
+
+/// Packet `n` with some of what a header can have: CSRCs, an extension, padding.
+fn adorned(n: u64) -> Vec<u8> {
+    let mut p = packet(SSRC, n, 500);
+    let payload = p.split_off(12);
+    if n % 3 == 1 {
+        p[0] |= 2;
+        p.extend_from_slice(&[0, 0, 0, 77, 0, 0, 0, n as u8]);
+    }
+    if n % 4 == 2 {
+        p[0] |= 0x10;
+        p.extend_from_slice(&[0xBE, 0xDE, 0, 1, 0x10, n as u8, 0, 0]);
+    }
+    p.extend_from_slice(&payload);
+    if n % 5 < 3 {
+        let padding = [4, 1, 200][n as usize % 5];
+        p[0] |= 0x20;
+        p.resize(p.len() + padding - 1, 0xAA);
+        p.push(padding as u8);
+    }
+    p
+}
+
+#[test]
+fn fec_rebuilds_packets_with_padding_extension_and_contributors_and_those_beside_them() {
+    let packets: Vec<_> = (0..100).map(adorned).collect();
+    // Each packet of a row in turn, whatever it and its neighbours bear.
+    for lost in 20..40_u64 {
+        let mut w = World::new(MediaConfig {
+            fec: Some(FecLimits::default()),
+            ..config()
+        });
+        for n in (0..100).filter(|n| *n != lost) {
+            w.rtp(ms(n), &packets[n as usize]);
+        }
+        for row in 0..10_u64 {
+            let members: Vec<&[u8]> = (0..10)
+                .map(|i| &packets[(row * 10 + i) as usize][..])
+                .collect();
+            w.rtp_on(
+                ms(row * 10 + 12),
+                0,
+                Role::FecRow,
+                &protection(&members, 1, true),
+            );
+        }
+        w.run(ms(500));
+        assert_eq!(w.media.statistics().recovered_fec, 1, "{lost}");
+        assert_eq!(w.out.len(), 100);
+        let slot = w
+            .out
+            .iter()
+            .position(|o| sequence_of(&o.packet) == 500 + lost as u16);
+        let rebuilt = w.ring.get_datagram(slot.unwrap() as u64).unwrap();
+        assert_eq!(rebuilt, packets[lost as usize], "{lost}");
+    }
+}
