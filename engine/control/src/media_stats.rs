@@ -5,7 +5,7 @@
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use mirror_base::Instant;
 use mirror_media::gop::Gop;
-use mirror_media::{Codec, MasteringDisplay, SpliceCommand, Track};
+use mirror_media::{Codec, MasteringDisplay, SpliceCommand, Tr101290, Track};
 use mirror_stream::figures::{SpliceRecord, TrackFigures};
 use mirror_stream::report::{PipelineState, Status};
 use serde_json::{Map, Value, json};
@@ -318,9 +318,23 @@ pub(crate) fn recovery(entry: &Entry, clock: &WallClock) -> Map<String, Value> {
     }))
 }
 
-/// The measurements of TR 101 290, under the standard's numbers.
+/// The measurements of TR 101 290, under the standard's numbers: of all transport streams together
+/// and, where a stream has several media, of each.
 pub(crate) fn tr101290(entry: &Entry, clock: &WallClock) -> Option<Value> {
-    let report = entry.snapshot.figures.tr101290.as_ref()?;
+    let figures = &entry.snapshot.figures;
+    let mut all = indicators(figures.tr101290.as_ref()?, clock);
+    if !figures.tr101290_of.is_empty() {
+        let each = figures.tr101290_of.iter().map(|(medium, report)| {
+            let mut one = indicators(report, clock);
+            one.insert("medium".to_owned(), json!(medium));
+            Value::Object(one)
+        });
+        all.insert("media".to_owned(), each.collect());
+    }
+    Some(Value::Object(all))
+}
+
+fn indicators(report: &Tr101290, clock: &WallClock) -> Map<String, Value> {
     let mut map = Map::new();
     for indicator in &report.indicators {
         let value = json!({
@@ -341,7 +355,7 @@ pub(crate) fn tr101290(entry: &Entry, clock: &WallClock) -> Option<Value> {
     ] {
         map.insert(number.to_owned(), json!({ "name": name, "count": count }));
     }
-    Some(Value::Object(map))
+    map
 }
 
 /// The last splice commands (SCTE 35).

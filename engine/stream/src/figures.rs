@@ -122,6 +122,10 @@ pub struct Figures {
     pub last_unit_at: Option<Instant>,
     /// KLV units.
     pub klv_units: u64,
-    /// Measurements of TR 101 290; `None` for other than MPEG-TS, or when switched off.
+    /// Measurements of TR 101 290, of all transport streams together; `None` for other than
+    /// MPEG-TS, or when switched off.
     pub tr101290: Option<Tr101290>,
+    /// The same of each transport stream, by the number of its lane (counted from 0), where there
+    /// are several lanes.
+    pub tr101290_of: Vec<(usize, Tr101290)>,
 }

@@ -529,6 +529,40 @@ mod tests {
     }
 
     #[test]
+    fn transport_streams_of_all_lanes_are_measured_and_shown() {
+        let mut stream = play(3);
+        // What is no transport stream, in the last lane alone.
+        let now = Instant::from_millis(60_000);
+        let mut latency = ShardLatency::default();
+        for n in 0..20 {
+            let ring = stream.lane_ring_mut(2).unwrap();
+            let slot = ring.next_index();
+            let meta = SlotMeta::new(now, 0, 0);
+            ring.insert(slot, &[0x11; 1316], meta).unwrap();
+            let delivery = Delivery {
+                slot,
+                arrival: now.offset_micros(n),
+                handled_after_us: 0,
+                due: now,
+                lost_before: 0,
+                discontinuity: false,
+            };
+            stream.deliver(now, &delivery, &mut latency);
+        }
+        let figures = stream.snapshot().figures;
+        let counts: Vec<_> = figures
+            .tr101290_of
+            .iter()
+            .map(|(lane, report)| (*lane, report.first_priority()))
+            .collect();
+        let [(0, 0), (1, 0), (2, errors @ 1..)] = counts[..] else {
+            panic!("{counts:?}")
+        };
+        assert_eq!(figures.tr101290.unwrap().first_priority(), errors);
+        assert!(play(1).snapshot().figures.tr101290_of.is_empty());
+    }
+
+    #[test]
     fn sender_reports_put_lanes_on_one_clock() {
         let mut stream = play(2);
         let last = stream.lanes_mut().first.last_pts.unwrap();

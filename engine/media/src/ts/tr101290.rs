@@ -147,6 +147,19 @@ impl Tr101290 {
         self.indicators.get(check as usize).unwrap_or(first)
     }
 
+    /// Adds what was measured of another transport stream. (TS that come beside each other in
+    /// one stream.)
+    pub fn add(&mut self, other: &Tr101290) {
+        for (sum, of) in self.indicators.iter_mut().zip(&other.indicators) {
+            sum.count += of.count;
+            if of.last > sum.last {
+                (sum.last, sum.pid) = (of.last, of.pid);
+            }
+        }
+        self.pcr_repetition += other.pcr_repetition;
+        self.pcr_discontinuity += other.pcr_discontinuity;
+    }
+
     pub(super) fn count(&mut self, check: Check, errors: u64, pid: Option<u16>, now: Instant) {
         if let Some(indicator) = self.indicators.get_mut(check as usize) {
             indicator.count += errors;
@@ -159,6 +172,22 @@ impl Tr101290 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_streams_the_counts_are_added_and_the_last_error_is_shown() {
+        let mut both = Tr101290::default();
+        both.count(Check::Crc, 1, Some(0x100), Instant::from_millis(5));
+        both.count(Check::Pat, 1, None, Instant::from_millis(9));
+        let mut other = Tr101290::default();
+        other.count(Check::Crc, 2, Some(0x200), Instant::from_millis(7));
+        other.pcr_repetition = 3;
+        both.add(&other);
+        let crc = both.get(Check::Crc);
+        assert_eq!((crc.count, crc.pid), (3, Some(0x200)));
+        assert_eq!(crc.last, Some(Instant::from_millis(7)));
+        assert_eq!(both.get(Check::Pat).count, 1);
+        assert_eq!(both.pcr_repetition, 3);
+    }
 
     #[test]
     fn checks_stand_in_the_order_of_the_indicators() {

@@ -163,7 +163,18 @@ impl Stream {
         figures.recovery = self.recovery;
         let losses: u64 = self.pipelines().map(|p| p.counters().sync_losses).sum();
         figures.recovery.resyncs += losses;
-        figures.tr101290 = self.pipelines().find_map(|p| p.tr101290().cloned());
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let Some(report) = lane.pipeline.as_ref().and_then(|p| p.tr101290()) else {
+                continue;
+            };
+            match &mut figures.tr101290 {
+                Some(sum) => sum.add(report),
+                None => figures.tr101290 = Some(report.clone()),
+            }
+            if self.lanes.count() > 1 {
+                figures.tr101290_of.push((number, report.clone()));
+            }
+        }
         figures
     }
 }
