@@ -61,6 +61,8 @@ pub(crate) struct Incidents {
     hurt: Option<Instant>,
     /// Packets came that cannot be decrypted.
     undecryptable: Option<Instant>,
+    /// Pictures refer to ones that never came.
+    references: Option<Instant>,
     /// Datagrams came that are longer than what is taken.
     oversize: Option<Instant>,
     /// Errors of the first priority of TR 101 290.
@@ -81,6 +83,10 @@ impl Incidents {
         }
         if new.stats.packets_undecryptable > old.stats.packets_undecryptable {
             self.undecryptable = Some(now);
+        }
+        let lacking = |s: &StreamSnapshot| s.stats.frames_references_missing;
+        if lacking(new) > lacking(old) {
+            self.references = Some(now);
         }
         let oversize = |s: &StreamSnapshot| s.stats.discards.get(Discard::OverMaxPacketSize);
         if oversize(new) > oversize(old) {
@@ -144,6 +150,10 @@ pub(crate) fn of(entry: &Entry) -> (Health, Vec<&'static str>) {
     }
     if recent(entry.incidents.hurt) {
         let reason = "unrepaired loss or damage in the last 10 s";
+        found.push((Health::Degraded, reason));
+    }
+    if recent(entry.incidents.references) {
+        let reason = "pictures refer to ones that never came, in the last 10 s";
         found.push((Health::Degraded, reason));
     }
     media(entry, &mut found);

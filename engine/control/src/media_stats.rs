@@ -313,6 +313,7 @@ pub(crate) fn recovery(entry: &Entry, clock: &WallClock) -> Map<String, Value> {
         "damage_count": recovery.damages,
         "last_recovery_time": recovery.recovered_at.map(|at| clock.rfc3339(at)),
         "undecodable_count": s.frames_undecodable,
+        "references_missing_count": s.frames_references_missing,
         "wants_key_frame": snapshot.figures.gop.key_frame_missing
             || snapshot.state == PipelineState::Recovering,
     }))
@@ -418,7 +419,11 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 12] = [
+    (
+        "frames_references_missing_total",
+        "Frames that refer to pictures which never came, in frames",
+    ),
     (
         "frames_undecodable_total",
         "Frames that came whole before decoding could begin, in frames",
@@ -510,6 +515,8 @@ pub(crate) fn publish(entry: &Entry) {
     let (figures, s) = (&*snapshot.figures, &snapshot.stats);
     let id = || snapshot.stream_id.as_str().to_owned();
     counter!("frames_undecodable_total", "stream_id" => id()).absolute(s.frames_undecodable);
+    counter!("frames_references_missing_total", "stream_id" => id())
+        .absolute(s.frames_references_missing);
     counter!("ts_sync_losses_total", "stream_id" => id()).absolute(s.sync_losses);
     counter!("scte35_splices_total", "stream_id" => id()).absolute(figures.splices_total);
     counter!("klv_units_total", "stream_id" => id()).absolute(figures.klv_units);

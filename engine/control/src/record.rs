@@ -235,6 +235,10 @@ pub(crate) fn stats(entry: &Entry) -> Value {
     put("frames_assembled", json!(s.frames_assembled));
     put("frames_damaged", json!(s.frames_damaged));
     put("frames_undecodable", json!(s.frames_undecodable));
+    put(
+        "frames_references_missing",
+        json!(s.frames_references_missing),
+    );
     put("frames_dropped", json!(s.frames_dropped));
     put("video_frames", json!(s.video_frames));
     put("key_frames", json!(s.key_frames));

@@ -201,6 +201,8 @@ pub struct TrackFacts {
     pub access_units: u64,
     /// Of these, such as lack something.
     pub damaged: u64,
+    /// Access units that refer to pictures which never came.
+    pub references_missing: u64,
     /// Video: a letter for each unit in decoding order: I, P, B; `?` where it is not known.
     pub frame_types: String,
     /// Indexes of the units at which decoding can start.
@@ -320,6 +322,7 @@ impl TrackFacts {
         );
         put("access_units", json!(self.access_units));
         put("damaged", json!(self.damaged));
+        put("references_missing", json!(self.references_missing));
         put("frame_types", json!(self.frame_types));
         put("key_frames", json!(self.key_frames));
         let gops = &self.gops;

@@ -16,6 +16,7 @@ pub(crate) struct Gathered {
     track: Track,
     units: u64,
     damaged: u64,
+    references_missing: u64,
     bytes: u64,
     letters: String,
     key_frames: Vec<u64>,
@@ -34,6 +35,7 @@ impl Gathered {
             track: track.clone(),
             units: 0,
             damaged: 0,
+            references_missing: 0,
             bytes: 0,
             letters: String::new(),
             key_frames: Vec::new(),
@@ -52,6 +54,7 @@ impl Gathered {
         }
         self.units += 1;
         self.damaged += u64::from(unit.damaged);
+        self.references_missing += u64::from(unit.references_missing);
         self.bytes += u64::from(unit.bytes);
         self.first_pts = self.first_pts.or(unit.pts);
         self.last_pts = unit.pts.or(self.last_pts);
@@ -100,6 +103,7 @@ impl Gathered {
             carrier,
             access_units: self.units,
             damaged: self.damaged,
+            references_missing: self.references_missing,
             frame_types: self.letters,
             key_frames: self.key_frames,
             gops: self.gops,

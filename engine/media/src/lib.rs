@@ -103,6 +103,9 @@ pub struct Counters {
     /// Of the damaged ones, handed out or left out, those that are only undecodable
     /// ([`AccessUnit::undecodable`]).
     pub units_undecodable: u64,
+    /// Units handed out that refer to pictures which never came
+    /// ([`AccessUnit::references_missing`]).
+    pub units_references_missing: u64,
     /// What could not be used, by reason.
     pub discards: mirror_base::discard::DiscardCounts,
 }

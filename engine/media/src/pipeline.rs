@@ -259,6 +259,7 @@ impl Pipeline {
         } else {
             counters.units += 1;
             counters.units_damaged += u64::from(unit.damaged);
+            counters.units_references_missing += u64::from(unit.references_missing);
         }
         !left_out
     }

@@ -302,6 +302,10 @@ pub struct AccessUnit {
     /// point since the stream was joined, or is leading with respect to it. It came whole for
     /// all that is known, but counts as damaged (and `damaged` is set with it).
     pub undecodable: bool,
+    /// Reference pictures that precede it in decoding order never came, by its own word (HEVC
+    /// reference picture set, H.264 `frame_num`): lost or left out upstream, or before the
+    /// transport could tell. It came whole itself, unless `damaged` is set as well.
+    pub references_missing: bool,
     /// Recovery point (H.264 D.1.8, HEVC D.2.8): decoding that begins here shows right pictures
     /// after so many more frames, 0 at once (H.264: of `frame_num`; HEVC: of picture order
     /// count). `None` where the unit carries no such message.

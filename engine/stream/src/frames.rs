@@ -48,6 +48,7 @@ impl Frames {
         stats.frames_assembled += 1;
         stats.frames_damaged += u64::from(unit.damaged);
         stats.frames_undecodable += u64::from(unit.undecodable);
+        stats.frames_references_missing += u64::from(unit.references_missing);
         match kind {
             Kind::Audio => stats.audio_frames += 1,
             Kind::Other => {}

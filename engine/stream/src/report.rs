@@ -421,6 +421,9 @@ pub struct StreamStats {
     /// Of the damaged ones, those that came whole but cannot be decoded, since decoding began
     /// too late for them.
     pub frames_undecodable: u64,
+    /// Units that came whole or not, and refer to pictures that never came: lost or left out
+    /// where no transport shows it.
+    pub frames_references_missing: u64,
     /// Access units dropped by policy or limits.
     pub frames_dropped: u64,
     /// Video access units.

@@ -69,6 +69,7 @@ impl Assembler {
             kind,
             damaged: unit.damaged || undecodable,
             undecodable: undecodable && !unit.damaged,
+            references_missing: unit.references_missing && !undecodable,
             discardable: unit.discardable,
             temporal_id: unit.temporal_id,
             leading,

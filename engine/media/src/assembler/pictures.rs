@@ -172,6 +172,7 @@ impl Assembler {
         } else {
             None
         };
+        let lacks = begins && !second && state.lacks_references(&slice);
         let temporal_id = self.known.next_temporal_id.take().unwrap_or(0);
         self.known.changed |= state.generation() != self.known.generation;
         let place = match slice.first_mb {
@@ -191,6 +192,7 @@ impl Assembler {
             if begins {
                 self.unit.order = order;
                 self.unit.lone_field |= field;
+                self.unit.references_missing = lacks;
                 self.see_temporal_id(temporal_id);
                 if let Some(rest) = slice.rest {
                     self.unit.frame_num = (rest.frame_num, rest.frame_num_mask);
@@ -222,6 +224,7 @@ impl Assembler {
         } else {
             (None, false)
         };
+        let lacks = begins && state.lacks_references(&slice, order, afresh);
         self.known.changed |= state.generation() != self.known.generation;
         let place = if slice.first {
             Head::First
@@ -232,6 +235,7 @@ impl Assembler {
         if begins {
             self.unit.order = order;
             self.unit.afresh = afresh;
+            self.unit.references_missing = lacks;
             self.unit.leading = slice.is_rasl();
             self.see_temporal_id(slice.temporal_id);
         } else {

@@ -70,6 +70,8 @@ pub(super) struct Unit {
     /// Its place in display order: the earlier one's of two fields.
     pub(super) order: Option<DisplayOrder>,
     pub(super) temporal_id: u8,
+    /// A picture that it refers to never came.
+    pub(super) references_missing: bool,
     /// HEVC: RASL.
     pub(super) leading: bool,
     /// HEVC: RASL pictures of this one are not decodable (BLA, CRA behind an end of sequence).

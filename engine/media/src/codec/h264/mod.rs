@@ -27,6 +27,8 @@ pub struct State {
     generation: u32,
     previous: Option<Slice>,
     poc: poc::Counter,
+    /// `frame_num` of the reference picture before (`PrevRefFrameNum`), while it is known.
+    reference: Option<u32>,
 }
 
 impl Default for State {
@@ -38,6 +40,7 @@ impl Default for State {
             generation: 0,
             previous: None,
             poc: poc::Counter::default(),
+            reference: None,
         }
     }
 }
@@ -113,10 +116,36 @@ impl State {
         Some(self.poc.next(sps, slice.ref_idc > 0, &rest))
     }
 
+    /// Whether reference pictures before the frame that `slice` begins never came: `frame_num`
+    /// counts them (7.4.3). Once for each frame, in decoding order; not for second fields.
+    pub fn lacks_references(&mut self, slice: &Slice) -> bool {
+        let Some((rest, sps)) = slice.rest.zip(self.active_sps()) else {
+            self.reference = None;
+            return false;
+        };
+        let mask = rest.frame_num_mask;
+        let next = |before: u32| before.wrapping_add(1) & mask;
+        let lacks = !slice.idr
+            && !sps.frame_num_gaps
+            && self
+                .reference
+                .is_some_and(|before| rest.frame_num != before && rest.frame_num != next(before));
+        let before = self.reference.filter(|_| !lacks && !slice.idr);
+        self.reference = if slice.ref_idc > 0 {
+            // 7.4.3: behind operation 5 it is as behind an IDR picture.
+            Some(if rest.resets { 0 } else { rest.frame_num })
+        } else {
+            // One that nothing refers to has the number of the next reference picture.
+            before.or(Some(rest.frame_num.wrapping_sub(1) & mask))
+        };
+        lacks
+    }
+
     /// The stream starts afresh: the slice before is forgotten, and what follows is not shown
     /// before anything that was.
     pub fn restart(&mut self) {
         self.previous = None;
+        self.reference = None;
         self.poc.restart();
     }
 }

@@ -132,6 +132,7 @@ mod tests {
 
     fn sps(poc: PocType) -> Sps {
         Sps {
+            frame_num_gaps: false,
             info: VideoInfo::default(),
             id: 0,
             any_slice_order: false,

@@ -22,6 +22,8 @@ pub struct Sps {
     pub(super) log2_max_frame_num: u32,
     pub(super) frame_mbs_only: bool,
     pub(super) poc: PocType,
+    /// `gaps_in_frame_num_value_allowed_flag`: sub-layers may be left out.
+    pub(super) frame_num_gaps: bool,
 }
 
 /// What the picture order count is worked out from (8.2.1).
@@ -157,7 +159,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
     let log2_max_frame_num = r.ue_max(12)? + 4;
     let poc = poc_type(&mut r)?;
     r.ue()?;
-    r.skip(1)?;
+    let frame_num_gaps = r.flag()?;
     // Level 6.2 allows no more than 139,264 macroblocks and sqrt(8 × that) = 1055 on a side;
     // a few times that is the bound.
     let width_mbs = r.ue_max(4095)? + 1;
@@ -214,6 +216,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
         log2_max_frame_num,
         frame_mbs_only,
         poc,
+        frame_num_gaps,
     })
 }
 

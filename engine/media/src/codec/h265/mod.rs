@@ -2,6 +2,7 @@
 //! PPS, the start of slice segment headers and picture order count ([`slice`]). Called by
 //! [`crate::assembler`].
 
+mod references;
 pub mod slice;
 pub mod sps;
 
@@ -77,6 +78,9 @@ pub struct State {
     generation: u32,
     previous: Option<Slice>,
     poc: slice::Counter,
+    /// What the last slice says of its references.
+    references: Option<references::References>,
+    pictures: references::Pictures,
 }
 
 impl Default for State {
@@ -89,6 +93,8 @@ impl Default for State {
             generation: 0,
             previous: None,
             poc: slice::Counter::default(),
+            references: None,
+            pictures: references::Pictures::default(),
         }
     }
 }
@@ -168,6 +174,22 @@ impl State {
         self.poc.next(bits, slice)
     }
 
+    /// Whether a picture that the picture of `slice` refers to never came. `slice` was the last
+    /// one that was parsed, and [`State::picture_order`] has just told `order` and `afresh`.
+    pub fn lacks_references(
+        &mut self,
+        slice: &Slice,
+        order: Option<DisplayOrder>,
+        afresh: bool,
+    ) -> bool {
+        let sps = self
+            .active
+            .and_then(|id| self.sps.get(usize::from(id))?.as_deref());
+        let bits = sps.map_or(4, |s| s.log2_max_poc_lsb);
+        let references = self.references.as_ref();
+        self.pictures.lacks(slice, order, afresh, references, bits)
+    }
+
     /// A sequence ends (NAL unit type 36 or 37): the next CRA picture begins afresh.
     pub const fn end_of_sequence(&mut self) {
         self.poc.end_of_sequence();
@@ -175,9 +197,10 @@ impl State {
 
     /// The stream starts afresh: the slice before is forgotten, and what follows is not shown
     /// before anything that was.
-    pub const fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.previous = None;
         self.poc.restart();
+        self.pictures.forget();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The start of slice segment headers (7.3.6.1) and picture order count (8.3.1).
 
-use super::State;
+use super::{State, references};
 use crate::DisplayOrder;
 use crate::codec::SliceKind;
 use crate::codec::bits::BitReader;
@@ -79,6 +79,7 @@ impl State {
             ..Slice::default()
         };
         let mut r = BitReader::new(rbsp);
+        self.references = None;
         slice.first = r.flag()?;
         if slice.is_irap() {
             r.skip(1)?;
@@ -124,6 +125,11 @@ impl State {
         } else {
             Some(r.u(sps.log2_max_poc_lsb)?)
         };
+        if !slice.is_idr()
+            && let Some(sets) = sps.references.as_deref()
+        {
+            self.references = references::read(r, sets, sps.log2_max_poc_lsb);
+        }
         Some(())
     }
 }

@@ -1,7 +1,7 @@
 //! Sequence parameter sets (7.3.2.2) with profile, tier and level (7.3.3), scaling lists,
-//! reference picture sets (7.3.7), which must be read to reach it, and video usability
-//! information (E.2.1).
+//! reference picture sets (7.3.7), and video usability information (E.2.1).
 
+use super::references::{SetsOfSps, ref_pic_set};
 use crate::Colour;
 use crate::codec::bits::BitReader;
 use crate::codec::{VideoInfo, rate, read_colour};
@@ -21,6 +21,8 @@ pub struct Sps {
     pub(super) address_bits: u32,
     pub(super) separate_colour_plane: bool,
     pub(super) log2_max_poc_lsb: u32,
+    /// What slices choose their reference pictures from; `None`: the set was cut off before.
+    pub(super) references: Option<Box<SetsOfSps>>,
 }
 
 pub(super) struct Profile {
@@ -128,7 +130,8 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
     let address_bits = u64::BITS - (picture_ctbs - 1).leading_zeros();
     // What lies behind only adds timing and colour; a set that is cut off keeps what was read.
     let mut vui = Vui::default();
-    let _ = tools_and_vui(&mut r, log2_max_poc_lsb, &mut vui);
+    let mut references = None;
+    let _ = tools_and_vui(&mut r, log2_max_poc_lsb, &mut references, &mut vui);
     let shown_width = u64::from(width).checked_sub(crop_x).filter(|&w| w > 0)?;
     let shown_height = u64::from(height).checked_sub(crop_y).filter(|&h| h > 0)?;
     Some(Sps {
@@ -153,6 +156,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
         address_bits,
         separate_colour_plane,
         log2_max_poc_lsb,
+        references,
     })
 }
 
@@ -164,7 +168,12 @@ struct Vui {
 }
 
 /// From the transform sizes to the VUI's timing.
-fn tools_and_vui(r: &mut BitReader<'_>, poc_bits: u32, vui: &mut Vui) -> Option<()> {
+fn tools_and_vui(
+    r: &mut BitReader<'_>,
+    poc_bits: u32,
+    references: &mut Option<Box<SetsOfSps>>,
+    vui: &mut Vui,
+) -> Option<()> {
     for _ in 0..4 {
         r.ue()?;
     }
@@ -178,16 +187,20 @@ fn tools_and_vui(r: &mut BitReader<'_>, poc_bits: u32, vui: &mut Vui) -> Option<
         r.ue()?;
         r.skip(1)?;
     }
-    let sets = r.ue_max(64)?;
-    let mut previous = RefPicSet::default();
-    for i in 0..sets {
-        previous = ref_pic_set(r, i, &previous)?;
+    let count = r.ue_max(64)?;
+    let mut sets = Box::new(SetsOfSps::default());
+    for i in 0..count {
+        let set = ref_pic_set(r, &sets.short, i, count)?;
+        sets.short.push(set);
     }
-    if r.flag()? {
+    sets.has_long = r.flag()?;
+    if sets.has_long {
         for _ in 0..r.ue_max(32)? {
-            r.skip(poc_bits + 1)?;
+            let lsb = r.u(poc_bits)?;
+            sets.long.push((lsb, r.flag()?));
         }
     }
+    *references = Some(sets);
     r.skip(2)?;
     if r.flag()? {
         read_vui(r, vui)?;
@@ -244,62 +257,4 @@ fn skip_scaling_lists(r: &mut BitReader<'_>) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// The POC differences of a short-term reference picture set, negative ones first.
-#[derive(Clone, Copy, Default)]
-struct RefPicSet {
-    deltas: [i64; 16],
-    count: usize,
-}
-
-impl RefPicSet {
-    fn push(&mut self, delta: i64) -> Option<()> {
-        *self.deltas.get_mut(self.count)? = delta;
-        self.count += 1;
-        Some(())
-    }
-}
-
-/// 7.3.7 and 7.4.8; `previous` is the set before.
-fn ref_pic_set(r: &mut BitReader<'_>, index: u32, previous: &RefPicSet) -> Option<RefPicSet> {
-    let mut set = RefPicSet::default();
-    if index > 0 && r.flag()? {
-        let sign = r.flag()?;
-        let magnitude = i64::from(r.ue_max(0x7FFF)?) + 1;
-        let delta = if sign { -magnitude } else { magnitude };
-        let mut kept = [0_i64; 17];
-        for (j, place) in kept.iter_mut().enumerate().take(previous.count + 1) {
-            let used = r.flag()?;
-            if used || r.flag()? {
-                *place = previous
-                    .deltas
-                    .get(j)
-                    .copied()
-                    .filter(|_| j < previous.count)
-                    .unwrap_or(0)
-                    + delta;
-            }
-        }
-        // Only the number and the values matter to the next set: nearest first on either side.
-        kept.sort_unstable();
-        for &value in kept.iter().rev().filter(|&&v| v < 0) {
-            set.push(value)?;
-        }
-        for &value in kept.iter().filter(|&&v| v > 0) {
-            set.push(value)?;
-        }
-        return Some(set);
-    }
-    let negative = r.ue_max(16)?;
-    let positive = r.ue_max(16)?;
-    for (count, step) in [(negative, -1), (positive, 1)] {
-        let mut poc = 0;
-        for _ in 0..count {
-            poc += step * (i64::from(r.ue_max(0x7FFF)?) + 1);
-            r.skip(1)?;
-            set.push(poc)?;
-        }
-    }
-    Some(set)
 }
