@@ -291,7 +291,7 @@ mod tests {
     /// LC, 48 kHz, configuration 0, and a program_config_element that goes on with `element`.
     fn with_element(element: &str) -> Option<AudioConfig> {
         let mut bits = String::from("0001000110000000") + "0000010011" + element;
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('0');
         }
         bits += "00000000";
