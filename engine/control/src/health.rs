@@ -182,6 +182,10 @@ fn media(entry: &Entry, found: &mut Vec<(Health, &'static str)>) {
         };
         found.push((Health::Degraded, reason));
     }
+    if figures.gop.keep_is_set && figures.gop.is_short {
+        let reason = "buffer.ring_size holds less than one group of pictures, of gop.keep";
+        found.push((Health::Degraded, reason));
+    }
     if figures.gop.key_frame_missing {
         found.push((Health::Degraded, "no key frame for gop.keyframe_timeout"));
     }

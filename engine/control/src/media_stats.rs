@@ -195,7 +195,10 @@ pub(crate) fn buffer(entry: &Entry, config: &GopConfig, clock: &WallClock) -> Ma
     } else {
         (used as f64 / capacity as f64).min(1.0)
     };
-    let cache = &entry.snapshot.figures.gop.cache;
+    let report = &entry.snapshot.figures.gop;
+    let cache = &report.cache;
+    let in_ring = (report.group_bytes > 0)
+        .then(|| (report.history_bytes as f64 / report.group_bytes as f64).min(config.keep as f64));
     let age = cache.since.map(|at| entry.seen_at.saturating_since(at));
     let value = json!({
         "capacity": capacity,
@@ -218,7 +221,11 @@ pub(crate) fn buffer(entry: &Entry, config: &GopConfig, clock: &WallClock) -> Ma
             "bytes": cache.bytes,
             "age_ms": age.map(|age| age.as_millis() as u64),
             "startable": cache.gops > 0,
-            "ring_bytes": entry.snapshot.figures.gop.ring_bytes,
+            "ring_bytes": report.ring_bytes,
+            "group_ring_bytes": report.group_bytes,
+            "history_ring_bytes": report.history_bytes,
+            "groups_in_ring": in_ring.map(round),
+            "shorter_than_a_group": report.is_short,
             "keep": config.keep,
             "max_frames": config.max_frames,
             "max_bytes": config.max_bytes,

@@ -116,6 +116,14 @@ fn only_what_is_so_now_makes_a_stream_unhealthy() {
             vec!["no key frame for gop.keyframe_timeout"]
         )
     );
+    let short = |s: &mut StreamSnapshot| s.figures.gop.is_short = true;
+    assert_eq!(health(14_500, &short).0, Health::Healthy, "nobody asked");
+    let (worst, reasons) = health(14_600, &|s| {
+        short(s);
+        s.figures.gop.keep_is_set = true;
+    });
+    assert_eq!(worst, Health::Degraded);
+    assert!(reasons[0].contains("buffer.ring_size"), "{reasons:?}");
     let (worst, _) = health(15_000, &|s| s.figures.sync.excessive = true);
     assert_eq!(worst, Health::Critical);
     let stalled = |s: &mut StreamSnapshot| s.figures.last_unit_at = Some(at(10_000));

@@ -28,6 +28,9 @@ pub(crate) struct Budget {
     pub(crate) sockets: u64,
     /// Access units being assembled, one of the greatest size for each stream.
     pub(crate) frames: u64,
+    /// Places of the units of kept groups of pictures, all streams. What they hold lies in the
+    /// packets' memory.
+    pub(crate) kept_units: u64,
 }
 
 impl Budget {
@@ -55,6 +58,7 @@ impl Budget {
             rings: shards * (buffers + ring.memlock_bytes()),
             sockets: (shards * sockets + ports) * pinning.sockets.receive_buffer * GRANTED,
             frames: (config.max_streams as u64).saturating_mul(config.frame.max_frame_size),
+            kept_units: (config.max_streams as u64).saturating_mul(settings.gop_bytes()),
         }
     }
 
@@ -76,10 +80,10 @@ impl Budget {
                 available / MIB
             ));
         }
-        let most = self.pool_total + self.rings + self.sockets;
+        let most = self.pool_total + self.rings + self.sockets + self.kept_units;
         Ok((most > available).then(|| {
             format!(
-                "memory.total and full socket buffers come to {} MiB, the host has {} MiB \
+                "memory.total, full socket buffers and kept units come to {} MiB, the host has {} MiB \
                  available: streams may meet the end of memory before their limits",
                 most / MIB,
                 available / MIB
@@ -93,13 +97,14 @@ impl fmt::Display for Budget {
         write!(
             f,
             "packets {} MiB set aside ({} MiB a shard), {} MiB at the most; rings {} MiB; socket \
-             buffers up to {} MiB; frames in assembly up to {} MiB",
+             buffers up to {} MiB; frames in assembly up to {} MiB, kept units up to {} MiB",
             self.pool_per_shard * self.shards / MIB,
             self.pool_per_shard / MIB,
             self.pool_total / MIB,
             self.rings.div_ceil(MIB),
             self.sockets / MIB,
-            self.frames / MIB
+            self.frames / MIB,
+            self.kept_units.div_ceil(MIB)
         )
     }
 }
@@ -150,6 +155,9 @@ mod tests {
         assert_eq!(b.pool_per_shard, wanted / b.shards);
         assert_eq!(b.pool_total, 8 << 30);
         assert!(b.to_string().contains("171 MiB set aside"), "{b}");
+        // Eight units to each of 300 pictures.
+        let unit = size_of::<mirror_media::AccessUnit>() as u64;
+        assert_eq!(b.kept_units, 25 * 300 * 8 * unit);
     }
 
     #[test]

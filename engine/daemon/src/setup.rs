@@ -114,13 +114,7 @@ impl Settings {
                 ring_bytes: size(config.buffer.ring_size),
                 per_stream_bytes: size(config.memory.per_stream),
                 payload_hash: config.diagnostics.payload_hash,
-                gop: GopConfig {
-                    keep: config.gop.keep,
-                    max_frames: config.gop.max_frames,
-                    max_bytes: size(config.gop.max_bytes),
-                    max_age: config.gop.max_age,
-                    keyframe_timeout: config.gop.keyframe_timeout,
-                },
+                gop: self.gop(),
                 sync: AvSyncConfig {
                     enabled: config.sync.enabled,
                     threshold: config.sync.threshold,
@@ -136,6 +130,24 @@ impl Settings {
             seed: u64::from_ne_bytes(random()?),
             max_streams: count(config.max_streams),
         })
+    }
+
+    /// How groups of pictures are kept.
+    fn gop(&self) -> GopConfig {
+        let config = &self.config;
+        GopConfig {
+            keep: config.gop.keep,
+            keep_is_set: config.gop.keep_is_set,
+            max_frames: config.gop.max_frames,
+            max_bytes: size(config.gop.max_bytes),
+            max_age: config.gop.max_age,
+            keyframe_timeout: config.gop.keyframe_timeout,
+        }
+    }
+
+    /// Bytes that keeping them may take for one stream, beside its ring.
+    pub(crate) fn gop_bytes(&self) -> u64 {
+        self.gop().most_bytes() as u64
     }
 
     /// Options of one shard's ring.

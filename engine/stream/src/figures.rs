@@ -72,8 +72,16 @@ pub struct GopReport {
     pub last_access_point: Option<Instant>,
     /// What is kept.
     pub cache: CacheFigures,
-    /// Bytes that the rings are grown to for the sake of the cache.
+    /// Bytes of ring that all groups to be kept would take.
     pub ring_bytes: u64,
+    /// Bytes of ring that one group takes, the longest of the last ones.
+    pub group_bytes: u64,
+    /// Bytes of ring that hold what was delivered: history.
+    pub history_bytes: u64,
+    /// The history is shorter than one group.
+    pub is_short: bool,
+    /// The operator has set how many groups are to be kept.
+    pub keep_is_set: bool,
 }
 
 /// A splice command as it was received.

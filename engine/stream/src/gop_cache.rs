@@ -1,8 +1,8 @@
 //! The last groups of pictures of a stream, as places in its rings (design, D2): units of all
 //! tracks from the first key frame kept on, so that outputs find where decoding can start.
-//! Bounded by groups, pictures, bytes and age; whole groups go first. The rings are kept large
-//! enough to hold what is kept here, as far as the stream's memory goes; what they overwrote
-//! goes here too.
+//! Bounded by groups, pictures, bytes and age; whole groups go first. The rings are not grown for
+//! it (a ring that is larger than the cache is cold memory to each packet): what they overwrote
+//! goes here too, and the figures tell what part of a group they hold.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -15,6 +15,8 @@ use mirror_media::AccessUnit;
 pub struct GopConfig {
     /// Groups kept, the one at hand included.
     pub keep: usize,
+    /// The operator has asked for so many: that they cannot be kept is worth saying.
+    pub keep_is_set: bool,
     /// Pictures kept.
     pub max_frames: usize,
     /// Bytes of elementary streams kept.
@@ -29,6 +31,7 @@ impl Default for GopConfig {
     fn default() -> Self {
         GopConfig {
             keep: 3,
+            keep_is_set: false,
             max_frames: 300,
             max_bytes: 64 << 20,
             max_age: Duration::from_secs(10),
@@ -39,6 +42,15 @@ impl Default for GopConfig {
 
 /// Units of all tracks for each picture that may be kept: audio has more of them than video.
 const UNITS_PER_FRAME: usize = 8;
+
+impl GopConfig {
+    /// Bytes that one stream's cache may come to take: places of units, not what they hold,
+    /// which lies in the ring.
+    pub const fn most_bytes(&self) -> usize {
+        let units = self.max_frames.saturating_mul(UNITS_PER_FRAME);
+        units.saturating_mul(size_of::<AccessUnit>())
+    }
+}
 
 /// What the cache holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

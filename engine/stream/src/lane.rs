@@ -59,6 +59,8 @@ pub(crate) struct Lane {
     gop_spans: [u64; SPANS],
     /// Bytes of ring that the groups to be kept take.
     pub(crate) gop_bytes: usize,
+    /// Bytes of ring that one group takes.
+    pub(crate) group_bytes: usize,
 }
 
 impl Lane {
@@ -79,6 +81,7 @@ impl Lane {
             gop_mark: 0,
             gop_spans: [0; SPANS],
             gop_bytes: 0,
+            group_bytes: 0,
         }
     }
 
@@ -161,10 +164,20 @@ impl Lane {
         if going_on && self.gop_mark > 0 {
             span = span.max(self.ring.end().saturating_sub(self.gop_mark));
         }
+        let group = usize::try_from(span).unwrap_or(usize::MAX);
+        self.group_bytes = group.saturating_mul(self.ring.slot_bytes());
         let slots = span.saturating_mul(keep as u64);
         // An eighth more: no two groups are alike.
         let slots = usize::try_from(slots + slots / 8).unwrap_or(usize::MAX);
         self.gop_bytes = slots.saturating_mul(self.ring.slot_bytes()).min(most);
+    }
+
+    /// Bytes of ring that hold what was delivered, or may come to: it is grown for `least`.
+    pub(crate) fn history_bytes(&self, least: usize) -> usize {
+        let held = self.ring.end().saturating_sub(self.ring.floor());
+        let held = usize::try_from(held).unwrap_or(usize::MAX);
+        let held = held.saturating_mul(self.ring.slot_bytes());
+        self.ring.capacity_bytes().saturating_sub(held).max(least)
     }
 
     /// What the sender says of its clock: it showed `ntp` (RFC 3550, 4: seconds in 32.32 bits)
@@ -526,6 +539,28 @@ mod tests {
                 assert_eq!(units(&three, number), expected, "track {number}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_group_takes_is_held_against_what_the_ring_keeps() {
+        let mut lane = Lane::new(0);
+        lane.ring.add_chunk(Chunk::owned());
+        lane.ring.add_chunk(Chunk::owned());
+        lane.begin_gop();
+        for n in 0..101 {
+            let meta = SlotMeta::new(Instant::ZERO, 0, 0);
+            lane.ring.insert(n, &[0; 1316], meta).unwrap();
+            lane.ring.release_before(n.saturating_sub(3));
+            if n == 0 {
+                lane.begin_gop();
+            }
+        }
+        lane.begin_gop();
+        lane.want_gops(3, usize::MAX, false);
+        assert_eq!(lane.group_bytes, 100 * 1536);
+        assert_eq!(lane.gop_bytes, (300 + 37) * 1536);
+        assert_eq!(lane.history_bytes(0), (64 - 4) * 1536);
+        assert_eq!(lane.history_bytes(1 << 20), 1 << 20);
     }
 
     #[test]

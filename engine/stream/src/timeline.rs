@@ -479,7 +479,7 @@ impl Timeline {
                 key_frame_missing: self.key_frame_missing(now),
                 last_access_point: self.gop.last_access_point(),
                 cache: self.cache.figures(),
-                ring_bytes: 0,
+                ..GopReport::default()
             },
             splices: self.splices.iter().copied().collect(),
             splices_total: self.splices_total,

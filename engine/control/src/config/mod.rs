@@ -50,6 +50,8 @@ use value::{ser_duration, ser_size};
 
 /// The documented defaults, as shipped in `configs/default.toml`.
 pub const DEFAULTS: &str = include_str!("../../../../configs/default.toml");
+/// What errors call it.
+pub(crate) const DEFAULTS_NAME: &str = "configs/default.toml";
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -258,6 +260,9 @@ pub enum DamagedUnits {
 pub struct GopConfig {
     /// Groups of pictures kept, the one at hand included.
     pub keep: usize,
+    /// Whether the operator has said so.
+    #[serde(skip)]
+    pub keep_is_set: bool,
     /// Pictures kept.
     pub max_frames: usize,
     /// Bytes kept.
@@ -463,7 +468,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
         let mut errors = ErrorList::default();
         let mut warnings = Vec::new();
-        let mut root = tree::parse("configs/default.toml", DEFAULTS, &mut errors);
+        let mut root = tree::parse(DEFAULTS_NAME, DEFAULTS, &mut errors);
         let sections: Vec<String> = root.keys().cloned().collect();
         if let Some(path) = &sources.file {
             let upper = read_file(path, &mut errors);

@@ -20,6 +20,22 @@ pub(super) fn load(name: &str, text: &str) -> Result<Config, ConfigErrors> {
 }
 
 #[test]
+fn whether_gop_keep_was_set_is_known() {
+    assert!(
+        !load("none.toml", "[gop]\nmax_frames = 100\n")
+            .unwrap()
+            .gop
+            .keep_is_set
+    );
+    assert!(
+        load("keep.toml", "[gop]\nkeep = 3\n")
+            .unwrap()
+            .gop
+            .keep_is_set
+    );
+}
+
+#[test]
 fn embedded_defaults_are_valid_and_are_the_contracts() {
     let c = Config::load(&Sources::default()).unwrap();
     assert_eq!(c.srt.listen, "[::]:30000".parse().unwrap());

@@ -11,9 +11,9 @@ use super::reader::{Section, text};
 use super::tree::{Origin, Table};
 use super::value::{Cidr, IdPattern};
 use super::{
-    ApiConfig, Backend, BufferConfig, Config, DamagedUnits, DiagnosticsConfig, FrameConfig,
-    GopConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict, PublisherRule,
-    RedisConfig, RegistryConfig, Secret, StreamConfig, SyncConfig, rtp, srt,
+    ApiConfig, Backend, BufferConfig, Config, DEFAULTS_NAME, DamagedUnits, DiagnosticsConfig,
+    FrameConfig, GopConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict,
+    PublisherRule, RedisConfig, RegistryConfig, Secret, StreamConfig, SyncConfig, rtp, srt,
 };
 
 const fn ms(n: u64) -> Duration {
@@ -187,7 +187,11 @@ fn frame(s: &mut Section<'_>) -> FrameConfig {
 }
 
 fn gop(s: &mut Section<'_>) -> GopConfig {
+    let default =
+        |origin: &Origin| matches!(origin, Origin::File(name, _) if **name == *DEFAULTS_NAME);
+    let keep_is_set = s.peek("keep").is_some_and(|node| !default(&node.origin));
     let config = GopConfig {
+        keep_is_set,
         keep: s.integer("keep", 1..=100) as usize,
         max_frames: s.integer("max_frames", 1..=100_000) as usize,
         max_bytes: s.size("max_bytes", MIB..=4 * GIB),

@@ -157,7 +157,15 @@ impl Stream {
     /// What its units tell.
     pub(super) fn figures(&self) -> Figures {
         let mut figures = self.timeline.figures(self.figures_at);
-        figures.gop.ring_bytes = self.lanes.iter().map(|lane| lane.gop_bytes as u64).sum();
+        let gop = &mut figures.gop;
+        for lane in self.lanes.iter() {
+            let history = lane.history_bytes(self.config.ring_bytes);
+            gop.ring_bytes += lane.gop_bytes as u64;
+            gop.group_bytes += lane.group_bytes as u64;
+            gop.history_bytes += history as u64;
+            gop.is_short |= lane.group_bytes > history;
+        }
+        gop.keep_is_set = self.config.gop.keep_is_set;
         figures.gop.key_frame_missing &= !self.paused && self.is_active();
         figures.last_unit_at = self.last_unit_at;
         figures.recovery = self.recovery;
