@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use mirror_inspect::{Options, inspect};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::table::DIFFERENCES;
 
@@ -39,6 +40,18 @@ pub(crate) fn found(name: &str, file: &str, options: &Options) -> Value {
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let report = inspect(file, &bytes, options).unwrap_or_else(|e| panic!("{file}: {e}"));
     report.json()
+}
+
+/// The file is the one that its facts are of.
+pub(crate) fn check_file(check: &Check, name: &str, file: &str, facts: &Value) {
+    let path = folder(name).join(file);
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let digest = Sha256::digest(&bytes);
+    let hash: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    check.fact(file, "sha256", hash, facts["sha256"].clone());
+    if facts["bytes"].is_u64() {
+        check.fact(file, "file bytes", bytes.len(), facts["bytes"].clone());
+    }
 }
 
 /// Compares the facts of a group of files.

@@ -4,6 +4,7 @@
 mod check;
 mod elementary;
 mod hostile;
+mod reading;
 mod rtp;
 mod srt;
 mod table;

@@ -43,7 +43,7 @@ With --json one object is printed for each file, a line each.")]
 /// What to look into.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InspectOptions {
-    /// Files to look into.
+    /// Files to look into; "-" is standard input (what a pipe brings is kept on disk meanwhile).
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Passphrase of encrypted SRT connections, 10 to 79 characters.
@@ -53,9 +53,16 @@ pub(crate) struct InspectOptions {
     /// tell (AAC, PCM, Opus, KLV).
     #[arg(long, value_name = "FILE")]
     pub(crate) sdp: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON, one object a line for each file.
     #[arg(long)]
     pub(crate) json: bool,
+    /// With --json: list every unit (times, type, bytes) of every track.
+    #[arg(long, requires = "json")]
+    pub(crate) units: bool,
+    /// How long a PID may be missing before TR 101 290 counts it (1.6, which leaves it to the
+    /// user).
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) pid_timeout: u64,
 }
 
 /// Where the configuration comes from.

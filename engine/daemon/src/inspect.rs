@@ -1,15 +1,18 @@
 //! `mirror-ingest inspect`: files through the engine's cores. Reads the files for
 //! [`mirror_inspect`], which does no I/O, and prints what it found.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use mirror_inspect::report::TransportFacts;
 use mirror_inspect::{Options, Report, Source, inspect};
 use serde_json::Value;
 
@@ -24,12 +27,45 @@ struct OnDisk {
 
 impl OnDisk {
     fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path)?;
+        if path == Path::new("-") {
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
+            return OnDisk::of(File::from(stdin));
+        }
+        OnDisk::of(File::open(path)?)
+    }
+
+    fn of(mut file: File) -> anyhow::Result<Self> {
         let metadata = file.metadata()?;
-        anyhow::ensure!(metadata.is_file(), "not a regular file");
-        let size = metadata.len();
+        anyhow::ensure!(!metadata.is_dir(), "a directory");
+        if !metadata.is_file() {
+            // Looked into twice and at any place: what a pipe brings goes to disk first.
+            let mut spool = spool()?;
+            std::io::copy(&mut file, &mut spool).context("cannot keep what the pipe brings")?;
+            file = spool;
+        }
+        let size = file.metadata()?.len();
         Ok(OnDisk { file, size })
     }
+}
+
+/// A file without a name, which goes when it is closed.
+fn spool() -> anyhow::Result<File> {
+    let folder = std::env::temp_dir();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    for attempt in 0..100 {
+        let name = format!("mirror-ingest-{}-{attempt}", std::process::id());
+        let path = folder.join(name);
+        match options.open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| folder.display().to_string()),
+        }
+    }
+    anyhow::bail!("{}: no name is free", folder.display())
 }
 
 impl Source for OnDisk {
@@ -38,12 +74,20 @@ impl Source for OnDisk {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize, String> {
-        self.file.read_at(out, offset).map_err(|e| e.to_string())
+        loop {
+            match self.file.read_at(out, offset) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result.map_err(|e| e.to_string()),
+            }
+        }
     }
 }
 
 fn look_into(path: &Path, options: &Options) -> anyhow::Result<Report> {
-    let name = path.display().to_string();
+    let name = match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => path.display().to_string(),
+    };
     let source = OnDisk::open(path).with_context(|| name.clone())?;
     inspect(&name, &source, options).map_err(|e| anyhow::anyhow!("{name}: {e}"))
 }
@@ -58,6 +102,8 @@ pub(crate) fn run(arguments: &InspectOptions) -> Result<ExitCode, Failure> {
     }
     let mut options = Options {
         passphrase: arguments.passphrase.clone(),
+        units: arguments.units,
+        pid_timeout: Some(Duration::from_secs(arguments.pid_timeout)),
         ..Options::default()
     };
     if let Some(path) = &arguments.sdp {
@@ -80,7 +126,11 @@ pub(crate) fn run(arguments: &InspectOptions) -> Result<ExitCode, Failure> {
                 } else {
                     people(&report)
                 };
-                writeln!(out, "{text}").map_err(Failure::failed)?;
+                match writeln!(out, "{text}") {
+                    // Who reads has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(code),
+                    result => result.map_err(Failure::failed)?,
+                }
             }
             Err(error) => {
                 code = ExitCode::from(1);
@@ -225,6 +275,111 @@ fn connection_text(connection: &Value) -> String {
     lines.join("\n")
 }
 
+/// A transport stream in a line for itself and one for each program.
+fn transport_text(transport: &TransportFacts) -> String {
+    let rate = match transport.bit_rate {
+        Some(rate) => format!("{:.3} Mb/s", rate as f64 / 1e6),
+        None => "unknown rate".to_owned(),
+    };
+    let mut lines = vec![format!(
+        "Transport stream: {:.3} s, {rate}, {} packets of {} bytes ({} null), continuity errors \
+         {}, wrong sync bytes {}, sync losses {}",
+        transport.duration.as_secs_f64(),
+        transport.packets,
+        transport.packet_size,
+        transport.null_packets,
+        transport.continuity_errors,
+        transport.sync_errors,
+        transport.sync_losses,
+    )];
+    for program in &transport.programs {
+        let clock = match program.pcr_pid {
+            Some(pid) => format!("PCR PID {pid:#x}"),
+            None => "no PMT yet".to_owned(),
+        };
+        let (number, pmt) = (program.number, program.pmt_pid);
+        lines.push(format!("  program {number}: PMT PID {pmt:#x}, {clock}"));
+    }
+    lines.join("\n")
+}
+
+/// One row for each PID.
+fn pid_table(transport: &TransportFacts, tracks: &[Value]) -> String {
+    let headings = [
+        "PID",
+        "WHAT",
+        "PACKETS",
+        "SHARE",
+        "KB/S",
+        "CONTINUITY",
+        "SCRAMBLED",
+        "DAMAGED",
+        "PCRS",
+        "MAX PCR GAP",
+    ];
+    let mut table = table(headings.into_iter().map(str::to_owned));
+    for pid in &transport.pids {
+        let seconds = transport.duration.as_secs_f64();
+        let bytes = pid.packets as f64 * transport.packet_size as f64;
+        let share = 100.0 * pid.packets as f64 / transport.packets.max(1) as f64;
+        let rate = (seconds > 0.0).then(|| format!("{:.1}", bytes * 8.0 / seconds / 1e3));
+        let gap = pid
+            .pcr
+            .map(|pcr| format!("{:.1} ms", pcr.max_gap_us as f64 / 1e3));
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.add_row([
+            format!("{:#x}", pid.pid),
+            purpose(pid.pid, transport, tracks),
+            pid.packets.to_string(),
+            format!("{share:.2} %"),
+            or_dash(rate),
+            pid.continuity_errors.count.to_string(),
+            pid.scrambled.to_string(),
+            pid.transport_errors.count.to_string(),
+            or_dash(pid.pcr.map(|pcr| pcr.count.to_string())),
+            or_dash(gap),
+        ]);
+    }
+    for column in 2..headings.len() {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// What a PID is for.
+fn purpose(pid: u16, transport: &TransportFacts, tracks: &[Value]) -> String {
+    let fixed = match pid {
+        0x00 => "PAT",
+        0x01 => "CAT",
+        0x10 => "NIT",
+        0x11 => "SDT",
+        0x12 => "EIT",
+        0x14 => "TDT",
+        0x1FFF => "null",
+        _ if transport.programs.iter().any(|p| p.pmt_pid == pid) => "PMT",
+        _ => "",
+    };
+    if !fixed.is_empty() {
+        return fixed.to_owned();
+    }
+    let track = tracks.iter().find(|t| t["pid"] == pid);
+    if let Some(codec) = track
+        .and_then(|t| t["codec"].as_str())
+        .filter(|c| *c != "unknown")
+    {
+        return codec.to_owned();
+    }
+    let mut streams = transport.programs.iter().flat_map(|p| &p.streams);
+    if let Some((_, kind)) = streams.find(|s| s.0 == pid) {
+        return format!("stream type {kind:#04x}");
+    }
+    let is_clock = transport.programs.iter().any(|p| p.pcr_pid == Some(pid));
+    let name = if is_clock { "PCR" } else { "in no program" };
+    name.to_owned()
+}
+
 /// What a person wants to see of a report.
 fn people(report: &Report) -> String {
     let json = report.json();
@@ -249,28 +404,9 @@ fn people(report: &Report) -> String {
     for connection in json["srt"].as_array().into_iter().flatten() {
         out.push(connection_text(connection));
     }
-    if report.transport.packets > 0 {
-        let t = &report.transport;
-        out.push(format!(
-            "TS packets {}, null {}, continuity errors {}, sync losses {}",
-            t.packets, t.null_packets, t.continuity_errors, t.sync_losses
-        ));
-    }
-    if let Some(measured) = &report.tr101290 {
-        let fired = measured.indicators.iter().filter(|i| i.count > 0);
-        let fired: Vec<String> = fired
-            .map(|i| {
-                let pid = i
-                    .pid
-                    .map(|pid| format!(" (PID {pid:#x})"))
-                    .unwrap_or_default();
-                format!("{} {} {}{pid}", i.number, i.name, i.count)
-            })
-            .collect();
-        out.push(match fired.is_empty() {
-            true => "TR 101 290: no errors".to_owned(),
-            false => format!("TR 101 290: {}", fired.join(", ")),
-        });
+    for transport in &report.transports {
+        out.push(transport_text(transport));
+        out.push(pid_table(transport, tracks));
     }
     list(
         &json["scte35"],
@@ -279,6 +415,11 @@ fn people(report: &Report) -> String {
     );
     list(&json["klv"], &["id", "units"], &mut out);
     out.extend(report.errors.iter().map(|e| format!("error: {e}")));
+    let findings = report.findings();
+    if findings.is_empty() && report.errors.is_empty() {
+        out.push("Nothing is wrong as far as this shows.".to_owned());
+    }
+    out.extend(findings.iter().map(|f| format!("! {f}")));
     out.push(String::new());
     out.join("\n")
 }

@@ -8,6 +8,7 @@ use mirror_media::files::obu::{self, Framing, Malformed, Reader, TemporalUnit, T
 use mirror_media::ts::klv;
 use mirror_media::{AccessUnit, Codec, FrameKind, Track};
 
+use crate::Options;
 use crate::report::{Carrier, Kind, Report};
 use crate::source::{Source, Window};
 use crate::tracks::Gathered;
@@ -37,13 +38,17 @@ pub(crate) fn av1_by_bits(head: &[u8]) -> Option<Kind> {
     obu::detect(head).map(|_| Kind::Av1)
 }
 
-pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), String> {
+pub(crate) fn inspect(
+    source: &dyn Source,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), String> {
     let mut window = Window::new(source);
     match report.kind {
-        Kind::Ivf => return ivf_file(&mut window, report),
-        Kind::Av1 => return av1_file(&mut window, report),
-        Kind::JpegXs => return jxs_file(&mut window, report),
-        Kind::Klv => return klv_file(&mut window, report),
+        Kind::Ivf => return ivf_file(&mut window, options, report),
+        Kind::Av1 => return av1_file(&mut window, options, report),
+        Kind::JpegXs => return jxs_file(&mut window, options, report),
+        Kind::Klv => return klv_file(&mut window, options, report),
         _ => {}
     }
     let codec = match report.kind {
@@ -51,11 +56,15 @@ pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), St
         Kind::Mpeg2Video => Codec::Mpeg2Video,
         _ => Codec::H264,
     };
-    let mut reader = AnnexB::new(codec, &crate::limits()).ok_or("no reader for this codec")?;
-    let mut gathered = Gathered::new(&Track {
-        codec,
-        ..Track::default()
-    });
+    let mut reader =
+        AnnexB::new(codec, &crate::limits(options)).ok_or("no reader for this codec")?;
+    let mut gathered = Gathered::new(
+        &Track {
+            codec,
+            ..Track::default()
+        },
+        options,
+    );
     loop {
         let piece = window.peek(PIECE)?;
         if piece.is_empty() {
@@ -64,17 +73,24 @@ pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), St
         reader.push(piece);
         let bytes = piece.len();
         window.skip(bytes);
-        while let Some(unit) = reader.poll_unit() {
-            gathered.unit(&unit.unit);
-        }
+        take_units(&mut reader, &mut gathered);
     }
     reader.finish();
-    while let Some(unit) = reader.poll_unit() {
-        gathered.unit(&unit.unit);
-    }
+    take_units(&mut reader, &mut gathered);
     gathered.describe(&reader.track());
+    let types = (0..=u8::MAX).zip(reader.nal_types().iter().copied());
+    gathered.unit_types = types.filter(|(_, count)| *count > 0).collect();
     report.tracks.push(gathered.facts(Carrier::File));
     Ok(())
+}
+
+fn take_units(reader: &mut AnnexB, gathered: &mut Gathered) {
+    while let Some(unit) = reader.poll_unit() {
+        gathered.unit_with(&unit.unit, |facts| {
+            facts.offset = Some(unit.offset);
+            facts.nal_units = Some(unit.nal_units);
+        });
+    }
 }
 
 /// What [`in_pieces`] is told of a unit.
@@ -130,25 +146,40 @@ struct Av1 {
 }
 
 impl Av1 {
-    fn new() -> Self {
+    fn new(options: &Options) -> Self {
         Av1 {
             reader: Reader::default(),
-            gathered: Gathered::new(&Track {
-                codec: Codec::Av1,
-                ..Track::default()
-            }),
+            gathered: Gathered::new(
+                &Track {
+                    codec: Codec::Av1,
+                    ..Track::default()
+                },
+                options,
+            ),
         }
     }
 
     fn unit(&mut self, unit: &TemporalUnit<'_>, pts: Option<i64>) {
         let facts = self.reader.unit(unit);
-        self.gathered.unit(&AccessUnit {
+        let [coded, hidden, again] = self.gathered.av1_frames.get_or_insert_default();
+        for frame in &facts.frames {
+            let is_again = frame.existing.is_some();
+            *again += u64::from(is_again);
+            *coded += u64::from(!is_again);
+            *hidden += u64::from(!is_again && !frame.shown);
+        }
+        for kind in &facts.obu_types {
+            *self.gathered.unit_types.entry(*kind).or_default() += 1;
+        }
+        let unit = AccessUnit {
             kind: facts.kind,
             damaged: facts.malformed,
             bytes: unit.bytes.len() as u32,
             pts,
             ..AccessUnit::default()
-        });
+        };
+        self.gathered
+            .unit_with(&unit, |listed| listed.obu_types = facts.obu_types);
     }
 
     fn finish(mut self, report: &mut Report) {
@@ -157,9 +188,9 @@ impl Av1 {
     }
 }
 
-fn av1_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> {
+fn av1_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> Result<(), String> {
     let framing = obu::detect(window.peek(PIECE)?).unwrap_or(Framing::LowOverhead);
-    let mut av1 = Av1::new();
+    let mut av1 = Av1::new(options);
     in_pieces(window, report, |data, is_all| {
         let mut taken = 0;
         for unit in TemporalUnits::new(data, framing) {
@@ -187,7 +218,7 @@ fn av1_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> 
     Ok(())
 }
 
-fn ivf_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> {
+fn ivf_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> Result<(), String> {
     let header = ivf::Header::parse(window.peek(PIECE)?).ok_or("no IVF header")?;
     if &header.fourcc != b"AV01" {
         let name = String::from_utf8_lossy(&header.fourcc).into_owned();
@@ -205,7 +236,7 @@ fn ivf_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> 
         let scaled = u128::from(pts) * u128::from(CLOCK) * u128::from(header.scale.max(1));
         i64::try_from(scaled / u128::from(header.rate.max(1))).ok()
     };
-    let mut av1 = Av1::new();
+    let mut av1 = Av1::new(options);
     in_pieces(window, report, |data, _| {
         let mut taken = 0;
         for frame in ivf::Frames::new(data, &alone) {
@@ -226,11 +257,14 @@ fn ivf_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> 
     Ok(())
 }
 
-fn jxs_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> {
-    let mut gathered = Gathered::new(&Track {
-        codec: Codec::JpegXs,
-        ..Track::default()
-    });
+fn jxs_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> Result<(), String> {
+    let mut gathered = Gathered::new(
+        &Track {
+            codec: Codec::JpegXs,
+            ..Track::default()
+        },
+        options,
+    );
     let mut track = None;
     in_pieces(window, report, |data, is_all| {
         let mut pictures = Pictures::new(data);
@@ -266,11 +300,14 @@ fn jxs_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> 
     Ok(())
 }
 
-fn klv_file(window: &mut Window<'_>, report: &mut Report) -> Result<(), String> {
-    let mut gathered = Gathered::new(&Track {
-        codec: Codec::Klv,
-        ..Track::default()
-    });
+fn klv_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> Result<(), String> {
+    let mut gathered = Gathered::new(
+        &Track {
+            codec: Codec::Klv,
+            ..Track::default()
+        },
+        options,
+    );
     in_pieces(window, report, |data, _| match klv::unit_bytes(data) {
         Ok(Some(bytes)) if bytes <= data.len() => {
             gathered.unit(&AccessUnit {

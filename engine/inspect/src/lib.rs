@@ -10,8 +10,10 @@
 //! recovery     RTP loss that senders repaired
 //! sdp          what signalling says of payload types
 //! transport    MPEG-TS files
+//! census       transport streams by PID
 //! elementary   Annex B, OBU, IVF, JPEG XS and KLV files
 //! tracks       facts of elementary streams, gathered from their access units
+//! findings     what is wrong, in sentences
 //! report       what was found, and its JSON
 //! ```
 
@@ -22,8 +24,10 @@
 )]
 
 pub mod capture;
+mod census;
 mod digest;
 mod elementary;
+mod findings;
 mod network;
 mod recovery;
 pub mod report;
@@ -33,6 +37,8 @@ mod source;
 mod srt;
 mod tracks;
 mod transport;
+
+use core::time::Duration;
 
 use mirror_media::PayloadHint;
 use mirror_media::files::annexb;
@@ -48,6 +54,11 @@ pub struct Options {
     pub passphrase: Option<String>,
     /// RTP payload types that signalling names: number, what it stands for, clock rate in Hz.
     pub payload_types: Vec<(u8, PayloadHint, u32)>,
+    /// Every unit is listed as well.
+    pub units: bool,
+    /// How long a PID may be missing before TR 101 290 counts it (1.6), which the standard leaves
+    /// to the user; `None`: 5 s.
+    pub pid_timeout: Option<Duration>,
 }
 
 impl Options {
@@ -123,13 +134,17 @@ pub fn inspect(name: &str, source: &dyn Source, options: &Options) -> Result<Rep
     let mut report = Report::new(name, kind);
     match kind {
         Kind::Pcap => network::inspect(source, options, &mut report)?,
-        Kind::MpegTs => transport::inspect(source, &mut report)?,
-        _ => elementary::inspect(source, &mut report)?,
+        Kind::MpegTs => transport::inspect(source, options, &mut report)?,
+        _ => elementary::inspect(source, options, &mut report)?,
     }
     Ok(report)
 }
 
 /// Limits for files: nobody waits for a unit in vain there, and nothing is hurried.
-fn limits() -> Limits {
-    Limits::default()
+fn limits(options: &Options) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(timeout) = options.pid_timeout {
+        limits.tr101290_limits.pid = timeout;
+    }
+    limits
 }

@@ -44,6 +44,7 @@ struct Unused {
 }
 
 struct Network<'o> {
+    options: &'o Options,
     conversations: Conversations<'o>,
     sources: Sources<'o>,
     plain: BTreeMap<(SocketAddr, SocketAddr), Plain>,
@@ -70,8 +71,8 @@ impl Network<'_> {
             return;
         }
         let stream = self.plain.entry(key).or_insert_with(|| Plain {
-            pipeline: Pipeline::new(Format::MpegTs, crate::limits()),
-            gatherer: Gatherer::default(),
+            pipeline: Pipeline::new(Format::MpegTs, crate::limits(self.options)),
+            gatherer: Gatherer::new(self.options),
             slot: 0,
         });
         stream.pipeline.handle_timeout(now);
@@ -86,6 +87,7 @@ impl Network<'_> {
             payload: datagram.payload,
         });
         stream.slot += 1;
+        stream.gatherer.payload(now, datagram.payload, false);
         stream.gatherer.drain(&mut stream.pipeline, |_, _| {});
     }
 }
@@ -97,6 +99,7 @@ pub(crate) fn inspect(
 ) -> Result<(), String> {
     let mut reader = Reader::new(source)?;
     let mut network = Network {
+        options,
         conversations: Conversations::new(options),
         sources: Sources::new(options),
         plain: BTreeMap::new(),

@@ -6,7 +6,13 @@ use mirror_media::{Segmentation, SpliceCommand, Tr101290, Track};
 use serde_json::{Map, Value, json};
 
 mod network;
+mod transport;
+mod units;
 pub use network::{DirectionFacts, Merged, Outcome, Recovered, RtpFacts, SrtFacts};
+pub use transport::{
+    Marks, PcrFacts, PesFacts, PidFacts, ProgramFacts, TableFacts, TransportFacts,
+};
+pub use units::{UnitFacts, Units};
 
 /// What a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,10 +74,8 @@ pub struct Report {
     pub unknown_datagrams: u64,
     /// Elementary streams.
     pub tracks: Vec<TrackFacts>,
-    /// Transport streams: their packets, summed up.
-    pub transport: TransportFacts,
-    /// What TR 101 290 counts in all transport streams; `None` where there are none.
-    pub tr101290: Option<Tr101290>,
+    /// Transport streams.
+    pub transports: Vec<TransportFacts>,
     /// Splice commands (SCTE 35), in order.
     pub scte35: Vec<SpliceFacts>,
     /// KLV units: PID or SSRC (0 in a file of KLV), and how many.
@@ -95,8 +99,7 @@ impl Report {
             unproven_packets: 0,
             unknown_datagrams: 0,
             tracks: Vec::new(),
-            transport: TransportFacts::default(),
-            tr101290: None,
+            transports: Vec::new(),
             scte35: Vec::new(),
             klv: Vec::new(),
             errors: Vec::new(),
@@ -107,6 +110,27 @@ impl Report {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(text.into());
         }
+    }
+
+    /// What is wrong with the streams, in sentences for people.
+    pub fn findings(&self) -> Vec<String> {
+        crate::findings::findings(self)
+    }
+
+    /// What TR 101 290 counts in all transport streams; `None` where there are none.
+    pub fn tr101290(&self) -> Option<Tr101290> {
+        let mut measured = self.transports.iter().map(|t| &t.tr101290);
+        let mut sum = measured.next()?.clone();
+        for one in measured {
+            for (all, one) in sum.indicators.iter_mut().zip(&one.indicators) {
+                all.count += one.count;
+                all.pid = one.pid.or(all.pid);
+                all.last = one.last.max(all.last);
+            }
+            sum.pcr_repetition += one.pcr_repetition;
+            sum.pcr_discontinuity += one.pcr_discontinuity;
+        }
+        Some(sum)
     }
 
     /// The object that `--json` prints.
@@ -125,50 +149,12 @@ impl Report {
             "unproven_packets": self.unproven_packets,
             "unknown_datagrams": self.unknown_datagrams,
             "tracks": list(&self.tracks, TrackFacts::json),
-            "transport": self.transport.json(),
-            "tr101290": self.tr101290.as_ref().map_or_else(|| json!({}), indicators),
+            "transports": list(&self.transports, TransportFacts::json),
+            "tr101290": transport::indicators(self.tr101290().as_ref()),
             "scte35": list(&self.scte35, SpliceFacts::json),
             "klv": klv,
+            "findings": self.findings(),
             "errors": self.errors,
-        })
-    }
-}
-
-fn indicators(measured: &Tr101290) -> Value {
-    let each = measured.indicators.iter().map(|indicator| {
-        let pid = indicator.pid.filter(|_| indicator.count > 0);
-        let facts = match pid {
-            Some(pid) => json!({"count": indicator.count, "pid": pid}),
-            None => json!({"count": indicator.count}),
-        };
-        (indicator.number.to_owned(), facts)
-    });
-    Value::Object(each.collect())
-}
-
-/// MPEG-TS packets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TransportFacts {
-    /// All of them.
-    pub packets: u64,
-    /// Of PID 0x1FFF.
-    pub null_packets: u64,
-    /// Continuity counters that were not the next one.
-    pub continuity_errors: u64,
-    /// Losses of the grid of packets.
-    pub sync_losses: u64,
-}
-
-impl TransportFacts {
-    fn json(&self) -> Value {
-        if self.packets == 0 {
-            return json!({});
-        }
-        json!({
-            "packets": self.packets,
-            "null_packets": self.null_packets,
-            "continuity_errors": self.continuity_errors,
-            "sync_losses": self.sync_losses,
         })
     }
 }
@@ -188,6 +174,24 @@ pub enum Carrier {
     Rtp(u16, u32),
     /// A transport stream in RTP packets: port and SSRC.
     RtpTransport(u16, u32),
+}
+
+impl Carrier {
+    /// What names it in JSON; `pid` for those that lie in a transport stream.
+    fn put(self, pid: Option<u32>, mut put: impl FnMut(&str, Value)) {
+        match self {
+            Carrier::File | Carrier::Transport => {}
+            Carrier::Udp(port) => put("port", json!(port)),
+            Carrier::Srt(index) => put("srt", json!(index)),
+            Carrier::Rtp(port, ssrc) | Carrier::RtpTransport(port, ssrc) => {
+                put("port", json!(port));
+                put("ssrc", json!(ssrc));
+            }
+        }
+        if let (Some(pid), false) = (pid, matches!(self, Carrier::File | Carrier::Rtp(..))) {
+            put("pid", json!(pid));
+        }
+    }
 }
 
 /// An elementary stream.
@@ -220,6 +224,13 @@ pub struct TrackFacts {
     pub pts_wraps: u64,
     /// Bytes of the elementary stream.
     pub bytes: u64,
+    /// NAL units (MPEG-2 video: start codes) or OBUs by type, where the bytes were looked at:
+    /// elementary streams in files and in RTP.
+    pub unit_types: BTreeMap<u8, u64>,
+    /// AV1 frames: coded, of these hidden, and shown again.
+    pub av1_frames: Option<[u64; 3]>,
+    /// Every unit, if that was asked for.
+    pub units: Option<Units>,
 }
 
 /// Groups of pictures: what begins with a key frame and ends before the next.
@@ -227,6 +238,8 @@ pub struct TrackFacts {
 pub struct GopFacts {
     /// Of these, such as have pictures that refer to the group before.
     pub open: u64,
+    /// How many.
+    pub count: u64,
     /// Units of each.
     pub sizes: Vec<u32>,
 }
@@ -275,27 +288,7 @@ impl TrackFacts {
         let mut put = |key: &str, value: Value| {
             map.insert(key.to_owned(), value);
         };
-        match self.carrier {
-            Carrier::File => {}
-            Carrier::Transport => put("pid", json!(track.id)),
-            Carrier::Udp(port) => {
-                put("port", json!(port));
-                put("pid", json!(track.id));
-            }
-            Carrier::Srt(index) => {
-                put("srt", json!(index));
-                put("pid", json!(track.id));
-            }
-            Carrier::Rtp(port, ssrc) => {
-                put("port", json!(port));
-                put("ssrc", json!(ssrc));
-            }
-            Carrier::RtpTransport(port, ssrc) => {
-                put("port", json!(port));
-                put("ssrc", json!(ssrc));
-                put("pid", json!(track.id));
-            }
-        }
+        self.carrier.put(Some(track.id), &mut put);
         put("program", json!(known(track.program.into())));
         put("stream_type", json!(known(track.stream_type.into())));
         put("codec", json!(track.codec.name()));
@@ -328,7 +321,7 @@ impl TrackFacts {
         let gops = &self.gops;
         put(
             "gops",
-            json!({"count": gops.sizes.len(), "open": gops.open, "sizes": gops.sizes}),
+            json!({"count": gops.count, "open": gops.open, "sizes": gops.sizes}),
         );
         put("reorder_depth", json!(video.then_some(self.reorder_depth)));
         put("first_pts", json!(self.first_pts));
@@ -342,6 +335,19 @@ impl TrackFacts {
             .then(|| String::from_utf8_lossy(&track.language).into_owned());
         put("language", json!(language));
         put("scrambled", json!(track.scrambled));
+        put(
+            "unit_types",
+            json!((!self.unit_types.is_empty()).then_some(&self.unit_types)),
+        );
+        if let Some([coded, hidden, again]) = self.av1_frames {
+            put("coded_frames", json!(coded));
+            put("hidden_frames", json!(hidden));
+            put("shown_again", json!(again));
+        }
+        if let Some(units) = &self.units {
+            put("units", units.json());
+            put("units_left_out", json!(units.left_out));
+        }
         Value::Object(map)
     }
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use mirror_base::ring::{CHUNK_SLOTS, Chunk};
 use mirror_base::{Discard, Instant, SlotRing};
-use mirror_media::{Format, Packet, PayloadFormat, PayloadHint, Pipeline};
+use mirror_media::files::annexb;
+use mirror_media::{Codec, Format, Packet, PayloadFormat, PayloadHint, Pipeline};
 use mirror_rtp::{Config, Header, Session, Statistics, is_rtcp, rtcp};
 
 use crate::Options;
@@ -44,6 +45,8 @@ pub(crate) struct Depacketiser {
     pub(crate) overwritten: u64,
     pub(crate) payload_bytes: u64,
     slots_kept: u64,
+    /// NAL units by type.
+    nal_types: BTreeMap<u8, u64>,
 }
 
 impl Depacketiser {
@@ -56,13 +59,14 @@ impl Depacketiser {
         };
         Depacketiser {
             ring: SlotRing::new(),
-            pipeline: Pipeline::new(format, crate::limits()),
-            gatherer: Gatherer::default(),
+            pipeline: Pipeline::new(format, crate::limits(options)),
+            gatherer: Gatherer::new(options),
             hash: Hash::default(),
             unit: Vec::new(),
             overwritten: 0,
             payload_bytes: 0,
             slots_kept: 0,
+            nal_types: BTreeMap::new(),
         }
     }
 
@@ -84,6 +88,8 @@ impl Depacketiser {
         });
         if self.pipeline.container() == Some("mpegts") {
             self.hash.add(slot.payload);
+            let gap = delivery.lost_before > 0 || delivery.discontinuity;
+            self.gatherer.payload(delivery.arrival, slot.payload, gap);
         }
         self.units();
     }
@@ -91,7 +97,7 @@ impl Depacketiser {
     /// Takes the units that are ready.
     pub(crate) fn units(&mut self) {
         let (ring, hash, unit_bytes) = (&self.ring, &mut self.hash, &mut self.unit);
-        let overwritten = &mut self.overwritten;
+        let (overwritten, nal_types) = (&mut self.overwritten, &mut self.nal_types);
         self.gatherer.drain(&mut self.pipeline, |pipeline, unit| {
             if pipeline.container() == Some("mpegts") {
                 return;
@@ -99,6 +105,10 @@ impl Depacketiser {
             unit_bytes.clear();
             if pipeline.extract(unit, ring, unit_bytes) {
                 hash.add(unit_bytes);
+                let track = pipeline.tracks().get(usize::from(unit.track));
+                for kind in nal_types_of(track.map(|t| t.codec), unit_bytes) {
+                    *nal_types.entry(kind).or_default() += 1;
+                }
             } else {
                 *overwritten += 1;
             }
@@ -138,6 +148,16 @@ impl Depacketiser {
     }
 }
 
+/// Types of the NAL units in `bytes`, in order; nothing for other codecs.
+fn nal_types_of(codec: Option<Codec>, bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let of = move |nal: &[u8]| match (codec, nal.first()) {
+        (Some(Codec::H264), Some(first)) => Some(first & 0x1F),
+        (Some(Codec::H265), Some(first)) => Some(first >> 1 & 0x3F),
+        _ => None,
+    };
+    annexb::nal_units(bytes).filter_map(of)
+}
+
 /// What is known of a payload type, and its clock rate (0: the format's own).
 pub(crate) fn hint(payload_type: u8, options: &Options) -> (Option<PayloadHint>, u32) {
     let named = options.payload_types.iter().find(|t| t.0 == payload_type);
@@ -169,6 +189,7 @@ struct Stream {
     past: Figures,
     depacketiser: Depacketiser,
     due: Instant,
+    jitter_buffer: Duration,
     /// Packets too long for a slot.
     too_long: u64,
     last_sequence: u16,
@@ -253,6 +274,7 @@ impl Stream {
             past: Figures::default(),
             depacketiser: Depacketiser::new(header.ssrc, header.payload_type, options),
             due: Instant::FAR_FUTURE,
+            jitter_buffer: config.jitter_buffer,
             too_long: 0,
             last_sequence: header.sequence,
             suspect: Suspect::default(),
@@ -283,13 +305,11 @@ impl Stream {
                 break;
             }
         }
-        if self
-            .depacketiser
-            .pipeline
-            .poll_timeout()
-            .is_some_and(|at| at <= until)
-        {
-            self.depacketiser.pipeline.handle_timeout(until);
+        // What the jitter buffer held back is no unit that waits.
+        let until = until.saturating_sub(self.jitter_buffer);
+        let pipeline = &mut self.depacketiser.pipeline;
+        if pipeline.poll_timeout().is_some_and(|at| at <= until) {
+            pipeline.handle_timeout(until);
             self.depacketiser.units();
         }
     }
@@ -335,6 +355,9 @@ impl Stream {
         depacketiser
             .gatherer
             .finish(&depacketiser.pipeline, carrier, report);
+        if let Some(track) = report.tracks.get_mut(before) {
+            track.unit_types = depacketiser.nal_types;
+        }
         let units = report
             .tracks
             .iter()

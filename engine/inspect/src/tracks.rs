@@ -1,9 +1,16 @@
 //! Facts of elementary streams, gathered unit by unit. Fed by every reader of the room.
 
+use std::collections::BTreeMap;
+
+use mirror_base::Instant;
 use mirror_media::gop::{Gop, GopTracker};
 use mirror_media::{AccessUnit, Codec, FrameKind, Pipeline, Track};
 
-use crate::report::{Carrier, GopFacts, Report, SpliceFacts, TrackFacts};
+use crate::Options;
+use crate::census::Census;
+use crate::report::{
+    Carrier, GopFacts, Report, SpliceFacts, TrackFacts, TransportFacts, UnitFacts, Units,
+};
 
 /// Modulus of MPEG-TS times.
 const PTS_WRAP: i64 = 1 << 33;
@@ -26,10 +33,18 @@ pub(crate) struct Gathered {
     last_pts: Option<i64>,
     /// The greatest time so far.
     highest_pts: Option<i64>,
+    pub(crate) unit_types: BTreeMap<u8, u64>,
+    pub(crate) av1_frames: Option<[u64; 3]>,
+    /// Kept if they are wanted.
+    list: Option<Units>,
 }
 
+/// Letters, key frames and groups of one track that are kept.
+const MAX_LETTERS: usize = 1 << 24;
+const MAX_GROUPS: usize = 1 << 20;
+
 impl Gathered {
-    pub(crate) fn new(track: &Track) -> Self {
+    pub(crate) fn new(track: &Track, options: &Options) -> Self {
         Gathered {
             id: track.id,
             track: track.clone(),
@@ -44,11 +59,24 @@ impl Gathered {
             first_pts: None,
             last_pts: None,
             highest_pts: None,
+            unit_types: BTreeMap::new(),
+            av1_frames: None,
+            list: options.units.then(Units::default),
         }
     }
 
     /// One more unit.
     pub(crate) fn unit(&mut self, unit: &AccessUnit) {
+        self.unit_with(unit, |_| {});
+    }
+
+    /// One more unit; `more` tells what else is known of it, if units are kept.
+    pub(crate) fn unit_with(&mut self, unit: &AccessUnit, more: impl FnOnce(&mut UnitFacts)) {
+        if let Some(list) = &mut self.list {
+            let mut facts = UnitFacts::from(unit);
+            more(&mut facts);
+            list.add(facts);
+        }
         if self.track.codec.is_video() {
             self.picture(unit);
         }
@@ -62,13 +90,16 @@ impl Gathered {
     }
 
     fn picture(&mut self, unit: &AccessUnit) {
-        self.letters.push(match unit.kind {
+        let letter = match unit.kind {
             FrameKind::Idr | FrameKind::Cra | FrameKind::I => 'I',
             FrameKind::P => 'P',
             FrameKind::B => 'B',
             FrameKind::Other => '?',
-        });
-        if unit.kind.is_key() {
+        };
+        if self.letters.len() < MAX_LETTERS {
+            self.letters.push(letter);
+        }
+        if unit.kind.is_key() && self.key_frames.len() < MAX_GROUPS {
             self.key_frames.push(self.units);
         }
         if let Some(gop) = self.tracker.take(unit) {
@@ -77,7 +108,10 @@ impl Gathered {
     }
 
     fn group(&mut self, gop: &Gop) {
-        self.gops.sizes.push(gop.frames);
+        self.gops.count += 1;
+        if self.gops.sizes.len() < MAX_GROUPS {
+            self.gops.sizes.push(gop.frames);
+        }
         self.gops.open += u64::from(gop.open);
     }
 
@@ -97,6 +131,11 @@ impl Gathered {
             true => pts.rem_euclid(PTS_WRAP),
             false => pts,
         };
+        if let Some(units) = &mut self.list {
+            for unit in &mut units.list {
+                (unit.pts, unit.dts) = (unit.pts.map(wire), unit.dts.map(wire));
+            }
+        }
         let epoch = |pts: Option<i64>| pts.map_or(0, |p| p.div_euclid(PTS_WRAP));
         let wraps = epoch(self.highest_pts) - epoch(self.first_pts);
         TrackFacts {
@@ -112,14 +151,21 @@ impl Gathered {
             last_pts: self.last_pts.map(wire),
             pts_wraps: u64::try_from(wraps).unwrap_or(0),
             bytes: self.bytes,
+            unit_types: self.unit_types,
+            av1_frames: self.av1_frames,
+            units: self.list,
             track: self.track,
         }
     }
 }
 
 /// Gathers the facts of everything that a pipeline finds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gatherer {
+    /// What is asked for.
+    options: Options,
+    /// Of a transport stream.
+    census: Option<Box<Census>>,
     /// By the pipeline's index.
     tracks: Vec<Gathered>,
     /// Of indexes that were given to other streams.
@@ -132,6 +178,30 @@ pub(crate) struct Gatherer {
 const MAX_PAST: usize = 4096;
 
 impl Gatherer {
+    pub(crate) fn new(options: &Options) -> Self {
+        Gatherer {
+            options: Options {
+                units: options.units,
+                ..Options::default()
+            },
+            census: None,
+            tracks: Vec::new(),
+            past: Vec::new(),
+            splices: Vec::new(),
+            version: 0,
+        }
+    }
+
+    /// A payload of a transport stream, which the pipeline gets as well; packets were lost before
+    /// it if there is a `gap`.
+    pub(crate) fn payload(&mut self, arrival: Instant, payload: &[u8], gap: bool) {
+        let census = self.census.get_or_insert_default();
+        if gap {
+            census.gap();
+        }
+        census.payload(arrival, payload);
+    }
+
     /// Takes all that the pipeline has ready; `each` sees every unit first.
     pub(crate) fn drain(
         &mut self,
@@ -166,14 +236,15 @@ impl Gatherer {
         self.version = version;
         for (index, track) in pipeline.tracks().iter().enumerate() {
             match self.tracks.get_mut(index) {
-                None => self.tracks.push(Gathered::new(track)),
+                None => self.tracks.push(Gathered::new(track, &self.options)),
                 Some(known) if known.id == track.id => {
                     if !track.gone {
                         known.describe(track);
                     }
                 }
                 Some(known) => {
-                    let before = core::mem::replace(known, Gathered::new(track));
+                    let fresh = Gathered::new(track, &self.options);
+                    let before = core::mem::replace(known, fresh);
                     if self.past.len() < MAX_PAST {
                         self.past.push(before);
                     }
@@ -201,23 +272,23 @@ impl Gatherer {
         }
         report.scte35.append(&mut self.splices);
         let counters = pipeline.counters();
-        report.transport.packets += counters.ts_packets;
-        report.transport.null_packets += counters.null_packets;
-        report.transport.continuity_errors += counters.continuity_errors;
-        report.transport.sync_losses += counters.sync_losses;
-        if let Some(measured) = pipeline.tr101290().filter(|_| counters.ts_packets > 0) {
-            match &mut report.tr101290 {
-                None => report.tr101290 = Some(measured.clone()),
-                Some(sum) => {
-                    for (all, one) in sum.indicators.iter_mut().zip(&measured.indicators) {
-                        all.count += one.count;
-                        all.pid = one.pid.or(all.pid);
-                        all.last = one.last.max(all.last);
-                    }
-                    sum.pcr_repetition += measured.pcr_repetition;
-                    sum.pcr_discontinuity += measured.pcr_discontinuity;
-                }
-            }
+        let census = self.census.filter(|_| counters.ts_packets > 0);
+        if let Some(counted) = census.map(|census| census.finish()) {
+            report.transports.push(TransportFacts {
+                carrier,
+                packet_size: counted.packet_size,
+                packets: counters.ts_packets,
+                null_packets: counters.null_packets,
+                continuity_errors: counters.continuity_errors,
+                sync_errors: counted.sync_errors,
+                sync_losses: counters.sync_losses,
+                duration: counted.duration,
+                bit_rate: counted.bit_rate,
+                tr101290: pipeline.tr101290().cloned().unwrap_or_default(),
+                programs: counted.programs,
+                tables: counted.tables,
+                pids: counted.pids,
+            });
         }
     }
 }

@@ -4,11 +4,16 @@
 use mirror_media::ts::file::{PAYLOAD, TimelineScan};
 use mirror_media::{Format, Packet, Pipeline};
 
+use crate::Options;
 use crate::report::{Carrier, Report};
 use crate::source::{Source, Window};
 use crate::tracks::Gatherer;
 
-pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), String> {
+pub(crate) fn inspect(
+    source: &dyn Source,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), String> {
     let mut scan = TimelineScan::default();
     let mut window = Window::new(source);
     loop {
@@ -21,8 +26,8 @@ pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), St
         window.skip(bytes);
     }
     let mut timeline = scan.finish();
-    let mut pipeline = Pipeline::new(Format::MpegTs, crate::limits());
-    let mut gatherer = Gatherer::default();
+    let mut pipeline = Pipeline::new(Format::MpegTs, crate::limits(options));
+    let mut gatherer = Gatherer::new(options);
     let mut window = Window::new(source);
     for slot in 0.. {
         let payload = window.peek(PAYLOAD)?;
@@ -48,6 +53,7 @@ pub(crate) fn inspect(source: &dyn Source, report: &mut Report) -> Result<(), St
             pipeline.handle_timeout(packet.arrival);
         }
         pipeline.push(packet);
+        gatherer.payload(packet.arrival, packet.payload, false);
         window.skip(bytes);
         gatherer.drain(&mut pipeline, |_, _| {});
     }

@@ -69,6 +69,9 @@ pub struct DirectionFacts {
     pub key_refreshes: u64,
     /// Encrypted packets without a key that fits.
     pub undecryptable: u64,
+    /// Whether the passphrase opened the first key; `None` where none was given or nothing is
+    /// encrypted.
+    pub key_opened: Option<bool>,
     /// Bytes of the payloads that a receiver delivers.
     pub payload_bytes: u64,
     /// Their hash, in sequence order; encrypted ones without a key as they are on the wire.
@@ -128,6 +131,7 @@ impl DirectionFacts {
             "naks": self.naks,
             "key_refreshes": self.key_refreshes,
             "undecryptable": self.undecryptable,
+            "key_opened": self.key_opened,
             "payload_bytes": self.payload_bytes,
             "payload_sha256": self.payload_sha256,
         })

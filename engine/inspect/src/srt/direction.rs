@@ -52,11 +52,14 @@ struct Follower {
     ring: SlotRing,
     due: Instant,
     now: Instant,
+    latency: Duration,
     pipeline: Pipeline,
     gatherer: Gatherer,
     hash: Hash,
     /// Whether it has the keys; else encrypted payloads are taken as they are.
     has_keys: bool,
+    /// Whether the passphrase opened the key, where there are both.
+    opened: Option<bool>,
 }
 
 /// See the module's page.
@@ -164,7 +167,8 @@ impl Direction {
         follower.advance(now + AFTERMATH);
         follower.pipeline.finish();
         follower.drain_units();
-        let gatherer = core::mem::take(&mut follower.gatherer);
+        let empty = Gatherer::new(&Options::default());
+        let gatherer = core::mem::replace(&mut follower.gatherer, empty);
         gatherer.finish(&follower.pipeline, Carrier::Srt(index), report);
     }
 
@@ -194,6 +198,7 @@ impl Direction {
                 true => stats.pkt_rcv_undecrypt,
                 false => self.encrypted,
             };
+            facts.key_opened = follower.opened;
             facts.payload_bytes = follower.hash.bytes;
             facts.payload_sha256 = follower.hash.hex();
         }
@@ -226,6 +231,7 @@ impl Follower {
         let (timestamp, arrival) = sender.clock.unwrap_or_default();
         let security = security(keys, version, options);
         let has_keys = security.is_some();
+        let opened = (keys.is_some() && options.passphrase.is_some()).then_some(has_keys);
         let stand_in = StandIn {
             // It is told apart by nothing.
             socket_id: 1,
@@ -268,10 +274,12 @@ impl Follower {
             ring: SlotRing::new(),
             due: arrival,
             now: arrival,
-            pipeline: Pipeline::new(Format::MpegTs, crate::limits()),
-            gatherer: Gatherer::default(),
+            latency: Duration::from_millis(latency_ms.into()),
+            pipeline: Pipeline::new(Format::MpegTs, crate::limits(options)),
+            gatherer: Gatherer::new(options),
             hash: Hash::default(),
             has_keys,
+            opened,
         })
     }
 
@@ -317,12 +325,10 @@ impl Follower {
             self.now = due.max(self.now);
             self.connection.handle_timeout(self.now, &mut self.ring);
             self.drain(self.now);
-            if self
-                .pipeline
-                .poll_timeout()
-                .is_some_and(|at| at <= self.now)
-            {
-                self.pipeline.handle_timeout(self.now);
+            // What TSBPD held back is no unit that waits.
+            let now = self.now.saturating_sub(self.latency);
+            if self.pipeline.poll_timeout().is_some_and(|at| at <= now) {
+                self.pipeline.handle_timeout(now);
             }
         }
         self.now = until.max(self.now);
@@ -351,6 +357,8 @@ impl Follower {
                 payload_type: 0,
                 payload: slot.payload,
             });
+            let gap = delivery.lost_before > 0 || delivery.discontinuity;
+            self.gatherer.payload(delivery.arrival, slot.payload, gap);
             self.gatherer.drain(&mut self.pipeline, |_, _| {});
         }
         self.ring.release_before(self.connection.delivery_index());
