@@ -34,6 +34,10 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
 /// Datagrams handled on one reading of the clock.
 const CLOCK_EVERY: u32 = 8;
+/// With so much time gone since the kernel was asked, timers would judge by what was known then.
+const AWAY: Duration = Duration::from_millis(5);
+/// Times that it is asked again in one turn.
+const LOOKS: usize = 4;
 /// RTP sources that a shard opens in a second, and at once.
 const SOURCES_PER_SECOND: u32 = 1000;
 /// Configured RTP sessions that may be added at run time.
@@ -128,6 +132,8 @@ pub(crate) struct Draining {
 pub(crate) struct Core<C> {
     pub(crate) clock: C,
     pub(crate) now: Instant,
+    /// When the kernel was last asked for what has arrived.
+    looked_at: Instant,
     /// Datagrams until the clock is read again.
     clock_left: u32,
     pub(crate) id: ShardId,
@@ -226,6 +232,7 @@ impl<D: Driver> Shard<D> {
         }
         let until = self.core.next_deadline().min(limit);
         self.driver.wait(until);
+        self.core.looked_at = self.core.clock.now();
         Turn::Running
     }
 
@@ -235,6 +242,7 @@ impl<D: Driver> Shard<D> {
         core.read_clock();
         core.reap(driver);
         core.read_clock();
+        core.look_again(driver);
         if driver.take_woken() {
             core.read_mail(driver);
         }
@@ -297,6 +305,7 @@ impl<C: Clock> Core<C> {
             .map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
         Core {
             now,
+            looked_at: now,
             clock_left: CLOCK_EVERY,
             clock,
             roles: Role::of(&config),
@@ -356,6 +365,21 @@ impl<C: Clock> Core<C> {
                 Some(key) => self.session_panicked(key),
                 None => resume_unwind(panic),
             }
+        }
+    }
+
+    /// A thread that was held up since it asked the kernel (a busy host gave the core to others)
+    /// asks once more before timers fire: what arrived meanwhile must not be given up as late
+    /// while it lies in the socket.
+    #[inline]
+    fn look_again<D: Driver>(&mut self, driver: &mut D) {
+        for _ in 0..LOOKS {
+            if self.now.saturating_since(self.looked_at) < AWAY {
+                return;
+            }
+            self.looked_at = self.now;
+            self.reap(driver);
+            self.read_clock();
         }
     }
 

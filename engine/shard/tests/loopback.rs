@@ -1,5 +1,6 @@
 //! Two real shards on loopback: rings, steering, executors, mailboxes, draining. Bounded in
-//! time; what these tests wait for comes within milliseconds.
+//! time; what these tests wait for comes within milliseconds, or when a busy host lets it: they
+//! have no core to themselves, so that what they wait for is an event and never a time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,6 +18,11 @@ use mirror_stream::report::{
     CallRequest, Command, EndReason, Event, Mode, Reservation, ShardSnapshot, StreamDirectory,
 };
 use mirror_uring::{ReactorConfig, SocketOptions};
+
+/// What is waited for takes no longer on any host.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than a sender or a shard of a busy host gets no core: nothing is late because of that.
+const LATENCY: Duration = Duration::from_secs(2);
 
 /// Everything belongs to the shard that its number in the id says, else to the first.
 #[derive(Debug, Default)]
@@ -59,7 +65,10 @@ fn config(srt: bool) -> ShardsConfig {
         shards: vec![ShardPlacement::default(); 2],
         srt: srt.then(|| SrtConfig {
             listen: free_port(),
-            connection: mirror_srt::Config::default(),
+            connection: mirror_srt::Config {
+                latency: LATENCY,
+                ..mirror_srt::Config::default()
+            },
             handshakes_per_second: 1_000,
             max_connections: 100,
             default_publish: true,
@@ -118,11 +127,30 @@ fn snapshots(shards: &Shards) -> Vec<ShardSnapshot> {
             shards
                 .send(ShardId(shard as u16), Command::Snapshot { reply })
                 .unwrap();
-            *receiver
-                .recv_timeout(Duration::from_secs(2))
-                .expect("a shard answers")
+            *receiver.recv_timeout(PATIENCE).expect("a shard answers")
         })
         .collect()
+}
+
+/// The snapshots, when those are `wanted`, or else the last ones.
+fn snapshots_when(
+    shards: &Shards,
+    wanted: impl Fn(&[ShardSnapshot]) -> bool,
+) -> Vec<ShardSnapshot> {
+    let started = WallClock::now();
+    loop {
+        let found = snapshots(shards);
+        if wanted(&found) || started.elapsed() > PATIENCE {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether there are `count` streams with `packets` packets each.
+fn whole(snapshots: &[ShardSnapshot], count: usize, packets: u64) -> bool {
+    let mut streams = snapshots.iter().flat_map(|s| &s.streams);
+    streams.clone().count() == count && streams.all(|s| s.stats.packets_unique == packets)
 }
 
 /// Drains, and returns the reasons of the streams that ended.
@@ -135,10 +163,7 @@ fn drain(shards: Shards, events: &Receiver<Event>) -> Vec<EndReason> {
     }
     let (mut stopped, mut ended) = (0, Vec::new());
     while stopped < shards.len() {
-        match events
-            .recv_timeout(Duration::from_secs(5))
-            .expect("shards stop")
-        {
+        match events.recv_timeout(PATIENCE).expect("shards stop") {
             Event::Stopped { error: None, .. } => stopped += 1,
             Event::Stopped { error, .. } => panic!("{error:?}"),
             Event::Ended { reason, .. } => ended.push(reason),
@@ -165,8 +190,7 @@ fn rtp_sources_land_on_the_shard_of_their_ssrc_without_loss() {
         }
         std::thread::sleep(Duration::from_micros(500));
     }
-    std::thread::sleep(Duration::from_millis(100));
-    let snapshots = snapshots(&shards);
+    let snapshots = snapshots_when(&shards, |found| whole(found, 8, 400));
     let mut streams = 0;
     for snapshot in &snapshots {
         assert_eq!(
@@ -256,7 +280,7 @@ impl Publisher {
     }
 }
 
-/// Steps all publishers each millisecond and lets everybody publish, until `done` or 8 s.
+/// Steps all publishers each millisecond and lets everybody publish, until `done`.
 fn run(
     publishers: &mut [Publisher],
     shards: &Shards,
@@ -266,10 +290,7 @@ fn run(
 ) {
     let started = WallClock::now();
     while !done(publishers) {
-        assert!(
-            started.elapsed() < Duration::from_secs(8),
-            "this takes too long"
-        );
+        assert!(started.elapsed() < PATIENCE, "this takes too long");
         let now = MonotonicClock.now();
         for publisher in publishers.iter_mut() {
             publisher.step(now);
@@ -306,10 +327,9 @@ fn srt_publishers_connect_at_once_are_spread_and_return_to_their_shard() {
     let all_sent = |p: &[Publisher]| p.iter().all(|p| p.to_send == 0 && p.connection.is_sent());
     run(&mut publishers, &shards, &received, &mut seen, all_sent);
     let held = WallClock::now();
-    // TSBPD holds packets for 120 ms.
-    let held_over = |_: &[Publisher]| held.elapsed() > Duration::from_millis(200);
+    let held_over = |_: &[Publisher]| held.elapsed() > LATENCY + Duration::from_millis(100);
     run(&mut publishers, &shards, &received, &mut seen, held_over);
-    for snapshot in snapshots(&shards) {
+    for snapshot in snapshots_when(&shards, |found| whole(found, 40, 200)) {
         assert_eq!(snapshot.streams.len(), 20);
         assert_eq!(snapshot.counters.foreign_datagrams, 0);
         for stream in &snapshot.streams {
@@ -396,9 +416,8 @@ fn one_dual_stack_group_takes_both_families() {
             }
         }
     }
-    std::thread::sleep(Duration::from_millis(100));
     let mut peers = Vec::new();
-    for snapshot in snapshots(&shards) {
+    for snapshot in snapshots_when(&shards, |found| whole(found, 4, 50)) {
         for stream in &snapshot.streams {
             let ssrc = u32::from_str_radix(&stream.stream_id.as_str()[4..], 16).unwrap();
             assert_eq!(ssrc % 2, u32::from(snapshot.shard.0), "steered alike");
@@ -564,16 +583,9 @@ fn listeners_are_called_over_both_families_from_one_socket_a_shard() {
     let started = WallClock::now();
     let mut modes = Vec::new();
     let count = listeners.len();
-    let whole = |snapshots: &[ShardSnapshot]| {
-        let mut streams = snapshots.iter().flat_map(|s| &s.streams);
-        streams.clone().count() == count && streams.all(|s| s.stats.packets_unique == 300)
-    };
     let mut last = snapshots(&shards);
-    while !whole(&last) {
-        assert!(
-            started.elapsed() < Duration::from_secs(8),
-            "{modes:?} {last:?}"
-        );
+    while !whole(&last, count, 300) {
+        assert!(started.elapsed() < PATIENCE, "{modes:?} {last:?}");
         let until = WallClock::now() + Duration::from_millis(100);
         while WallClock::now() < until {
             listeners
@@ -619,7 +631,7 @@ fn a_publisher_whose_nat_gives_it_another_port_goes_on() {
     publishers[0].to_send = 100;
     let all = |p: &[Publisher]| p[0].to_send == 0 && p[0].connection.is_sent();
     run(&mut publishers, &shards, &received, &mut seen, all);
-    let snapshots = snapshots(&shards);
+    let snapshots = snapshots_when(&shards, |found| whole(found, 1, 500));
     let stream = snapshots.iter().flat_map(|s| &s.streams).next().unwrap();
     assert_eq!(stream.stats.packets_unique, 500);
     assert_eq!(

@@ -256,3 +256,23 @@ fn packets_that_the_kernel_misplaced_open_no_second_session() {
     assert_eq!(usize::from(started[0].0.0), 0xABCD % 2);
     assert_eq!(world.snapshot()[0].counters.foreign_datagrams, 3);
 }
+
+#[test]
+fn what_arrived_while_the_thread_had_no_core_is_not_given_up_as_late() {
+    let mut world = World::new(config(1));
+    let send = |world: &World, sequence: u16| {
+        world.send_to_engine(addr("192.0.2.7:4000"), addr(RTP), &packet(9, sequence));
+    };
+    for n in (0..100).chain([101]) {
+        send(&world, n);
+        world.step();
+    }
+    world.run(Duration::from_millis(10));
+    // It comes 20 ms late, within the jitter buffer of 50 ms: the thread has just looked.
+    send(&world, 100);
+    world.shards[0].driver.stall = Duration::from_millis(300);
+    world.step();
+    world.run(Duration::from_millis(20));
+    let stats = world.snapshot()[0].streams[0].stats.clone();
+    assert_eq!((stats.packets_unique, stats.packets_dropped), (102, 0));
+}

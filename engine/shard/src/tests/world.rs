@@ -81,6 +81,8 @@ pub(crate) struct VirtualDriver {
     pub(crate) no_sockets: bool,
     /// What a receive buffer takes of a datagram.
     pub(crate) buffer: usize,
+    /// So long the thread gets no core, when it has read what there is.
+    pub(crate) stall: Duration,
     counters: ReactorCounters,
     /// What the loop last asked to sleep until.
     pub(crate) slept_until: Instant,
@@ -100,6 +102,7 @@ impl Driver for VirtualDriver {
             let mut net = self.net.borrow_mut();
             let queue = &mut net.to_shards[self.shard];
             if queue.front().is_none_or(|(_, p)| p.at > now) {
+                self.clock.0.set(now + std::mem::take(&mut self.stall));
                 return count;
             }
             let (socket, packet) = queue.pop_front().unwrap();
@@ -422,6 +425,7 @@ impl World {
                     callers: None,
                     no_sockets: false,
                     buffer: usize::MAX,
+                    stall: Duration::ZERO,
                     counters: ReactorCounters::default(),
                     slept_until: Instant::ZERO,
                 };
