@@ -290,7 +290,14 @@ fn run(
 ) {
     let started = WallClock::now();
     while !done(publishers) {
-        assert!(started.elapsed() < PATIENCE, "this takes too long");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{} of {} connected, {} closed, {} packets to be sent",
+            publishers.iter().filter(|p| p.connected).count(),
+            publishers.len(),
+            publishers.iter().filter(|p| p.closed).count(),
+            publishers.iter().map(|p| p.to_send).sum::<u32>()
+        );
         let now = MonotonicClock.now();
         for publisher in publishers.iter_mut() {
             publisher.step(now);
