@@ -86,6 +86,11 @@ fn session_descriptions_are_read_as_they_were_written() {
 }
 
 #[test]
+fn srt_delivers_what_was_sent_in_the_clear_and_under_keys() {
+    play("srt", 40);
+}
+
+#[test]
 fn fec_gives_back_whatever_can_be_computed() {
     play("fec", 150);
 }

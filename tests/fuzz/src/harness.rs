@@ -34,6 +34,8 @@ pub(crate) struct Side {
     events: usize,
     /// All bytes of all payloads are this one; anything else was not sent.
     pub(crate) only: Option<u8>,
+    /// What was delivered, if somebody wants to know.
+    pub(crate) kept: Option<Vec<Vec<u8>>>,
     /// What it has written and nobody has delivered yet.
     pub(crate) wire: VecDeque<Vec<u8>>,
 }
@@ -162,6 +164,7 @@ impl Pair {
             missing: 0,
             events: 0,
             only: None,
+            kept: None,
             wire: VecDeque::new(),
         };
         let listener = listener.expect("the handshake is done");
@@ -250,6 +253,9 @@ impl Side {
             let slot = self.ring.get(delivery.slot).expect("it can be read");
             if let Some(only) = self.only {
                 assert!(slot.payload.iter().all(|b| *b == only), "nobody sent this");
+            }
+            if let Some(kept) = &mut self.kept {
+                kept.push(slot.payload.to_vec());
             }
             last = Some(delivery.slot);
             self.delivered += 1;

@@ -10,6 +10,7 @@ mod rtcp;
 mod sdp;
 mod sound;
 mod source;
+mod srt;
 mod transport;
 mod xs;
 
@@ -36,6 +37,7 @@ pub const ROUND_TRIPS: &[RoundTrip] = &[
     ("mpeg_ts", transport::mpeg_ts),
     ("rtcp", rtcp::compound),
     ("sdp", sdp::description),
+    ("srt", srt::srt),
     ("fec", recovery::fec),
     ("rtx", recovery::rtx),
     ("two_paths", recovery::two_paths),
