@@ -71,6 +71,16 @@ fn audio_packets_are_units() {
 }
 
 #[test]
+fn latm_elements_come_out_as_they_went_in() {
+    play("latm", 300);
+}
+
+#[test]
+fn klv_units_come_out_as_they_went_in() {
+    play("klv", 300);
+}
+
+#[test]
 fn mpeg_ts_on_any_grid_and_cut_anywhere_comes_out_as_it_went_in() {
     play("mpeg_ts", 120);
 }

@@ -2,6 +2,7 @@
 //! (sizes, aggregation, fragmentation, interleaving, losses that can be repaired), and what comes
 //! out must be what went in. The input is nothing but choices: each is honest, whatever its bytes.
 
+mod elements;
 mod nal;
 mod numbered;
 mod obu;
@@ -34,6 +35,8 @@ pub const ROUND_TRIPS: &[RoundTrip] = &[
     ("aac", sound::aac),
     ("framed_audio", sound::framed),
     ("packet_audio", sound::packets),
+    ("latm", elements::latm),
+    ("klv", elements::klv),
     ("mpeg_ts", transport::mpeg_ts),
     ("rtcp", rtcp::compound),
     ("sdp", sdp::description),

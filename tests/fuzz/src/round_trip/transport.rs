@@ -234,7 +234,7 @@ fn opus(choices: &mut Choices<'_>) -> Vec<u8> {
 }
 
 /// A universal key, a BER length, a value (SMPTE 336).
-fn klv(choices: &mut Choices<'_>) -> Vec<u8> {
+pub(super) fn klv(choices: &mut Choices<'_>) -> Vec<u8> {
     let size = choices.between(1, 600);
     let mut unit = vec![6, 0x0E, 0x2B, 0x34, 2, 0x0B, 1, 1];
     unit.extend([0x0E, 1, 3, 1, 1, 0, 0, 0]);
