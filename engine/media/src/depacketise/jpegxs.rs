@@ -150,16 +150,32 @@ struct Field {
     /// Where its codestream begins, and the header.
     read: Option<(usize, Header)>,
     bytes: u32,
+    /// Place and number of the newest packet, and its last byte.
+    tail: (usize, u32, u8),
     ended: bool,
 }
 
 impl Field {
+    /// The packet of that place and number, the last of the field's last unit so far, ends with
+    /// EOC, which may begin in the packet before.
+    fn ends(&self, (place, index): (usize, u32), body: &[u8]) -> bool {
+        match *body {
+            [only] => {
+                let (at, before, byte) = self.tail;
+                (at, before.wrapping_add(1)) == (place, index)
+                    && jpegxs::ends_codestream(&[byte, only])
+            }
+            _ => jpegxs::ends_codestream(body),
+        }
+    }
+
     fn clear(&mut self) {
         self.units.clear();
         self.head.clear();
         self.wanted = 0;
         self.read = None;
         self.bytes = 0;
+        self.tail = (0, 0, 0);
         self.ended = false;
     }
 
@@ -279,8 +295,9 @@ impl JxsDepacketiser {
             return Err(Discard::MalformedPayload);
         }
         if prefix.last && (!prefix.slices || newest.1 + 1 == field.units.len()) {
-            field.ended = jpegxs::ends_codestream(body);
+            field.ended = field.ends((newest.1, newest.2), body);
         }
+        field.tail = (newest.1, newest.2, body.last().copied().unwrap_or(0));
         let good = newest.1 > 0 || field.read.is_some() || self.read_head(prefix, body);
         if self.fields.iter().map(|f| u64::from(f.bytes)).sum::<u64>() > self.max_unit.into() {
             unit_is_damaged(&mut self.unit);
