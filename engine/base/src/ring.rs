@@ -232,6 +232,10 @@ pub struct SlotRing {
     append_until: u64,
     spare: Vec<Chunk>,
     owned: usize,
+    /// Slots of all of them.
+    capacity: usize,
+    /// With so many slots left it is low; one chunk may be split by the floor.
+    low_slots: u64,
     first: u64,
     floor: u64,
     end: u64,
@@ -268,6 +272,8 @@ impl SlotRing {
             append_until: 0,
             spare: Vec::new(),
             owned: 0,
+            capacity: 0,
+            low_slots: (LOW_SLOTS + CHUNK_SLOTS) as u64,
             first: 0,
             floor: 0,
             end: 0,
@@ -295,7 +301,7 @@ impl SlotRing {
             "a chunk has {CHUNK_BYTES} bytes"
         );
         self.owned += 1;
-        self.set_low();
+        self.count_slots();
         self.spare.push(chunk);
         // Twice the memory's span, so that a window with holes still has places.
         if self.owned * 2 > self.places.len() {
@@ -310,7 +316,7 @@ impl SlotRing {
         }
         let chunk = self.spare.pop()?;
         self.owned -= 1;
-        self.set_low();
+        self.count_slots();
         Some(chunk)
     }
 
@@ -342,8 +348,9 @@ impl SlotRing {
     }
 
     /// Slots that its memory can hold.
+    #[inline]
     pub const fn capacity_slots(&self) -> usize {
-        self.owned << self.chunk_shift
+        self.capacity
     }
 
     #[inline(always)]
@@ -366,10 +373,16 @@ impl SlotRing {
             .unwrap_or(usize::MAX)
     }
 
+    /// The number of its chunks has changed, or what they hold.
+    fn count_slots(&mut self) {
+        self.capacity = self.owned << self.chunk_shift;
+        self.low_slots = (LOW_SLOTS + self.chunk_slots()) as u64;
+        self.set_low();
+    }
+
     const fn set_low(&mut self) {
-        let limit = self.floor + self.capacity_slots() as u64;
-        // One chunk may be split by the floor.
-        self.low_at = limit.saturating_sub((LOW_SLOTS + self.chunk_slots()) as u64);
+        let limit = self.floor + self.capacity as u64;
+        self.low_at = limit.saturating_sub(self.low_slots);
     }
 
     /// Whether it is about to run full: fewer than 32 slots are available.

@@ -132,8 +132,6 @@ pub(crate) struct Draining {
 pub(crate) struct Core<C> {
     pub(crate) clock: C,
     pub(crate) now: Instant,
-    /// When the kernel was last asked for what has arrived.
-    looked_at: Instant,
     /// Datagrams until the clock is read again.
     clock_left: u32,
     pub(crate) id: ShardId,
@@ -232,7 +230,6 @@ impl<D: Driver> Shard<D> {
         }
         let until = self.core.next_deadline().min(limit);
         self.driver.wait(until);
-        self.core.looked_at = self.core.clock.now();
         Turn::Running
     }
 
@@ -240,9 +237,12 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn work(&mut self) -> Turn {
         let Shard { driver, core } = self;
         core.read_clock();
+        let looked_at = core.now;
         core.reap(driver);
         core.read_clock();
-        core.look_again(driver);
+        if core.now.saturating_since(looked_at) >= AWAY {
+            core.look_again(driver);
+        }
         if driver.take_woken() {
             core.read_mail(driver);
         }
@@ -305,7 +305,6 @@ impl<C: Clock> Core<C> {
             .map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
         Core {
             now,
-            looked_at: now,
             clock_left: CLOCK_EVERY,
             clock,
             roles: Role::of(&config),
@@ -355,6 +354,7 @@ impl<C: Clock> Core<C> {
 
     /// Takes everything that has arrived. One boundary for all sessions: a broken invariant ends
     /// the one whose code was running, and the others' datagrams come in another go.
+    #[inline(always)]
     fn reap<D: Driver>(&mut self, driver: &mut D) {
         loop {
             let reaped = catch_unwind(AssertUnwindSafe(|| {
@@ -371,15 +371,16 @@ impl<C: Clock> Core<C> {
     /// A thread that was held up since it asked the kernel (a busy host gave the core to others)
     /// asks once more before timers fire: what arrived meanwhile must not be given up as late
     /// while it lies in the socket.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn look_again<D: Driver>(&mut self, driver: &mut D) {
         for _ in 0..LOOKS {
-            if self.now.saturating_since(self.looked_at) < AWAY {
-                return;
-            }
-            self.looked_at = self.now;
+            let looked_at = self.now;
             self.reap(driver);
             self.read_clock();
+            if self.now.saturating_since(looked_at) < AWAY {
+                return;
+            }
         }
     }
 

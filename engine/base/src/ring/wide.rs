@@ -40,8 +40,9 @@ impl SlotRing {
             ..SlotRing::new()
         };
         let least = self.floor.min(self.end);
+        let end = self.end;
         let chunks_from = |ring: &SlotRing, from: u64| {
-            let span = ring.chunk_of(self.end.max(from)) + 1 - ring.chunk_of(from);
+            let span = ring.chunk_of(end.max(from)) + 1 - ring.chunk_of(from);
             usize::try_from(span).unwrap_or(usize::MAX)
         };
         let mut from = least
@@ -49,6 +50,7 @@ impl SlotRing {
             .max(self.oldest().min(least));
         let mut fresh = core::mem::take(&mut self.spare);
         self.owned -= fresh.len();
+        self.count_slots();
         while fresh.len() < chunks_from(&wide, from) {
             let Some(chunk) = more() else { break };
             fresh.push(chunk);
