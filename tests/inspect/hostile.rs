@@ -82,6 +82,30 @@ fn what_is_nothing_is_refused() {
 }
 
 #[test]
+fn a_capture_of_a_link_that_is_not_read_says_so() {
+    let word = |w: u32| w.to_le_bytes();
+    // Link type 127: IEEE 802.11 with radiotap.
+    let mut file: Vec<u8> = [0xA1B2_C3D4, 0x0004_0002, 0, 0, 65_535, 127]
+        .map(word)
+        .concat();
+    for n in 0..3 {
+        file.extend([n, 0, 40, 40].map(word).concat());
+        file.extend([0; 40]);
+    }
+    let report = inspect("radio.pcap", &file, &options()).expect("read");
+    let text = "none of 3 packets holds a UDP datagram (link type 127)";
+    assert_eq!(report.errors, [text]);
+    // What is cut inside a packet says that, with what came before.
+    file.truncate(file.len() - 10);
+    let report = inspect("radio.pcap", &file, &options()).expect("read");
+    assert!(
+        report.errors[0].contains("ends inside packet 3"),
+        "{:?}",
+        report.errors
+    );
+}
+
+#[test]
 fn ten_thousand_ssrcs_are_bounded() {
     let word = |w: u32| w.to_le_bytes();
     let mut file: Vec<u8> = [0xA1B2_C3D4, 0x0004_0002, 0, 0, 65_535, 101]

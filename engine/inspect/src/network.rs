@@ -41,6 +41,9 @@ struct Unused {
     cut: u64,
     unknown: u64,
     streams: u64,
+    /// Packets without a UDP datagram, and the link type of the last one.
+    other: u64,
+    link: u32,
 }
 
 struct Network<'o> {
@@ -106,6 +109,7 @@ pub(crate) fn inspect(
         unused: Unused::default(),
     };
     let mut now = Instant::from_nanos(START_NS);
+    let mut records: u64 = 0;
     loop {
         let record = match reader.read() {
             Ok(Some(record)) => record,
@@ -116,13 +120,17 @@ pub(crate) fn inspect(
             }
         };
         now = moment(&record);
+        records += 1;
         network.conversations.advance(now);
         network.sources.advance(now);
         match datagram(record.link, record.bytes) {
             Seen::Datagram(datagram) => network.take(now, &datagram),
             Seen::Fragment => network.unused.fragments += 1,
             Seen::Cut => network.unused.cut += 1,
-            Seen::Other => {}
+            Seen::Other => {
+                network.unused.other += 1;
+                network.unused.link = record.link;
+            }
         }
     }
     network.conversations.finish(now, report);
@@ -146,6 +154,12 @@ pub(crate) fn inspect(
         if count > 0 {
             report.error(format!("{count} {what}"));
         }
+    }
+    if unused.other == records && records > 0 {
+        let link = unused.link;
+        report.error(format!(
+            "none of {records} packets holds a UDP datagram (link type {link})"
+        ));
     }
     report.unknown_datagrams = unused.unknown;
     Ok(())
