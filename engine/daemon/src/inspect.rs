@@ -310,7 +310,7 @@ fn pid_table(transport: &TransportFacts, tracks: &[Value]) -> String {
         "WHAT",
         "PACKETS",
         "SHARE",
-        "KB/S",
+        "KBIT/S",
         "CONTINUITY",
         "SCRAMBLED",
         "DAMAGED",
