@@ -33,23 +33,43 @@ const LOW_SLOTS: usize = 32;
 const NO_CHUNK: u64 = u64::MAX;
 const EMPTY_CHUNK: [SlotMeta; CHUNK_SLOTS] = [SlotMeta::new(Instant::ZERO, 0, 0); CHUNK_SLOTS];
 
+/// The bytes of a chunk, slot by slot: a slot's place in it needs no look at its length.
+pub type ChunkMemory = [[u8; SLOT_BYTES]; CHUNK_SLOTS];
+
 /// A piece of packet memory, [`CHUNK_BYTES`] long.
 pub enum Chunk {
     /// From a pool that is never unmapped.
-    Pooled(&'static mut [u8]),
+    Pooled(&'static mut ChunkMemory),
     /// From the heap: tests and simulations.
-    Owned(Box<[u8]>),
+    Owned(Box<ChunkMemory>),
 }
 
 impl Chunk {
-    /// No memory.
-    const fn none() -> Self {
-        Chunk::Pooled(&mut [])
-    }
-
     /// A chunk from the heap.
     pub fn owned() -> Self {
-        Chunk::Owned(vec![0; CHUNK_BYTES].into_boxed_slice())
+        Chunk::Owned(Box::new([[0; SLOT_BYTES]; CHUNK_SLOTS]))
+    }
+
+    /// All chunks that there are in `memory`; what is left at its end belongs to none.
+    pub fn pooled(memory: &'static mut [u8]) -> impl Iterator<Item = Chunk> {
+        let (slots, _) = memory.as_chunks_mut();
+        let (chunks, _) = slots.as_chunks_mut();
+        chunks.iter_mut().map(Chunk::Pooled)
+    }
+
+    const fn slots(&self) -> &ChunkMemory {
+        match self {
+            Chunk::Pooled(slots) => slots,
+            Chunk::Owned(slots) => slots,
+        }
+    }
+
+    #[inline(always)]
+    const fn slots_mut(&mut self) -> &mut ChunkMemory {
+        match self {
+            Chunk::Pooled(slots) => slots,
+            Chunk::Owned(slots) => slots,
+        }
     }
 }
 
@@ -57,20 +77,14 @@ impl Deref for Chunk {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        match self {
-            Chunk::Pooled(bytes) => bytes,
-            Chunk::Owned(bytes) => bytes,
-        }
+        self.slots().as_flattened()
     }
 }
 
 impl DerefMut for Chunk {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        match self {
-            Chunk::Pooled(bytes) => bytes,
-            Chunk::Owned(bytes) => bytes,
-        }
+        self.slots_mut().as_flattened_mut()
     }
 }
 
@@ -90,9 +104,9 @@ pub struct SlotMeta {
     /// Protocol flags of the packet: meaning is the protocol's (`srt` keeps word 1's top byte,
     /// `rtp` the marker bit and payload type).
     pub flags: u8,
-    /// How long after `arrival` the protocol took it, in µs, saturating: what the engine's
-    /// receive path added.
-    pub handled_after_us: u16,
+    /// How long after `arrival` the protocol took it, in ns, saturating (4.29 s): what the
+    /// engine's receive path added.
+    pub handled_after_ns: u32,
     /// Where the payload begins in the slot.
     pub payload_offset: u16,
     /// Where the payload ends in the slot.
@@ -109,7 +123,7 @@ impl SlotMeta {
             arrival,
             timestamp,
             flags,
-            handled_after_us: 0,
+            handled_after_ns: 0,
             payload_offset: 0,
             payload_end: 0,
             padding: 0,
@@ -124,13 +138,14 @@ impl SlotMeta {
     }
 
     /// Notes that the protocol takes it at `now`.
+    #[inline(always)]
     #[must_use]
     pub const fn handled_at(mut self, now: Instant) -> Self {
-        let micros = now.micros_since(self.arrival);
-        self.handled_after_us = if micros > 0xFFFF {
-            0xFFFF
+        let nanos = now.as_nanos().saturating_sub(self.arrival.as_nanos());
+        self.handled_after_ns = if nanos > u32::MAX as u64 {
+            u32::MAX
         } else {
-            micros as u16
+            nanos as u32
         };
         self
     }
@@ -159,6 +174,15 @@ impl<'a> Append<'a> {
     /// Fills it: all of the payload is content, and may be changed in place (decryption).
     #[inline(always)]
     pub fn fill(self, meta: SlotMeta) -> &'a mut [u8] {
+        let (payload, to) = (self.payload, self.note(meta).to);
+        to.copy_from_slice(payload);
+        to
+    }
+
+    /// Notes what the content will be, which [`Noted::copy`] has to bring at once: what is done
+    /// between has more registers to itself than before, or behind the copy.
+    #[inline(always)]
+    pub fn note(self, meta: SlotMeta) -> Noted<'a> {
         *self.meta = SlotMeta {
             payload_offset: 0,
             payload_end: self.payload.len() as u16,
@@ -166,8 +190,26 @@ impl<'a> Append<'a> {
             ..meta
         };
         *self.end += 1;
+        Noted {
+            payload: self.payload,
+            to: self.to,
+        }
+    }
+}
+
+/// A slot whose content is still to be copied ([`Append::note`]).
+#[derive(Debug)]
+#[must_use]
+pub struct Noted<'a> {
+    payload: &'a [u8],
+    to: &'a mut [u8],
+}
+
+impl Noted<'_> {
+    /// Copies the content.
+    #[inline(always)]
+    pub fn copy(self) {
         self.to.copy_from_slice(self.payload);
-        self.to
     }
 }
 
@@ -187,8 +229,8 @@ pub struct Delivery {
     pub slot: u64,
     /// When it reached the host.
     pub arrival: Instant,
-    /// How long after `arrival` the protocol took it, in µs ([`SlotMeta::handled_after_us`]).
-    pub handled_after_us: u16,
+    /// How long after `arrival` the protocol took it, in ns ([`SlotMeta::handled_after_ns`]).
+    pub handled_after_ns: u32,
     /// When the protocol meant it to be released (TSBPD due time; the arrival of the packet
     /// that made it releasable, where there is no hold).
     pub due: Instant,
@@ -203,7 +245,7 @@ struct Place {
     /// Which chunk is here; `NO_CHUNK`: none.
     number: u64,
     /// Its bytes; none, when no chunk is here.
-    memory: Chunk,
+    memory: Option<Chunk>,
     meta: [SlotMeta; CHUNK_SLOTS],
 }
 
@@ -211,7 +253,7 @@ impl Place {
     const fn empty() -> Self {
         Place {
             number: NO_CHUNK,
-            memory: Chunk::none(),
+            memory: None,
             meta: EMPTY_CHUNK,
         }
     }
@@ -292,14 +334,7 @@ impl SlotRing {
     }
 
     /// Gives the ring one more chunk.
-    ///
-    /// # Panics
-    /// If the chunk is shorter than [`CHUNK_BYTES`].
     pub fn add_chunk(&mut self, chunk: Chunk) {
-        assert!(
-            chunk.len() >= CHUNK_BYTES,
-            "a chunk has {CHUNK_BYTES} bytes"
-        );
         self.owned += 1;
         self.count_slots();
         self.spare.push(chunk);
@@ -326,7 +361,7 @@ impl SlotRing {
             self.places
                 .into_iter()
                 .filter(|p| p.number != NO_CHUNK)
-                .map(|p| p.memory),
+                .filter_map(|p| p.memory),
         )
     }
 
@@ -472,7 +507,8 @@ impl SlotRing {
             return Err(Discard::Duplicate);
         }
         let start = slot * slot_bytes;
-        let Some(to) = place.memory.get_mut(start..start + len) else {
+        let memory = place.memory.as_deref_mut();
+        let Some(to) = memory.and_then(|bytes| bytes.get_mut(start..start + len)) else {
             return Err(Discard::NoBuffer);
         };
         to.copy_from_slice(bytes);
@@ -491,18 +527,17 @@ impl SlotRing {
     /// `None`: [`SlotRing::insert`] tells what can be done, and takes all packets of a wide ring.
     #[inline(always)]
     pub fn append<'a>(&'a mut self, index: u64, payload: &'a [u8]) -> Option<Append<'a>> {
-        let len = payload.len();
-        if index != self.end || index >= self.append_until || len > SLOT_BYTES {
+        // Its length first: it is no question behind the others then.
+        if payload.len() > SLOT_BYTES || index != self.end || index >= self.append_until {
             return None;
         }
         // No chunk of a wide ring is open for this.
         let slot = index as usize & (CHUNK_SLOTS - 1);
-        let start = slot * SLOT_BYTES;
         let place = self.places.get_mut(self.open_at)?;
-        let to = place.memory.get_mut(start..start + len)?;
+        let slots = place.memory.as_mut()?.slots_mut();
         Some(Append {
             payload,
-            to,
+            to: slots[slot].get_mut(..payload.len())?,
             meta: &mut place.meta[slot],
             end: &mut self.end,
         })
@@ -536,6 +571,7 @@ impl SlotRing {
         let start = slot * self.slot_bytes;
         let payload = place
             .memory
+            .as_deref()?
             .get(start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end))?;
         Some(Slot { payload, meta })
     }
@@ -550,6 +586,7 @@ impl SlotRing {
         let start = slot * self.slot_bytes;
         place
             .memory
+            .as_deref()?
             .get(start..start + usize::from(meta.payload_end))
     }
 
@@ -562,7 +599,7 @@ impl SlotRing {
         }
         let start = slot * self.slot_bytes;
         let len = usize::from(meta.payload_end) + usize::from(meta.padding);
-        place.memory.get(start..start + len)
+        place.memory.as_deref()?.get(start..start + len)
     }
 
     /// The payload of slot `index`, to be changed in place (decryption).
@@ -576,7 +613,7 @@ impl SlotRing {
             return None;
         }
         let start = slot * slot_bytes;
-        place.memory.get_mut(
+        place.memory.as_deref_mut()?.get_mut(
             start + usize::from(meta.payload_offset)..start + usize::from(meta.payload_end),
         )
     }
@@ -655,7 +692,7 @@ impl SlotRing {
         };
         let at = self.place(number);
         debug_assert_eq!(self.places[at].number, NO_CHUNK);
-        self.places[at].memory = chunk;
+        self.places[at].memory = Some(chunk);
         self.places[at].number = number;
         self.places[at].meta = EMPTY_CHUNK;
         Ok(())
@@ -674,8 +711,7 @@ impl SlotRing {
                 self.open = NO_CHUNK;
                 self.append_until = 0;
             }
-            let memory = core::mem::replace(&mut self.places[at].memory, Chunk::none());
-            self.spare.push(memory);
+            self.spare.extend(self.places[at].memory.take());
             self.first += 1;
         } else if self.owned == self.spare.len() {
             // Nothing in use: no need to walk chunk by chunk over a large jump.

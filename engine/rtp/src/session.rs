@@ -567,7 +567,7 @@ impl Session {
     pub fn poll_delivery(&mut self, now: Instant, ring: &SlotRing) -> Option<Delivery> {
         while self.next < self.end {
             if let Some(meta) = ring.meta(self.next) {
-                return Some(self.deliver(meta.arrival, meta.handled_after_us));
+                return Some(self.deliver(meta.arrival, meta.handled_after_ns));
             }
             if !self.give_up_gap(now, ring) {
                 return None;
@@ -577,7 +577,7 @@ impl Session {
     }
 
     #[inline]
-    fn deliver(&mut self, arrival: Instant, handled_after_us: u16) -> Delivery {
+    fn deliver(&mut self, arrival: Instant, handled_after_ns: u32) -> Delivery {
         let slot = self.next;
         let mut discontinuity = false;
         if slot >= self.mark_at {
@@ -592,7 +592,7 @@ impl Session {
         Delivery {
             slot,
             arrival,
-            handled_after_us,
+            handled_after_ns,
             due: arrival.max(self.released_at),
             lost_before: core::mem::take(&mut self.lost_before),
             discontinuity,

@@ -140,13 +140,12 @@ impl Driver for CostDriver {
         let filled = core::mem::take(&mut queue.filled);
         self.intake
             .set_clocks(self.clock.now().as_nanos(), REALTIME_NS);
-        let mut datagrams = 0;
-        for (buffer, len) in queue.buffers.iter().take(filled) {
-            datagrams += self
-                .intake
+        let before = self.intake.handed();
+        for (buffer, len) in queue.buffers.get(..filled).unwrap_or_default() {
+            self.intake
                 .take(0, buffer.get(..*len).unwrap_or_default(), sink);
         }
-        datagrams
+        self.intake.handed() - before
     }
 
     fn take_woken(&mut self) -> bool {

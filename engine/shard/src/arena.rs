@@ -130,6 +130,17 @@ impl<T> Arena<T> {
         slot.value.as_mut().map(|value| (key, value))
     }
 
+    /// The same without its key.
+    #[inline(always)]
+    pub(crate) fn value_at_mut(&mut self, index: u32) -> Option<&mut T> {
+        match self.slots.get_mut(index as usize) {
+            Some(Slot {
+                value: Some(value), ..
+            }) => Some(value),
+            _ => None,
+        }
+    }
+
     /// How many values it holds.
     pub(crate) const fn len(&self) -> usize {
         self.len

@@ -80,7 +80,11 @@ impl<C: Clock> Core<C> {
         stream_id: Option<&StreamId>,
         reset: bool,
     ) -> Option<Box<mirror_stream::report::LatencySet>> {
+        let now = self.now;
         let Some(id) = stream_id else {
+            let latency = &mut self.latency;
+            self.streams
+                .for_each_mut(|entry| entry.stream.settle_latency(now, latency));
             let set = Box::new(self.latency.to_set());
             if reset {
                 self.latency.reset();
@@ -89,6 +93,7 @@ impl<C: Clock> Core<C> {
         };
         let key = *self.by_id.get(id)?;
         let entry = self.streams.get_mut(key)?;
+        entry.stream.settle_latency(now, &mut self.latency);
         let set = Box::new(entry.stream.latency().to_set());
         if reset {
             entry.stream.reset_latency();
@@ -205,6 +210,7 @@ impl<C: Clock> Core<C> {
             sessions,
             streams,
             pool,
+            latency,
             ..
         } = self;
         let mut snapshots = Vec::with_capacity(streams.len());
@@ -222,6 +228,7 @@ impl<C: Clock> Core<C> {
                     .set_session_statistics(now, session.proto.statistics(now));
             }
             entry.promise(pool);
+            entry.stream.settle_latency_in_time(now, latency);
             let mut snapshot = entry.stream.snapshot();
             if let Some(session) = session {
                 snapshot.stats.latency_ms = session.proto.latency().as_millis() as u32;

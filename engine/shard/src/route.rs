@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::{Discard, Instant, SlotRing};
+use mirror_base::{Discard, Instant};
 use mirror_rtp::Header;
 use mirror_uring::{Datagram, Peer};
 
@@ -26,19 +26,94 @@ impl<C: Clock> Core<C> {
         }
     }
 
-    /// Takes one datagram. It comes by value and is copied for whoever is off the usual way:
-    /// what nobody points to stays in registers.
+    /// Takes one datagram.
     #[inline(always)]
     pub(crate) fn handle(&mut self, datagram: Datagram<'_>) {
+        if !self.handle_usual(datagram) {
+            self.handle_any(&{ datagram });
+        }
+    }
+
+    /// Takes the usual datagram, which most are: the next data packet of an SRT session, from where
+    /// its packets come. It fills its slot and makes nothing due: nobody has to be served.
+    /// `false`: it is another one, for [`Core::handle_any`], and nothing happened that this would
+    /// not do.
+    ///
+    /// The datagram comes by value: what nobody points to stays in registers. Questions are asked
+    /// in the order that leaves the fewest answers to be kept.
+    #[inline(always)]
+    pub(crate) fn handle_usual(&mut self, datagram: Datagram<'_>) -> bool {
         self.age_clock();
+        // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
+        let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
+            return false;
+        };
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let index = self.ids.place(id);
+        let Some(session) = self.sessions.value_at_mut(index) else {
+            return false;
+        };
+        let Proto::Srt(connection) = &mut session.proto else {
+            return false;
+        };
+        // Its socket is one of SRT's, and an ID is never 0.
+        if session.socket_id != id
+            || session.socket != datagram.socket
+            || datagram.truncated
+            || !datagram.origin.is_named(&session.name)
+        {
+            return false;
+        }
+        #[cfg(test)]
+        if session.poisons_datagrams {
+            return false;
+        }
+        let now = self.now;
+        session.last_heard = now;
+        if !mirror_srt::is_plain(datagram.payload) {
+            return self.handle_sealed(index, datagram.arrival, datagram.payload);
+        }
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return false;
+        };
+        // A few comparisons and stores, which break no invariant.
+        connection.take_plain(
+            now,
+            datagram.arrival,
+            datagram.payload,
+            entry.stream.ring_mut(),
+        )
+    }
+
+    /// As [`Core::handle_usual`], for an encrypted packet of the session at `index`.
+    #[inline(never)]
+    fn handle_sealed(&mut self, index: u32, arrival: Instant, payload: &[u8]) -> bool {
+        let Some(session) = self.sessions.value_at_mut(index) else {
+            return false;
+        };
+        let Proto::Srt(connection) = &mut session.proto else {
+            return false;
+        };
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return false;
+        };
+        self.handling = index;
+        let ring = entry.stream.ring_mut();
+        let taken = connection.take_sealed(self.now, arrival, payload, ring);
+        self.handling = NOBODY;
+        taken
+    }
+
+    /// Takes any datagram.
+    #[inline(never)]
+    pub(crate) fn handle_any(&mut self, datagram: &Datagram<'_>) {
         if datagram.truncated {
-            return self.cut_off(&{ datagram });
+            return self.cut_off(datagram);
         }
-        let role = self.roles.get(datagram.socket);
-        if matches!(role, Some(Role::Srt | Role::Call)) {
-            return self.handle_srt(datagram);
+        match self.roles.get(datagram.socket) {
+            Some(Role::Srt | Role::Call) => self.handle_srt(datagram),
+            role => self.handle_other(role.copied(), datagram),
         }
-        self.handle_other(role.copied(), &{ datagram });
     }
 
     #[inline(never)]
@@ -53,30 +128,30 @@ impl<C: Clock> Core<C> {
         }
     }
 
-    #[inline(always)]
-    fn handle_srt(&mut self, datagram: Datagram<'_>) {
-        // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
+    fn handle_srt(&mut self, datagram: &Datagram<'_>) {
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
             return self.discard(Discard::Runt);
         };
         let id = u32::from_be_bytes([a, b, c, d]);
         let index = self.ids.place(id);
         let Some((key, session)) = self.sessions.at_mut(index) else {
-            return self.no_session(id, &{ datagram });
+            return self.no_session(id, datagram);
         };
         let Proto::Srt(connection) = &mut session.proto else {
-            return self.no_session(id, &{ datagram });
+            return self.no_session(id, datagram);
         };
         // An ID is never 0.
         if session.socket_id != id {
-            return self.no_session(id, &{ datagram });
+            return self.no_session(id, datagram);
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
-            return self.call_heard(key, &{ datagram });
+            return self.call_heard(key, datagram);
         };
         if !datagram.origin.is_from(session.peer) {
-            return self.came_from_elsewhere(key, &{ datagram });
+            return self.came_from_elsewhere(key, datagram);
         }
+        session.name = datagram.origin.name();
+        // The usual datagrams go where there is room already: a ring opens a chunk on this way.
         ensure_room(entry, &mut self.pool);
         let now = self.now;
         session.last_heard = now;
@@ -84,7 +159,7 @@ impl<C: Clock> Core<C> {
         #[cfg(test)]
         assert!(!session.poisons_datagrams, "the test poisoned this session");
         let ring = entry.stream.ring_mut();
-        let outcome = feed(connection, now, datagram.arrival, datagram.payload, ring);
+        let outcome = connection.handle_datagram(now, datagram.arrival, datagram.payload, ring);
         self.handling = NOBODY;
         if let Err(reason) = outcome {
             entry.stream.count_discard(reason);
@@ -155,6 +230,7 @@ impl<C: Clock> Core<C> {
             return entry.stream.count_discard(Discard::ForeignSource);
         }
         session.peer = datagram.origin.peer();
+        session.name = datagram.origin.name();
         session.local = datagram.origin.local().ip();
         entry.request.peer = from;
         entry.stream.move_peer(from);
@@ -163,7 +239,7 @@ impl<C: Clock> Core<C> {
         if announced {
             self.report_change(stream);
         }
-        self.handle_srt(*datagram);
+        self.handle_srt(datagram);
     }
 
     #[cold]
@@ -338,19 +414,6 @@ impl<C: Clock> Core<C> {
             self.end_session(key);
         }
     }
-}
-
-/// A function of its own: with what finds the session it would have more in hand than the
-/// processor has registers.
-#[inline(never)]
-fn feed(
-    connection: &mut mirror_srt::Connection,
-    now: Instant,
-    arrival: Instant,
-    datagram: &[u8],
-    ring: &mut SlotRing,
-) -> Result<(), Discard> {
-    connection.handle_datagram(now, arrival, datagram, ring)
 }
 
 /// Gives a ring that is about to run full memory before the next packet, not after the turn.

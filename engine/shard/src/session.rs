@@ -8,7 +8,7 @@ use mirror_base::{Instant, PacketSequenceNumber};
 use mirror_stream::latency::ShardLatency;
 use mirror_stream::report::EndReason;
 use mirror_stream::{MediaReport, SessionStatistics, Stream};
-use mirror_uring::Peer;
+use mirror_uring::{Name, Peer};
 
 use crate::arena::Key;
 use crate::call::Call;
@@ -101,6 +101,8 @@ pub(crate) struct Session {
     pub(crate) socket_id: u32,
     /// The peer.
     pub(crate) peer: Peer,
+    /// SRT: how the kernel wrote the peer down, once a datagram of it has come.
+    pub(crate) name: Name,
     /// The socket it lives on.
     pub(crate) socket: usize,
     /// Our address that the peer uses.
@@ -138,6 +140,7 @@ impl Session {
             stream,
             socket_id: 0,
             peer: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
+            name: Name::NOBODY,
             socket: 0,
             local: None,
             last_heard: now,
@@ -273,7 +276,7 @@ pub(crate) fn release<C: Clock>(
     latency: &mut ShardLatency,
 ) -> bool {
     let more = if stream.only_counts() {
-        count(connection, stream, now, latency)
+        count(connection, stream, now)
     } else {
         deliver(stream, now, clock, latency, |stream| {
             connection.poll_delivery(now, stream.ring())
@@ -285,16 +288,11 @@ pub(crate) fn release<C: Clock>(
 
 /// The same for a stream that looks at no payload.
 #[inline]
-fn count(
-    connection: &mut mirror_srt::Connection,
-    stream: &mut Stream,
-    now: Instant,
-    latency: &mut ShardLatency,
-) -> bool {
+fn count(connection: &mut mirror_srt::Connection, stream: &mut Stream, now: Instant) -> bool {
     let most = DELIVERIES_AT_ONCE;
     let taken = {
-        let (ring, mut count) = stream.counting();
-        connection.deliver_each(now, ring, most, |delivery| count(delivery, latency))
+        let (ring, count) = stream.counting();
+        connection.deliver_each(now, ring, most, count)
     };
     if taken > 0 {
         stream.delivered(now);
@@ -315,7 +313,7 @@ pub(crate) fn deliver<C: Clock>(
         let Some(delivery) = poll(stream) else {
             return false;
         };
-        if stream.deliver(now, &delivery, latency) > 0 {
+        if stream.deliver(now, &delivery) > 0 {
             stream.units_completed(now, clock.now(), latency);
         }
     }

@@ -51,12 +51,20 @@ pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Takes what the driver hands over.
-struct Router<'a, C>(&'a mut Core<C>);
-
-impl<C: Clock> Sink for Router<'_, C> {
+impl<C: Clock> Sink for Core<C> {
     #[inline(always)]
     fn take(&mut self, datagram: Datagram<'_>) {
-        self.0.handle(datagram);
+        self.handle(datagram);
+    }
+
+    #[inline(always)]
+    fn take_usual(&mut self, datagram: Datagram<'_>) -> bool {
+        self.handle_usual(datagram)
+    }
+
+    #[inline(always)]
+    fn take_unusual(&mut self, datagram: Datagram<'_>) {
+        self.handle_any(&{ datagram });
     }
 }
 
@@ -358,7 +366,7 @@ impl<C: Clock> Core<C> {
     fn reap<D: Driver>(&mut self, driver: &mut D) {
         loop {
             let reaped = catch_unwind(AssertUnwindSafe(|| {
-                driver.reap(&mut Router(self));
+                driver.reap(self);
             }));
             let Err(panic) = reaped else { return };
             match self.take_handled() {

@@ -345,7 +345,7 @@ impl<C: Clock> Core<C> {
                     Proto::Configured(_) => None,
                 };
                 let Some(delivery) = delivery else { break };
-                if entry.stream.deliver(now, &delivery, latency) > 0 {
+                if entry.stream.deliver(now, &delivery) > 0 {
                     entry.stream.units_completed(now, now, latency);
                 }
             }
@@ -403,10 +403,11 @@ impl<C: Clock> Core<C> {
         self.take_memory_back(entry.stream);
     }
 
-    fn take_memory_back(&mut self, stream: Stream) {
-        let pool = &mut self.pool;
+    fn take_memory_back(&mut self, mut stream: Stream) {
+        let (pool, latency, now) = (&mut self.pool, &mut self.latency, self.now);
         // Chunks of a stream that cannot be taken apart are lost, not the shard.
         let _ = catch_unwind(AssertUnwindSafe(|| {
+            stream.settle_latency(now, latency);
             for chunk in stream.into_chunks() {
                 pool.put(chunk);
             }

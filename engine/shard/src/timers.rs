@@ -13,6 +13,9 @@ impl<C: Clock> Core<C> {
     /// Serves the sessions whose time has come. One boundary for all that only deliver: a broken
     /// invariant ends the one whose code was running, and the others have their turn.
     pub(crate) fn fire_timers<D: Driver>(&mut self, driver: &mut D) {
+        if !self.wheel.is_due(self.now) {
+            return;
+        }
         self.wheel.expire(self.now, &mut self.due);
         if self.due.is_empty() {
             return;

@@ -26,9 +26,17 @@ pub(crate) struct Wheel {
     /// nothing.
     entries: Vec<Entry>,
     occupied: [u64; WORDS],
+    /// Which words of `occupied` are not 0.
+    words: u16,
     /// The next tick to be expired.
     tick: u64,
+    /// The first tick at which something fires, and its time; `UNARMED` and the clock's start:
+    /// nothing does.
+    soonest: u64,
+    soonest_at: Instant,
 }
+
+const _: () = assert!(WORDS == u16::BITS as usize);
 
 /// A token's place in its slot's list.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +70,10 @@ impl Wheel {
             slots: Box::new([END; SLOTS]),
             entries: Vec::new(),
             occupied: [0; WORDS],
+            words: 0,
             tick: now.as_nanos() / TICK_NANOS,
+            soonest: UNARMED,
+            soonest_at: Instant::ZERO,
         }
     }
 
@@ -72,7 +83,8 @@ impl Wheel {
         if at == Instant::FAR_FUTURE {
             return;
         }
-        let tick = at.as_nanos().div_ceil(TICK_NANOS).max(self.tick);
+        let tick = at.as_nanos().saturating_add(TICK_NANOS - 1) / TICK_NANOS;
+        let tick = tick.max(self.tick);
         match self.entries.get(token as usize) {
             Some(entry) if entry.tick <= tick => return,
             Some(Entry { tick: UNARMED, .. }) => {}
@@ -91,6 +103,9 @@ impl Wheel {
     #[inline]
     fn link(&mut self, token: Token, tick: u64) {
         let tick = tick.min(self.tick + SLOTS as u64 - 1);
+        if tick < self.soonest {
+            self.set_soonest(tick);
+        }
         let slot = slot_of(tick);
         let next = core::mem::replace(&mut self.slots[slot], token);
         if let Some(entry) = self.entries.get_mut(token as usize) {
@@ -98,7 +113,10 @@ impl Wheel {
         }
         match self.entries.get_mut(next as usize) {
             Some(entry) => entry.previous = token,
-            None => self.occupied[slot / 64] |= 1 << (slot % 64),
+            None => {
+                self.occupied[slot / 64] |= 1 << (slot % 64);
+                self.words |= 1 << (slot / 64);
+            }
         }
     }
 
@@ -117,12 +135,24 @@ impl Wheel {
         if let Some(entry) = self.entries.get_mut(next as usize) {
             entry.previous = previous;
         } else if is_first {
-            self.occupied[slot / 64] &= !(1 << (slot % 64));
+            self.vacate(slot);
+        }
+        if tick == self.soonest {
+            self.set_soonest(self.find_soonest());
         }
         if is_first {
             self.slots[slot] = next;
         } else if let Some(entry) = self.entries.get_mut(previous as usize) {
             entry.next = next;
+        }
+    }
+
+    /// Slot `slot` is empty now.
+    const fn vacate(&mut self, slot: usize) {
+        let word = slot / 64;
+        self.occupied[word] &= !(1 << (slot % 64));
+        if self.occupied[word] == 0 {
+            self.words &= !(1 << word);
         }
     }
 
@@ -137,24 +167,18 @@ impl Wheel {
     /// Appends every token that is due; each is disarmed before.
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<Token>) {
         let target = now.as_nanos() / TICK_NANOS;
-        while self.tick <= target {
-            let Some(distance) = self.distance_to_next() else {
-                self.tick = target + 1;
-                return;
-            };
-            if self.tick + distance > target {
-                self.tick = target + 1;
-                return;
-            }
-            self.tick += distance;
+        while self.soonest <= target {
+            self.tick = self.soonest;
             self.take_slot(due);
             self.tick += 1;
+            self.set_soonest(self.find_soonest());
         }
+        self.tick = self.tick.max(target + 1);
     }
 
     fn take_slot(&mut self, due: &mut Vec<Token>) {
         let slot = slot_of(self.tick);
-        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        self.vacate(slot);
         let first = due.len();
         let mut token = core::mem::replace(&mut self.slots[slot], END);
         while let Some(entry) = self.entries.get_mut(token as usize) {
@@ -167,29 +191,45 @@ impl Wheel {
     }
 
     /// When `expire` has something to do next.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
-        let distance = self.distance_to_next()?;
-        Some(Instant::from_nanos((self.tick + distance) * TICK_NANOS))
+        (self.soonest != UNARMED).then_some(self.soonest_at)
     }
 
-    /// Ticks from the current one to the next occupied slot.
-    fn distance_to_next(&self) -> Option<u64> {
-        let start = (self.tick % SLOTS as u64) as usize;
-        let (first, bit) = (start / 64, start % 64);
-        for step in 0..=WORDS {
-            let word = (first + step) % WORDS;
-            let mut bits = self.occupied[word];
-            if step == 0 {
-                bits &= u64::MAX << bit;
-            } else if step == WORDS {
-                bits &= !(u64::MAX << bit);
-            }
-            if bits != 0 {
-                let slot = word * 64 + bits.trailing_zeros() as usize;
-                return Some(((slot + SLOTS - start) % SLOTS) as u64);
-            }
+    /// Whether `expire` is worth calling; it is while nothing is armed, so that the wheel does not
+    /// fall behind by more than its span.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        now >= self.soonest_at
+    }
+
+    /// Something may fire at `tick`, and nothing before; `UNARMED`: nothing does.
+    #[inline]
+    const fn set_soonest(&mut self, tick: u64) {
+        self.soonest = tick;
+        self.soonest_at = match tick {
+            UNARMED => Instant::ZERO,
+            tick => Instant::from_nanos(tick * TICK_NANOS),
+        };
+    }
+
+    /// The first tick from the current one on whose slot is occupied.
+    fn find_soonest(&self) -> u64 {
+        let start = slot_of(self.tick);
+        let (word, bit) = (start / 64, start % 64);
+        let here = self.occupied[word] >> bit;
+        if here != 0 {
+            return self.tick + u64::from(here.trailing_zeros());
         }
-        None
+        // From the next word round to this one, whose bits above are 0.
+        let next = (word + 1) % WORDS;
+        let words = self.words.rotate_right(next as u32);
+        if words == 0 {
+            return UNARMED;
+        }
+        let word = (next + words.trailing_zeros() as usize) % WORDS;
+        let slot = word * 64 + self.occupied[word].trailing_zeros() as usize;
+        self.tick + ((slot + SLOTS - start) % SLOTS) as u64
     }
 }
 

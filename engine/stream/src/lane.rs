@@ -456,7 +456,6 @@ mod tests {
     use mirror_base::{Chunk, Delivery, SlotMeta, StreamId};
 
     use super::*;
-    use crate::latency::ShardLatency;
     use crate::report::{Mode, Protocol};
     use crate::{Stream, StreamConfig};
 
@@ -487,7 +486,6 @@ mod tests {
                 ring.add_chunk(Chunk::owned());
             }
         }
-        let mut latency = ShardLatency::default();
         for payload in payloads {
             now = now.offset_micros(2_000);
             for lane in 0..lanes {
@@ -499,12 +497,12 @@ mod tests {
                 let delivery = Delivery {
                     slot,
                     arrival: now,
-                    handled_after_us: 0,
+                    handled_after_ns: 0,
                     due: now,
                     lost_before: 0,
                     discontinuity: false,
                 };
-                stream.deliver(now, &delivery, &mut latency);
+                stream.deliver(now, &delivery);
             }
         }
         stream
@@ -568,7 +566,6 @@ mod tests {
         let mut stream = play(3);
         // What is no transport stream, in the last lane alone.
         let now = Instant::from_millis(60_000);
-        let mut latency = ShardLatency::default();
         for n in 0..20 {
             let ring = stream.lane_ring_mut(2).unwrap();
             let slot = ring.next_index();
@@ -577,12 +574,12 @@ mod tests {
             let delivery = Delivery {
                 slot,
                 arrival: now.offset_micros(n),
-                handled_after_us: 0,
+                handled_after_ns: 0,
                 due: now,
                 lost_before: 0,
                 discontinuity: false,
             };
-            stream.deliver(now, &delivery, &mut latency);
+            stream.deliver(now, &delivery);
         }
         let figures = stream.snapshot().figures;
         let counts: Vec<_> = figures

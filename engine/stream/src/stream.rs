@@ -13,7 +13,7 @@ use crate::figures::RecoveryReport;
 use crate::frames::Frames;
 use crate::gop_cache::GopConfig;
 use crate::lane::{Lane, Lanes, lane_of};
-use crate::latency::{ShardLatency, StreamLatency, record};
+use crate::latency::{FreshTimes, ShardLatency, StreamLatency};
 use crate::payload::PayloadDigest;
 use crate::rate::RateMeter;
 use crate::report::{
@@ -80,17 +80,20 @@ struct PendingUnit {
 /// When the protocol took it.
 #[inline]
 fn handled(delivery: &Delivery) -> Instant {
-    let after = i64::from(delivery.handled_after_us);
-    delivery.arrival.offset_micros(after)
+    Instant::from_nanos(delivery.arrival.as_nanos() + u64::from(delivery.handled_after_ns))
 }
 
 #[inline(always)]
-fn count_times(latency: &mut StreamLatency, delivery: &Delivery, shard: &mut ShardLatency) {
-    let receive_us = u64::from(delivery.handled_after_us);
-    let hold_us = delivery.due.micros_since(handled(delivery));
-    record(&mut latency.receive, &mut shard.receive, receive_us);
-    record(&mut latency.hold, &mut shard.hold, hold_us);
+fn count_times(times: &mut FreshTimes, delivery: &Delivery) {
+    let hold = delivery.due.as_nanos();
+    let hold = hold.saturating_sub(handled(delivery).as_nanos());
+    times.receive.record(u64::from(delivery.handled_after_ns));
+    times.hold.record(hold);
 }
+
+/// No count of fresh times overflows before they are settled: that takes a million packets a
+/// second.
+const TIMES_SETTLE_AFTER: Duration = Duration::from_secs(3_600);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -125,6 +128,9 @@ pub struct Stream {
     discards: DiscardCounts,
     rate: RateMeter,
     latency: StreamLatency,
+    /// Not in `latency` yet, nor in the shard's, since then.
+    times: FreshTimes,
+    times_settled: Instant,
     /// Of the present (or last) session.
     payload: Option<Box<PayloadDigest>>,
     pending: Vec<PendingUnit>,
@@ -174,6 +180,8 @@ impl Stream {
             discards: DiscardCounts::default(),
             rate: RateMeter::default(),
             latency: StreamLatency::default(),
+            times: FreshTimes::default(),
+            times_settled: now,
             payload: None,
             pending: Vec::with_capacity(64),
             paused: false,
@@ -278,16 +286,11 @@ impl Stream {
     /// completed: when that is not 0, the caller reads its clock and calls
     /// [`Stream::units_completed`].
     #[inline(always)]
-    pub fn deliver(
-        &mut self,
-        now: Instant,
-        delivery: &Delivery,
-        shard: &mut ShardLatency,
-    ) -> usize {
+    pub fn deliver(&mut self, now: Instant, delivery: &Delivery) -> usize {
         if matches!(self.status, Status::Connecting | Status::Pending) {
             self.first_packet(now);
         }
-        self.count_delivery(delivery, shard);
+        count_times(&mut self.times, delivery);
         self.delivered(now);
         if self.lanes.first.pipeline.is_none() && self.payload.is_none() && !self.paused {
             return 0;
@@ -295,28 +298,22 @@ impl Stream {
         self.deliver_payload(now, *delivery)
     }
 
-    /// Whether a packet needs nothing but [`Stream::count_delivery`], and [`Stream::delivered`]
-    /// after the last: nobody looks at payload, and it is not the first.
+    /// Whether a packet needs nothing but to be counted ([`Stream::counting`]), and
+    /// [`Stream::delivered`] after the last: nobody looks at payload, and it is not the first.
     #[inline]
     pub fn only_counts(&self) -> bool {
         let begun = !matches!(self.status, Status::Connecting | Status::Pending);
         begun && self.lanes.first.pipeline.is_none() && self.payload.is_none() && !self.paused
     }
 
-    /// Counts the times of a packet that the session released.
-    #[inline(always)]
-    pub fn count_delivery(&mut self, delivery: &Delivery, shard: &mut ShardLatency) {
-        count_times(&mut self.latency, delivery, shard);
-    }
-
-    /// The memory, and what does [`Stream::count_delivery`] while it is read.
+    /// The memory, and what counts the times of a packet that the session released while it is
+    /// read.
     #[inline]
-    pub fn counting(&mut self) -> (&SlotRing, impl FnMut(&Delivery, &mut ShardLatency)) {
-        let latency = &mut self.latency;
-        let count = |delivery: &Delivery, shard: &mut ShardLatency| {
-            count_times(latency, delivery, shard);
-        };
-        (&self.lanes.first.ring, count)
+    pub fn counting(&mut self) -> (&SlotRing, impl FnMut(&Delivery)) {
+        let times = &mut self.times;
+        (&self.lanes.first.ring, |delivery: &Delivery| {
+            count_times(times, delivery);
+        })
     }
 
     /// Packets were released at `now`.
@@ -363,7 +360,7 @@ impl Stream {
             now,
             lane_of(delivery.slot),
             PendingUnit {
-                receive_us: u64::from(delivery.handled_after_us),
+                receive_us: u64::from(delivery.handled_after_ns / 1_000),
                 late_us: now.micros_since(ready),
             },
             broken_at,
@@ -600,9 +597,23 @@ impl Stream {
         self.lanes.iter().filter_map(|lane| lane.pipeline.as_ref())
     }
 
-    /// Latency of this stream.
+    /// Latency of this stream, as of when it was last settled ([`Stream::settle_latency`]).
     pub const fn latency(&self) -> &StreamLatency {
         &self.latency
+    }
+
+    /// Brings the latency of this stream, and its part in its shard's, up to date: before either
+    /// is read or reset, and before the stream goes.
+    pub fn settle_latency(&mut self, now: Instant, shard: &mut ShardLatency) {
+        self.times_settled = now;
+        self.times.settle(&mut self.latency, shard);
+    }
+
+    /// The same, once an hour: to be called every second.
+    pub fn settle_latency_in_time(&mut self, now: Instant, shard: &mut ShardLatency) {
+        if now.saturating_since(self.times_settled) >= TIMES_SETTLE_AFTER {
+            self.settle_latency(now, shard);
+        }
     }
 
     /// Latency of this stream starts afresh.

@@ -41,6 +41,21 @@ pub struct Datagram<'a> {
 pub trait Sink {
     /// One datagram.
     fn take(&mut self, datagram: Datagram<'_>);
+
+    /// Takes the datagram if that is soon done; `false`: it is not, and
+    /// [`Sink::take_unusual`] comes next. [`Sink::take`] in two steps: what calls them keeps
+    /// nothing in hand for the second while it does the first.
+    #[inline(always)]
+    fn take_usual(&mut self, datagram: Datagram<'_>) -> bool {
+        let _ = datagram;
+        false
+    }
+
+    /// Takes what [`Sink::take_usual`] left.
+    #[inline(always)]
+    fn take_unusual(&mut self, datagram: Datagram<'_>) {
+        self.take(datagram);
+    }
 }
 
 /// A closure that takes datagrams.

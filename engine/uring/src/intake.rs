@@ -23,6 +23,7 @@ struct SocketState {
 #[derive(Debug, Default)]
 pub struct Intake {
     states: Vec<SocketState>,
+    handed: usize,
     pub(crate) clock: Clock,
 }
 
@@ -36,6 +37,7 @@ impl Intake {
         };
         Intake {
             states: own_addresses.into_iter().map(state).collect(),
+            handed: 0,
             clock: Clock::default(),
         }
     }
@@ -59,28 +61,61 @@ impl Intake {
     }
 
     /// Hands over what `buffer` holds, segment by segment: what multishot `recvmsg` left in a
-    /// provided buffer, `io_uring_recvmsg_out` first. Returns the number of datagrams.
-    #[inline(always)]
-    pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) -> usize {
+    /// provided buffer, `io_uring_recvmsg_out` first. [`Intake::handed`] counts the datagrams.
+    ///
+    /// A function of its own, whose last step is the sink's copy of a usual datagram: nothing is
+    /// kept over that, and what is not usual is read once more.
+    #[inline(never)]
+    pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         let Some(state) = self.states.get_mut(socket) else {
-            return 0;
+            return;
         };
         let Some((header, payload)) = buffer.split_first_chunk() else {
-            return 0;
+            return;
         };
         let Some(timestamp) = message::usual_timestamp(header) else {
-            return take_other(socket, state, header, payload, &self.clock, sink);
+            self.handed += take_other(socket, state, header, payload, &self.clock, sink);
+            return;
         };
+        self.handed += 1;
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
-        sink.take(Datagram {
+        let usual = Datagram {
+            socket,
+            origin: Origin::new(header, &state.own_address),
+            arrival: self.clock.arrival(timestamp),
+            payload,
+            truncated: false,
+        };
+        if !sink.take_usual(usual) {
+            self.take_unusual(socket, buffer, sink);
+        }
+    }
+
+    /// What `take_usual` left, counted already.
+    #[inline(never)]
+    fn take_unusual(&self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
+        let Some(state) = self.states.get(socket) else {
+            return;
+        };
+        let Some((header, payload)) = buffer.split_first_chunk() else {
+            return;
+        };
+        let Some(timestamp) = message::usual_timestamp(header) else {
+            return;
+        };
+        sink.take_unusual(Datagram {
             socket,
             origin: Origin::new(header, &state.own_address),
             arrival: self.clock.arrival(timestamp),
             payload,
             truncated: false,
         });
-        1
+    }
+
+    /// Datagrams handed over so far.
+    pub const fn handed(&self) -> usize {
+        self.handed
     }
 
     /// Figures of socket `index`; zeros for an index that is none.

@@ -39,7 +39,7 @@ pub use config::{
 };
 pub use intake::Intake;
 pub use multicast::NetworkInterface;
-pub use origin::{Envelope, Origin};
+pub use origin::{Envelope, Name, Origin};
 pub use pool::{ChunkPool, Headroom};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;

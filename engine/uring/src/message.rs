@@ -20,14 +20,11 @@ const OUT_BYTES: usize = 16;
 const CONTROL_START: usize = OUT_BYTES + NAME_BYTES;
 const CMSG_BYTES: usize = 16;
 
-/// Heads of the control messages that nearly every datagram brings: timestamp, then packet info
-/// of one family.
+/// Head of the control message that every datagram brings first. Packet info of one family comes
+/// with nearly every one, and nothing else with most.
 const TIMESTAMP_HEAD: [u8; CMSG_BYTES] = head(32, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
-const INFO_V4_HEAD: [u8; CMSG_BYTES] = head(28, libc::IPPROTO_IP, libc::IP_PKTINFO);
-const INFO_V6_HEAD: [u8; CMSG_BYTES] = head(36, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
-/// Where the second of them begins.
-const INFO_AT: usize = CONTROL_START + 32;
-/// Bytes of control messages when there are just these two.
+/// Bytes of control messages when there are just these two. Behind a timestamp no others come to
+/// one of these sums: packet info takes 32 (IPv4) or 40 bytes, drop count and GRO size 24 each.
 const USUAL_V4: u32 = 32 + 32;
 const USUAL_V6: u32 = 32 + 40;
 
@@ -73,18 +70,30 @@ pub(crate) struct Message<'a> {
 #[inline]
 pub(crate) fn usual_timestamp(header: &[u8; HEADER_BYTES]) -> Option<u64> {
     if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
+        || !matches!(native_u32(header, 4), USUAL_V4 | USUAL_V6)
         || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
-        || !matches!(family(header), libc::AF_INET6 | libc::AF_INET)
     {
         return None;
     }
-    let info = bytes::<CMSG_BYTES>(header, INFO_AT);
-    let usual = match native_u32(header, 4) {
-        USUAL_V6 => info == INFO_V6_HEAD,
-        USUAL_V4 => info == INFO_V4_HEAD,
-        _ => false,
-    };
-    usual.then(|| timestamp(header, CONTROL_START + CMSG_BYTES))
+    Some(timestamp(header, CONTROL_START + CMSG_BYTES))
+}
+
+/// The sender's address as four numbers: family, port and what comes next (of IPv4 that is all),
+/// two halves of an IPv6 address, its scope.
+#[inline(always)]
+pub(crate) fn name_words(header: &[u8; HEADER_BYTES]) -> [u64; 4] {
+    [
+        u64::from_ne_bytes(bytes(header, OUT_BYTES)),
+        u64::from_ne_bytes(bytes(header, OUT_BYTES + 8)),
+        u64::from_ne_bytes(bytes(header, OUT_BYTES + 16)),
+        u64::from(native_u32(header, OUT_BYTES + 24)),
+    ]
+}
+
+/// Whether the sender's address is an IPv6 one, mapped or not, which takes all of
+/// [`name_words`].
+pub(crate) fn is_v6(header: &[u8; HEADER_BYTES]) -> bool {
+    family(header) == libc::AF_INET6
 }
 
 /// Our address, as the control messages tell it.
@@ -337,6 +346,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn control_messages_that_are_not_just_the_usual_ones_are_told_by_their_sum() {
+        let time = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &timestamp(3, 5));
+        let info_v4 = control(libc::IPPROTO_IP, libc::IP_PKTINFO, &[0; 12]);
+        let info_v6 = control(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[0; 20]);
+        let drops = control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &[1, 0, 0, 0]);
+        let segment = control(libc::SOL_UDP, UDP_GRO, &[1, 0, 0, 0]);
+        let others = [&info_v4, &info_v6, &drops, &segment];
+        let name = name_v4([10, 0, 0, 1], 4242);
+        for chosen in 0..1_u32 << others.len() {
+            let parts = (0..others.len()).filter(|at| chosen & (1 << at) != 0);
+            let rest: Vec<u8> = parts.flat_map(|at| others[at].clone()).collect();
+            let bytes = buffer(&name, &[&time[..], &rest].concat(), 0, b"x");
+            let usual = usual_timestamp(bytes.first_chunk().unwrap()).is_some();
+            assert_eq!(usual, matches!(chosen, 1 | 2), "{chosen:04b}");
+            let timeless = buffer(&name, &rest, 0, b"x");
+            assert!(usual_timestamp(timeless.first_chunk().unwrap()).is_none());
+        }
+    }
+
+    #[test]
     fn what_is_found_without_a_search_is_what_a_search_finds() {
         let time = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &timestamp(3, 5));
         let info_v4 = |addressed: [u8; 4]| {
@@ -370,9 +399,6 @@ pub(crate) mod tests {
                     b"",
                 );
                 assert!(usual_timestamp(cut.first_chunk().unwrap()).is_none());
-                let mut stranger = bytes;
-                stranger[OUT_BYTES] = 99;
-                assert!(usual_timestamp(stranger.first_chunk().unwrap()).is_none());
             }
         }
     }

@@ -16,6 +16,23 @@ pub struct Origin<'a> {
     own: &'a Local,
 }
 
+/// A sender's address as the kernel writes it down: compared with that of each packet of a peer,
+/// and never read.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    words: [u64; 4],
+    /// Of the last three words: IPv4 has something else there.
+    mask: u64,
+}
+
+impl Name {
+    /// Nobody's.
+    pub const NOBODY: Name = Name {
+        words: [0; 4],
+        mask: 0,
+    };
+}
+
 impl<'a> Origin<'a> {
     #[inline]
     pub(crate) const fn new(header: &'a [u8; HEADER_BYTES], own: &'a Local) -> Self {
@@ -25,7 +42,7 @@ impl<'a> Origin<'a> {
     /// Sender.
     #[inline(always)]
     pub fn peer(self) -> Peer {
-        // A header without an internet address is not handed over.
+        // A socket of ours has no other senders than those of the internet families.
         message::parse_name(self.header).unwrap_or(Peer::v4([0; 4], 0))
     }
 
@@ -33,6 +50,29 @@ impl<'a> Origin<'a> {
     #[inline(always)]
     pub fn is_from(self, peer: Peer) -> bool {
         self.peer().is(peer)
+    }
+
+    /// The sender, for [`Origin::is_named`].
+    pub fn name(self) -> Name {
+        let mask = if message::is_v6(self.header) {
+            u64::MAX
+        } else {
+            0
+        };
+        Name {
+            words: message::name_words(self.header),
+            mask,
+        }
+    }
+
+    /// Whether the sender is written down as `name` was: then it is the same. If not it may be
+    /// the same all the same ([`Origin::is_from`]), an IPv4 address for one as it is or mapped.
+    #[inline(always)]
+    pub fn is_named(self, name: &Name) -> bool {
+        let [head, high, low, scope] = message::name_words(self.header);
+        let [its_head, its_high, its_low, its_scope] = name.words;
+        let rest = (high ^ its_high) | (low ^ its_low) | (scope ^ its_scope);
+        (head ^ its_head) | (rest & name.mask) == 0
     }
 
     /// Our address that it was sent to (pktinfo). A multicast group, if it was sent to one.
@@ -89,7 +129,42 @@ mod tests {
                 assert_eq!((origin.peer().addr(), origin.local().ip()), (peer, local));
                 assert!(origin.is_from(peer.into()));
                 assert!(!origin.is_from("192.0.2.8:9000".parse::<SocketAddr>().unwrap().into()));
+                assert!(origin.is_named(&origin.name()) && !origin.is_named(&Name::NOBODY));
             }
         }
+    }
+
+    #[test]
+    fn senders_that_differ_in_anything_have_different_names() {
+        let texts = [
+            "192.0.2.7:9000",
+            "192.0.2.7:9001",
+            "192.0.2.8:9000",
+            "[2001:db8::7]:9000",
+            "[2001:db9::7]:9000",
+            "[fe80::1%3]:9",
+            "[fe80::1%4]:9",
+        ];
+        let envelopes = texts.map(|text| Envelope::new(text.parse().unwrap(), None));
+        for (i, a) in envelopes.iter().enumerate() {
+            for (j, b) in envelopes.iter().enumerate() {
+                assert_eq!(a.origin().is_named(&b.origin().name()), i == j);
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_an_ipv4_name_belongs_to_nobody() {
+        let mut plain = Envelope::new("[::]:1".parse().unwrap(), None);
+        plain.header[16..24].copy_from_slice(&[2, 0, 0x23, 0x28, 192, 0, 2, 7]);
+        let name = plain.origin().name();
+        assert_eq!(
+            plain.origin().peer().addr(),
+            "192.0.2.7:9000".parse().unwrap()
+        );
+        plain.header[24..44].fill(0xAB);
+        assert!(plain.origin().is_named(&name));
+        plain.header[23] = 8;
+        assert!(!plain.origin().is_named(&name));
     }
 }

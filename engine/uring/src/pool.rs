@@ -48,7 +48,7 @@ impl Headroom {
                 self.0.left.fetch_add(CHUNK_BYTES, Ordering::Relaxed);
             }
             let memory = region.ok()?.leak();
-            memory.get_mut(..CHUNK_BYTES).map(Chunk::Pooled)
+            Chunk::pooled(memory).next()
         })
     }
 
@@ -96,13 +96,7 @@ impl ChunkPool {
                 Region::large(bytes)?
             };
             // What huge pages add beyond `bytes` stays unused: `chunks` is what was asked for.
-            free.extend(
-                region
-                    .leak()
-                    .chunks_exact_mut(CHUNK_BYTES)
-                    .take(chunks)
-                    .map(Chunk::Pooled),
-            );
+            free.extend(Chunk::pooled(region.leak()).take(chunks));
             // Low addresses first.
             free.reverse();
         }

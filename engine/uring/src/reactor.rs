@@ -385,6 +385,7 @@ impl Reactor {
     fn drain(&mut self, sink: &mut impl Sink) -> Drained {
         let mut drained = Drained::default();
         let mut unpublished = 0;
+        let handed_before = self.intake.handed();
         for completion in self.ring.completion() {
             drained.completions += 1;
             let (result, flags) = (completion.result(), completion.flags());
@@ -428,7 +429,7 @@ impl Reactor {
                 // SAFETY: the kernel handed buffer `id` out with this completion, and learns
                 // that it is free by publish(), after the last use of `buffer`.
                 let buffer = unsafe { self.buffers.buffer(id, length) };
-                drained.datagrams += self.intake.take(socket, buffer, sink);
+                self.intake.take(socket, buffer, sink);
                 unpublished += 1;
                 if unpublished == PUBLISH_BATCH {
                     self.buffers.publish();
@@ -440,6 +441,7 @@ impl Reactor {
             self.buffers.publish();
         }
         self.counters.completions += drained.completions as u64;
+        drained.datagrams = self.intake.handed() - handed_before;
         drained
     }
 

@@ -78,8 +78,11 @@ impl SlotRing {
         wide.release_before(self.floor);
         for place in &mut self.places {
             if place.number != NO_CHUNK {
-                let memory = core::mem::replace(&mut place.memory, Chunk::none());
-                wide.add_chunk(memory);
+                place
+                    .memory
+                    .take()
+                    .into_iter()
+                    .for_each(|c| wide.add_chunk(c));
             }
         }
         *self = wide;

@@ -3,7 +3,7 @@
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
-use super::{CloseReason, Connection, MAX_ACKACKS, Phase};
+use super::{CloseReason, Connection, MAX_ACKACKS, Phase, is_plain};
 use crate::handshake::caller::Outcome;
 use crate::packet::ack::AckCif;
 use crate::packet::{Control, Header, take_u32};
@@ -21,14 +21,42 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
-        if self
-            .receiver
-            .take_plain(now, arrival, datagram, ring, stats, last_heard)
+        if self.take_plain(now, arrival, datagram, ring)
+            || (!is_plain(datagram) && self.take_sealed(now, arrival, datagram, ring))
         {
             return Ok(());
         }
         self.handle_any(now, arrival, datagram, ring)
+    }
+
+    /// The usual datagram: a data packet in the clear, the next one in order, that makes nothing
+    /// due and for which the ring has its place open. `false`: it is another one, and nothing
+    /// happened; [`Connection::handle_datagram`] takes that, and these as well.
+    #[inline(always)]
+    pub fn take_plain(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> bool {
+        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        self.receiver
+            .take_plain(now, arrival, datagram, ring, stats, last_heard)
+    }
+
+    /// As [`Connection::take_plain`], for a packet under the key of the last one.
+    #[inline(never)]
+    pub fn take_sealed(
+        &mut self,
+        now: Instant,
+        arrival: Instant,
+        datagram: &[u8],
+        ring: &mut SlotRing,
+    ) -> bool {
+        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        self.receiver
+            .take_sealed(now, arrival, datagram, ring, stats, last_heard)
     }
 
     #[inline(never)]
@@ -39,13 +67,6 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
-        if self
-            .receiver
-            .take_sealed(now, arrival, datagram, ring, stats, last_heard)
-        {
-            return Ok(());
-        }
         let (header, rest) = Header::parse(datagram).ok_or(Discard::Runt)?;
         if !header.is_control() && matches!(self.phase, Phase::Established) {
             self.last_heard = arrival;

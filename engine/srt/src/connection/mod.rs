@@ -35,6 +35,7 @@ use crate::statistics::Statistics;
 pub use event::{CloseReason, Event, SendError};
 use keys::Keys;
 pub use keys::Proof;
+pub use receive::is_plain;
 use receive::{DeliveryMode, Receiver};
 use rtt::Rtt;
 pub use send::Batch;

@@ -38,13 +38,13 @@ fn play(payload_bytes: usize, hold: Duration) -> (StreamStats, ShardLatency) {
         let delivery = Delivery {
             slot,
             arrival,
-            handled_after_us: meta.handled_after_us,
+            handled_after_ns: meta.handled_after_ns,
             due,
             lost_before: 0,
             discontinuity: n == 0,
         };
         let released = now;
-        if stream.deliver(now, &delivery, &mut latency) > 0 {
+        if stream.deliver(now, &delivery) > 0 {
             stream.units_completed(released, now.offset_micros(5), &mut latency);
         }
         slot += 1;
@@ -117,7 +117,6 @@ fn the_payload_digest_is_of_the_session_and_there_only_when_asked_for() {
         };
         let protocol = Protocol::Srt;
         let mut stream = Stream::new(now, id.clone(), protocol, Mode::Listener, peer, config);
-        let mut latency = ShardLatency::default();
         for session in 0..2 {
             let slot = stream.begin_session(now, peer, Format::MpegTs);
             stream.ring_mut().add_chunk(Chunk::owned());
@@ -127,12 +126,12 @@ fn the_payload_digest_is_of_the_session_and_there_only_when_asked_for() {
             let delivery = Delivery {
                 slot,
                 arrival: now,
-                handled_after_us: 0,
+                handled_after_ns: 0,
                 due: now,
                 lost_before: 3,
                 discontinuity: true,
             };
-            stream.deliver(now, &delivery, &mut latency);
+            stream.deliver(now, &delivery);
             let figures = stream.snapshot().stats.payload;
             assert_eq!(figures.is_some(), payload_hash);
             if let Some(figures) = figures {
@@ -161,7 +160,6 @@ fn play_with_a_gap(count: usize, gap: Duration, patience: Duration) -> StreamSta
     for _ in 0..64 {
         stream.ring_mut().add_chunk(Chunk::owned());
     }
-    let mut latency = ShardLatency::default();
     let clip = std::fs::read(CLIP).unwrap();
     for (n, payload) in clip.chunks(1316).enumerate() {
         let arrival = now;
@@ -177,12 +175,12 @@ fn play_with_a_gap(count: usize, gap: Duration, patience: Duration) -> StreamSta
         let delivery = Delivery {
             slot,
             arrival,
-            handled_after_us: 0,
+            handled_after_ns: 0,
             due: now,
             lost_before: 0,
             discontinuity: n == 0,
         };
-        stream.deliver(now, &delivery, &mut latency);
+        stream.deliver(now, &delivery);
         slot += 1;
         stream.release_before(slot);
         now += Duration::from_millis(1);
@@ -224,7 +222,6 @@ fn a_stream_joined_in_the_middle_wants_a_key_frame() {
     };
     let slots = stream.begin_session(start, peer, format)..;
     stream.ring_mut().add_chunk(Chunk::owned());
-    let mut latency = ShardLatency::default();
     assert!(!stream.wants_key_frame(), "nothing came yet");
     for (n, slot) in (0..3u8).zip(slots) {
         let arrival = start + Duration::from_millis(u64::from(n) * 33);
@@ -235,12 +232,12 @@ fn a_stream_joined_in_the_middle_wants_a_key_frame() {
         let delivery = Delivery {
             slot,
             arrival,
-            handled_after_us: 0,
+            handled_after_ns: 0,
             due: arrival,
             lost_before: 0,
             discontinuity: n == 0,
         };
-        stream.deliver(arrival, &delivery, &mut latency);
+        stream.deliver(arrival, &delivery);
     }
     assert!(stream.wants_key_frame());
 }

@@ -55,7 +55,7 @@ impl Receiver {
         self.head = index;
         self.head_due = due;
         self.head_arrival = meta.arrival;
-        self.head_handled_after_us = meta.handled_after_us;
+        self.head_handled_after_ns = meta.handled_after_ns;
         self.moved = true;
     }
 
@@ -191,7 +191,7 @@ impl Receiver {
             each(&Delivery {
                 slot,
                 arrival: meta.arrival,
-                handled_after_us: meta.handled_after_us,
+                handled_after_ns: meta.handled_after_ns,
                 due,
                 lost_before: 0,
                 discontinuity: false,
@@ -214,7 +214,7 @@ impl Receiver {
         Delivery {
             slot,
             arrival: self.head_arrival,
-            handled_after_us: self.head_handled_after_us,
+            handled_after_ns: self.head_handled_after_ns,
             due: self.head_due,
             lost_before: core::mem::take(&mut self.pending_lost),
             discontinuity: core::mem::take(&mut self.discontinuity),

@@ -15,6 +15,8 @@ mod plain;
 mod reorder;
 mod sealed;
 
+pub use plain::is_plain;
+
 use core::time::Duration;
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotMeta, SlotRing};
@@ -80,7 +82,7 @@ pub(crate) struct Receiver {
     head_due: Instant,
     /// Of the slot at `head`.
     head_arrival: Instant,
-    head_handled_after_us: u16,
+    head_handled_after_ns: u32,
     /// A deadline may have come nearer, or something is to be transmitted, since the owner last
     /// looked: see [`Connection::needs_look`](crate::Connection::needs_look).
     pub(crate) moved: bool,
@@ -163,7 +165,7 @@ impl Receiver {
             head: NOTHING,
             head_due: Instant::FAR_FUTURE,
             head_arrival: Instant::ZERO,
-            head_handled_after_us: 0,
+            head_handled_after_ns: 0,
             moved: true,
             deliver: next_index,
             pending_lost: 0,

@@ -8,8 +8,20 @@ use mirror_base::{Instant, SlotMeta, SlotRing};
 use super::{ACK_INTERVAL, NOTHING, Receiver};
 use crate::config::HEADERS_LEN;
 use crate::crypto::Opened;
-use crate::packet::{Header, KK_MASK, RETRANSMITTED};
+use crate::packet::{HEADER_LEN, Header, KK_MASK, RETRANSMITTED};
 use crate::statistics::Statistics;
+
+/// Of the first byte of a header's second word: key bits and retransmission flag.
+const UNUSUAL_FLAGS: u8 = ((KK_MASK | RETRANSMITTED) >> 24) as u8;
+
+/// Whether a datagram that is a data packet is an original in the clear: what
+/// [`Connection::take_plain`](crate::Connection::take_plain) may take.
+#[inline(always)]
+pub fn is_plain(datagram: &[u8]) -> bool {
+    datagram
+        .get(4)
+        .is_some_and(|flags| flags & UNUSUAL_FLAGS == 0)
+}
 
 impl Receiver {
     /// A packet in the clear. `false`: it is another one, and nothing happened.
@@ -23,21 +35,29 @@ impl Receiver {
         stats: &mut Statistics,
         last_heard: &mut Instant,
     ) -> bool {
-        let Some((header, payload)) = Header::parse(datagram) else {
+        let Some((head, payload)) = datagram.split_first_chunk::<HEADER_LEN>() else {
             return false;
         };
-        if header.word1 & (KK_MASK | RETRANSMITTED) != 0
-            || !self.is_usual(&header, self.plain_until)
+        // Word by word, and again where it is needed: a word read early is one register less for
+        // everything between.
+        let &[w0, w1, w2, w3, flags, _, _, _, t0, t1, t2, t3, ..] = head;
+        let timestamp = u32::from_be_bytes([t0, t1, t2, t3]);
+        // A control packet's first word is no sequence number.
+        if flags & UNUSUAL_FLAGS != 0
+            || u32::from_be_bytes([w0, w1, w2, w3]) != self.expected_seq.get()
+            || self.expected >= self.plain_until
+            || self.time.has_to_observe(timestamp)
         {
             return false;
         }
         let Some(slot) = ring.append(self.expected, payload) else {
             return false;
         };
+        let noted = slot.note(SlotMeta::new(arrival, timestamp, flags).handled_at(now));
         // Nothing of this is needed behind the copy, which is a call.
         *last_heard = arrival;
         self.count_plain(arrival, payload.len(), stats);
-        slot.fill(meta(now, arrival, &header));
+        noted.copy();
         true
     }
 
