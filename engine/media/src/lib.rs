@@ -18,8 +18,8 @@ pub use pipeline::Pipeline;
 pub use ts::splice::{Segmentation, Splice, SpliceCommand};
 pub use ts::tr101290::{Check, Indicator, Tr101290, Tr101290Limits};
 pub use types::{
-    AccessUnit, Codec, Colour, ContentLight, DisplayOrder, FrameKind, MasteringDisplay, Packet,
-    SideInformation, Track,
+    AccessUnit, Codec, Colour, ContentLight, DisplayOrder, FieldOrder, FrameKind, MasteringDisplay,
+    Packet, SideInformation, Track,
 };
 
 // DOOR: signatures other rooms are written against.

@@ -172,6 +172,25 @@ impl Default for Colour {
     }
 }
 
+/// Which field of an interlaced frame is shown first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FieldOrder {
+    /// The top one.
+    TopFirst,
+    /// The bottom one.
+    BottomFirst,
+}
+
+impl FieldOrder {
+    /// The name that the API shows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FieldOrder::TopFirst => "top_first",
+            FieldOrder::BottomFirst => "bottom_first",
+        }
+    }
+}
+
 /// Mastering display colour volume (SMPTE ST 2086; H.264 D.2.29, HEVC D.3.28, AV1 6.7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MasteringDisplay {
@@ -242,8 +261,11 @@ pub struct Track {
     pub bit_depth: u8,
     /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
     pub chroma_format: u8,
-    /// Whether the bit stream is interlaced.
+    /// Whether the video is interlaced: as its pictures say, else whether its sequence header
+    /// allows fields.
     pub interlaced: bool,
+    /// Which field of a frame is shown first; `None` where there are none or it is not known.
+    pub field_order: Option<FieldOrder>,
     /// Colour.
     pub colour: Colour,
     /// SEI and metadata seen.
@@ -350,6 +372,7 @@ impl Track {
         self.bit_depth = info.bit_depth;
         self.chroma_format = info.chroma_format;
         self.interlaced = info.interlaced;
+        self.field_order = info.field_order;
         self.colour = info.colour;
         self.reorder_depth = info.reorder_depth.unwrap_or(0);
         self.temporal_layers = info.temporal_layers;

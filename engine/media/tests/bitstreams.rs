@@ -6,7 +6,7 @@ mod common;
 
 use common::{facts, kind_letter, vector};
 use mirror_media::files::annexb::{self, AnnexB, FileUnit};
-use mirror_media::{Codec, FrameKind, Limits, Track};
+use mirror_media::{Codec, FieldOrder, FrameKind, Limits, Track};
 use serde_json::{Value, json};
 
 fn files() -> Vec<String> {
@@ -322,4 +322,20 @@ fn a_stream_joined_anywhere_starts_with_what_is_decodable() {
             }
         }
     }
+}
+
+#[test]
+fn interlaced_streams_say_which_field_is_first() {
+    for (name, codec) in [
+        ("h264_interlaced_mbaff.h264", Codec::H264),
+        ("hevc_interlaced_fields.h265", Codec::H265),
+        ("ffprobe_mpeg2_interlaced.m2v", Codec::Mpeg2Video),
+    ] {
+        let track = read(&vector(name), codec, || 1000).reader.track();
+        assert!(track.interlaced, "{name}");
+        assert_eq!(track.field_order, Some(FieldOrder::TopFirst), "{name}");
+    }
+    let name = "h264_b2_closed.h264";
+    let track = read(&vector(name), Codec::H264, || 1000).reader.track();
+    assert!(!track.interlaced && track.field_order.is_none());
 }

@@ -7,8 +7,9 @@ use super::order::Timed;
 use super::start::Entry;
 use super::unit::{Mark, Unit};
 use super::{Assembler, CodecState, MAX_READY};
+use crate::codec::scan::Scan;
 use crate::codec::{SliceKind, VideoInfo};
-use crate::{AccessUnit, Codec, FrameKind};
+use crate::{AccessUnit, Codec, FieldOrder, FrameKind};
 
 impl Assembler {
     pub(super) fn close_here(&mut self, arrival: Instant) {
@@ -90,8 +91,25 @@ impl Assembler {
             self.known.show_timecode = true;
             self.known.changed = true;
         }
+        self.see_scan(&unit, kind);
         if self.known.changed {
             self.learn();
+        }
+    }
+
+    /// What the picture says of its scan. Where film and video take turns, it is interlaced.
+    fn see_scan(&mut self, unit: &Unit, kind: FrameKind) {
+        let scan = match unit.prefix.scan {
+            Some(Scan::TopField) if kind.is_key() => Scan::TopFirst,
+            Some(Scan::BottomField) if kind.is_key() => Scan::BottomFirst,
+            None | Some(Scan::TopField | Scan::BottomField) => return,
+            Some(scan) => scan,
+        };
+        let known = self.known.scan;
+        let is_old = known == Some(scan) || (known.is_some() && scan == Scan::Progressive);
+        if !is_old && !unit.damaged && !unit.lone_field {
+            self.known.scan = Some(scan);
+            self.known.changed = true;
         }
     }
 
@@ -174,6 +192,9 @@ impl Assembler {
         let observed = self.observed.depth();
         let known = &mut self.known;
         known.changed = false;
+        if known.generation != generation {
+            known.scan = None;
+        }
         known.generation = generation;
         let Some(of_sets) = info else { return };
         known.promised = of_sets.reorder_depth;
@@ -183,6 +204,12 @@ impl Assembler {
             enhancement_layers: known.layers.count_ones() as u8,
             side: known.side,
             ..of_sets
+        };
+        (info.interlaced, info.field_order) = match known.scan {
+            Some(Scan::Progressive) => (false, None),
+            Some(Scan::TopFirst) => (true, Some(FieldOrder::TopFirst)),
+            Some(Scan::BottomFirst) => (true, Some(FieldOrder::BottomFirst)),
+            _ => (info.interlaced, None),
         };
         info.colour.transfer = known.transfer.unwrap_or(info.colour.transfer);
         // Time codes change with each picture, and are shown anew with each key frame.

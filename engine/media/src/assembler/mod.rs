@@ -44,6 +44,7 @@ use std::collections::VecDeque;
 
 use mirror_base::{Instant, Position};
 
+use crate::codec::scan::Scan;
 use crate::codec::{VideoInfo, h264, h265, mpeg2};
 use crate::{AccessUnit, Codec, DisplayOrder, Limits, SideInformation};
 use classify::{Class, Wanted, classify};
@@ -151,6 +152,8 @@ struct Known {
     promised: Option<u8>,
     /// Alternative transfer characteristics.
     transfer: Option<u8>,
+    /// How pictures were scanned since the parameter sets changed: interlaced if one was.
+    scan: Option<Scan>,
     /// Temporal layers seen.
     temporal_layers: u8,
     /// Layers beyond the base layer that were seen, a bit for each.

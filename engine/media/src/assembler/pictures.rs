@@ -7,6 +7,7 @@ use super::sets::Kind;
 use super::unit::{Head, Prefix};
 use super::{Assembler, CodecState};
 use crate::codec::bits::unescape;
+use crate::codec::scan::Scan;
 use crate::codec::sei::{self, Dialect, Messages};
 use crate::codec::{SliceKind, h264, mpeg2};
 
@@ -80,9 +81,9 @@ impl Assembler {
                 unescape(nal.get(1..).unwrap_or_default(), &mut rbsp);
                 sei::read(Dialect::H264, &rbsp, |sps| state.timing_syntax(sps))
             }
-            CodecState::H265(_) => {
+            CodecState::H265(state) => {
                 unescape(nal.get(2..).unwrap_or_default(), &mut rbsp);
-                sei::read(Dialect::H265, &rbsp, |_| None)
+                sei::read(Dialect::H265, &rbsp, |_| state.timing_syntax())
             }
             CodecState::Mpeg2(_) => Messages::default(),
         };
@@ -91,7 +92,12 @@ impl Assembler {
     }
 
     fn learn_messages(&mut self, found: &Messages) {
-        if *found == Messages::default() {
+        self.prefix.scan = found.scan.or(self.prefix.scan);
+        let others = Messages {
+            scan: None,
+            ..*found
+        };
+        if others == Messages::default() {
             return;
         }
         self.prefix.recovery = self.prefix.recovery.or(found.recovery);
@@ -181,6 +187,11 @@ impl Assembler {
             _ => Head::Missing,
         };
         let field = slice.rest.is_some_and(|r| r.field);
+        let scan = match slice.rest {
+            Some(rest) if rest.field && rest.bottom => Some(Scan::BottomFirst),
+            Some(rest) if rest.field => Some(Scan::TopFirst),
+            _ => state.frames_are_progressive().then_some(Scan::Progressive),
+        };
         if second {
             // A random access point in fields is an I field and mostly a P field that refers to
             // it (H.264 D.2.8: the recovery point is that of the first).
@@ -193,6 +204,7 @@ impl Assembler {
                 self.unit.order = order;
                 self.unit.lone_field |= field;
                 self.unit.references_missing = lacks;
+                self.unit.prefix.scan = self.unit.prefix.scan.or(scan);
                 self.see_temporal_id(temporal_id);
                 if let Some(rest) = slice.rest {
                     self.unit.frame_num = (rest.frame_num, rest.frame_num_mask);
@@ -294,6 +306,7 @@ impl Assembler {
         let unit = &mut self.unit;
         unit.order = Some(order);
         unit.lone_field = picture.is_field();
+        unit.prefix.scan = picture.scan();
         unit.largest = picture.kind;
         unit.discardable = picture.is_discardable();
         let entry = picture.kind == Some(SliceKind::I) && unit.prefix.sequence;

@@ -5,6 +5,7 @@ use mirror_base::{Instant, Position};
 
 use crate::DisplayOrder;
 use crate::codec::SliceKind;
+use crate::codec::scan::Scan;
 use crate::codec::sei::Recovery;
 
 /// How often in a row an early end must have been right before it is believed.
@@ -35,6 +36,8 @@ pub(super) struct Prefix {
     /// MPEG-2: what the group header says.
     pub(super) closed: bool,
     pub(super) broken_link: bool,
+    /// How the picture was scanned.
+    pub(super) scan: Option<Scan>,
 }
 
 /// Whether the slice that begins a unit's picture is the picture's first.

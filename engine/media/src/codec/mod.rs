@@ -18,6 +18,7 @@ pub mod h265;
 pub mod jpegxs;
 pub mod mpeg2;
 pub mod records;
+pub mod scan;
 pub mod sei;
 
 /// What a sequence parameter set tells of the video.
@@ -39,8 +40,10 @@ pub struct VideoInfo {
     pub bit_depth: u8,
     /// 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
     pub chroma_format: u8,
-    /// Fields, or frames that may be coded as fields.
+    /// Fields, or frames that may be coded as fields and do not say that they are progressive.
     pub interlaced: bool,
+    /// Which field of a frame is shown first; `None` where there are none or it is not known.
+    pub field_order: Option<crate::FieldOrder>,
     /// Colour.
     pub colour: crate::Colour,
     /// See [`crate::Track::reorder_depth`]; `None`: nothing is promised (and nothing seen).

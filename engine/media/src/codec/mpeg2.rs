@@ -4,6 +4,7 @@
 //! behind a start code takes the place of a NAL unit's header. Called by [`crate::assembler`].
 
 use super::bits::BitReader;
+use super::scan::{self, Scan};
 use super::{SliceKind, VideoInfo, rate};
 use crate::{Colour, DisplayOrder};
 
@@ -33,12 +34,18 @@ pub struct Picture {
     /// picture_coding_type.
     pub kind: Option<SliceKind>,
     structure: u8,
+    scan: Option<Scan>,
 }
 
 impl Picture {
     /// Whether it is one field.
     pub const fn is_field(&self) -> bool {
         self.structure != FRAME
+    }
+
+    /// How it was scanned, if its coding extension told.
+    pub const fn scan(&self) -> Option<Scan> {
+        self.scan
     }
 
     /// Whether it is the other field of `first`'s frame (6.1.1.4.1).
@@ -223,10 +230,13 @@ impl State {
     fn coding_extension(&mut self, r: &mut BitReader<'_>) -> Option<()> {
         r.skip(16 + 2)?;
         let structure = r.byte(2)?;
+        let top_first = r.flag().unwrap_or(false);
+        let progressive = r.skip(7).and_then(|()| r.flag());
         if let Some(picture) = &mut self.pending
             && structure > 0
         {
             picture.structure = structure;
+            picture.scan = progressive.and_then(|p| scan::mpeg2(structure, top_first, p));
         }
         Some(())
     }
@@ -265,6 +275,7 @@ impl State {
             temporal_reference,
             kind,
             structure: FRAME,
+            scan: None,
         });
         kind.is_some()
     }
@@ -393,6 +404,7 @@ mod tests {
             temporal_reference: reference & 1023,
             kind: Some(SliceKind::P),
             structure: FRAME,
+            scan: None,
         };
         let first = state.picture_order(&picture(2));
         assert_eq!(first.count, 2);

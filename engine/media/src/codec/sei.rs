@@ -5,6 +5,7 @@
 //! walk, one that breaks its own syntax is passed over.
 
 use super::bits::BitReader;
+use super::scan::{self, Scan};
 use crate::{ContentLight, MasteringDisplay};
 
 /// Which standard's messages.
@@ -25,13 +26,16 @@ pub struct Recovery {
     pub broken_link: bool,
 }
 
-/// What H.264's picture timing message is coded by (E.2.1, E.2.2 of the SPS in use).
+/// What picture timing messages are coded by: H.264 E.2.1 and E.2.2, HEVC E.3.1, of the SPS in
+/// use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TimingSyntax {
     /// Bits of `cpb_removal_delay` and `dpb_output_delay`, both together; 0 without an HRD.
     pub delay_bits: u32,
-    /// `pic_struct_present_flag`.
+    /// `pic_struct_present_flag`; HEVC: `frame_field_info_present_flag`.
     pub pic_struct: bool,
+    /// H.264: `mb_adaptive_frame_field_flag`.
+    pub adaptive: bool,
 }
 
 /// A time code, as far as a message gives it: hours, minutes, seconds, frames. What it leaves
@@ -76,6 +80,8 @@ pub struct Messages {
     pub light: Option<ContentLight>,
     /// Alternative transfer characteristics: the preferred ones.
     pub transfer: Option<u8>,
+    /// How the picture was scanned.
+    pub scan: Option<Scan>,
 }
 
 /// The messages of an SEI NAL unit (7.3.2.3): payload type and bytes.
@@ -119,8 +125,8 @@ impl<'a> Iterator for Payloads<'a> {
     }
 }
 
-/// Reads the messages of one NAL unit. `timing` tells how H.264's picture timing is coded by the
-/// SPS of that number, or by the one in use.
+/// Reads the messages of one NAL unit. `timing` tells how picture timing is coded by the SPS of
+/// that number, or by the one in use.
 pub fn read(
     dialect: Dialect,
     rbsp: &[u8],
@@ -134,7 +140,12 @@ pub fn read(
             (0, Dialect::H264) => sps = BitReader::raw(payload).ue_max(31),
             (1, Dialect::H264) => {
                 if let Some(syntax) = timing(sps) {
-                    found.timecode = pic_timing(payload, syntax).or(found.timecode);
+                    let _ = pic_timing(payload, syntax, &mut found);
+                }
+            }
+            (1, Dialect::H265) => {
+                if let Some(syntax) = timing(None) {
+                    found.scan = scan::h265(payload, syntax);
                 }
             }
             (4, _) => registered(payload, &mut found),
@@ -163,13 +174,15 @@ fn recovery(dialect: Dialect, payload: &[u8]) -> Option<Recovery> {
 }
 
 /// H.264 D.1.3.
-fn pic_timing(payload: &[u8], syntax: TimingSyntax) -> Option<Timecode> {
+fn pic_timing(payload: &[u8], syntax: TimingSyntax, found: &mut Messages) -> Option<()> {
     let mut r = BitReader::raw(payload);
     r.skip(syntax.delay_bits)?;
     if !syntax.pic_struct {
         return None;
     }
-    let stamps = match r.u(4)? {
+    let pic_struct = r.u(4)?;
+    found.scan = scan::h264(pic_struct, None, syntax);
+    let stamps = match pic_struct {
         0..=2 => 1,
         3 | 4 | 7 => 2,
         5 | 6 | 8 => 3,
@@ -178,11 +191,12 @@ fn pic_timing(payload: &[u8], syntax: TimingSyntax) -> Option<Timecode> {
     // The first that is there; the others are those of the picture's later fields.
     for _ in 0..stamps {
         if r.flag()? {
-            let _ct_type = r.u(2)?;
-            return clock(&mut r, 8);
+            found.scan = scan::h264(pic_struct, Some(r.u(2)?), syntax);
+            found.timecode = clock(&mut r, 8).or(found.timecode);
+            break;
         }
     }
-    None
+    Some(())
 }
 
 /// HEVC D.2.27.
@@ -288,6 +302,7 @@ mod tests {
             Some(TimingSyntax {
                 delay_bits: 0,
                 pic_struct: true,
+                adaptive: false,
             })
         })
     }

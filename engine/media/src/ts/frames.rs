@@ -375,7 +375,7 @@ impl Framed {
         }
         let passed = match self.rate {
             0 => 0,
-            rate => self.samples * 90_000 / u64::from(rate),
+            rate => (self.samples * 90_000 + u64::from(rate / 2)) / u64::from(rate),
         };
         let pts = self.base.map(|base| base + passed.cast_signed());
         (pts, pts)
@@ -444,4 +444,22 @@ impl Framed {
 /// Whether a track's facts are the same.
 fn same(a: &AudioInfo, b: &AudioInfo) -> bool {
     (a.sample_rate, a.channels, a.profile) == (b.sample_rate, b.channels, b.profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_between_those_of_pes_packets_are_the_nearest_ticks() {
+        let mut framed = Framed::new(Codec::Aac, 0, 8192, false);
+        framed.rate = 44_100;
+        framed.next = Some((Some(131_110), None));
+        assert_eq!(framed.times().0, Some(131_110));
+        // 2089.8 and 4179.6 ticks later.
+        framed.samples = 1024;
+        assert_eq!(framed.times().0, Some(133_200));
+        framed.samples = 2048;
+        assert_eq!(framed.times().0, Some(135_290));
+    }
 }

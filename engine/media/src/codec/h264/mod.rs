@@ -100,6 +100,13 @@ impl State {
         Some(sps.timing)
     }
 
+    /// Whether a picture that is coded as a frame has nothing of fields: its macroblocks are of
+    /// frames alone, though field pictures are allowed, and no message says how it is shown.
+    pub fn frames_are_progressive(&self) -> bool {
+        self.active_sps()
+            .is_some_and(|s| !s.frame_mbs_only && !s.timing.adaptive && !s.timing.pic_struct)
+    }
+
     /// The slice that [`State::begins_picture`] compares the next one with.
     pub const fn previous(&self) -> Option<Slice> {
         self.previous

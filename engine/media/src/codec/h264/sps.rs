@@ -165,9 +165,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
     let width_mbs = r.ue_max(4095)? + 1;
     let map_units = r.ue_max(4095)? + 1;
     let frame_mbs_only = r.flag()?;
-    if !frame_mbs_only {
-        r.skip(1)?;
-    }
+    let adaptive = !frame_mbs_only && r.flag()?;
     r.skip(1)?;
     let (mut crop_x, mut crop_y) = (0_u64, 0_u64);
     let field = if frame_mbs_only { 1_u32 } else { 2 };
@@ -210,7 +208,10 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
         },
         id,
         any_slice_order: matches!(profile, 66 | 88),
-        timing: vui.timing,
+        timing: TimingSyntax {
+            adaptive,
+            ..vui.timing
+        },
         separate_colour_plane: separate,
         has_chroma: chroma != 0 && !separate,
         log2_max_frame_num,
@@ -267,6 +268,7 @@ fn read_vui(r: &mut BitReader<'_>, vui: &mut Vui) -> Option<()> {
     vui.timing = TimingSyntax {
         delay_bits,
         pic_struct,
+        adaptive: false,
     };
     if r.flag()? {
         r.skip(1)?;

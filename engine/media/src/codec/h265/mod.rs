@@ -10,6 +10,7 @@ pub use slice::Slice;
 pub use sps::{Sps, parse_sps};
 
 use super::bits::BitReader;
+use super::sei::TimingSyntax;
 use super::{VideoInfo, rate};
 use crate::DisplayOrder;
 
@@ -110,6 +111,17 @@ impl State {
             self.generation += 1;
         }
         Some(id)
+    }
+
+    /// How picture timing messages are coded: by the SPS in use, or by the first one.
+    pub fn timing_syntax(&self) -> Option<TimingSyntax> {
+        let of = |id: u8| self.sps.get(usize::from(id))?.as_deref();
+        let active = self.active.and_then(of);
+        let sps = active.or_else(|| self.sps.iter().flatten().next().map(|s| &**s))?;
+        Some(TimingSyntax {
+            pic_struct: sps.field_info,
+            ..TimingSyntax::default()
+        })
     }
 
     /// Stores an SPS and returns its id and that of its VPS; `None` if it breaks the syntax.

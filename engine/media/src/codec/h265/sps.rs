@@ -23,6 +23,8 @@ pub struct Sps {
     pub(super) log2_max_poc_lsb: u32,
     /// What slices choose their reference pictures from; `None`: the set was cut off before.
     pub(super) references: Option<Box<SetsOfSps>>,
+    /// `frame_field_info_present_flag`.
+    pub(super) field_info: bool,
 }
 
 pub(super) struct Profile {
@@ -157,6 +159,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
         separate_colour_plane,
         log2_max_poc_lsb,
         references,
+        field_info: vui.field_info,
     })
 }
 
@@ -164,6 +167,7 @@ pub fn parse_sps(rbsp: &[u8]) -> Option<Sps> {
 struct Vui {
     rate: (u32, u32),
     field_seq: bool,
+    field_info: bool,
     colour: Colour,
 }
 
@@ -226,7 +230,7 @@ fn read_vui(r: &mut BitReader<'_>, vui: &mut Vui) -> Option<()> {
     }
     r.skip(1)?;
     vui.field_seq = r.flag()?;
-    r.skip(1)?;
+    vui.field_info = r.flag()?;
     if r.flag()? {
         for _ in 0..4 {
             r.ue()?;
