@@ -5,7 +5,7 @@
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use mirror_base::Instant;
 use mirror_media::gop::Gop;
-use mirror_media::{Codec, MasteringDisplay, SpliceCommand, Tr101290, Track};
+use mirror_media::{Codec, FieldOrder, MasteringDisplay, SpliceCommand, Tr101290, Track};
 use mirror_stream::figures::{SpliceRecord, TrackFigures};
 use mirror_stream::report::{PipelineState, Status};
 use serde_json::{Map, Value, json};
@@ -50,7 +50,9 @@ pub(crate) fn track(track: &Track, figures: Option<&TrackFigures>) -> Value {
         "stream_type": known(u32::from(track.stream_type)),
         "codec": codec(track),
         "profile": (!track.profile.is_empty()).then_some(track.profile),
-        "level": known(u32::from(track.level)),
+        // seq_level_idx 0 is AV1's level 2.0.
+        "level": known(u32::from(track.level))
+            .or((track.codec == Codec::Av1 && track.width > 0).then_some(0)),
         "tier": has_tiers.then_some(if track.high_tier { "High" } else { "Main" }),
         "width": known(track.width),
         "height": known(track.height),
@@ -58,6 +60,7 @@ pub(crate) fn track(track: &Track, figures: Option<&TrackFigures>) -> Value {
         "bit_depth": known(u32::from(track.bit_depth)),
         "chroma": (video && track.width > 0).then_some(chroma),
         "interlaced": video.then_some(track.interlaced),
+        "field_order": track.field_order.map(FieldOrder::name),
         "reorder_depth": video.then_some(track.reorder_depth),
         "temporal_layers": known(u32::from(track.temporal_layers)),
         "enhancement_layers": video.then_some(track.enhancement_layers),
@@ -116,7 +119,7 @@ fn hdr(track: &Track) -> Value {
     let side = &track.side;
     let format = match track.colour.transfer {
         16 if side.hdr10_plus => Some("HDR10+"),
-        16 if side.mastering.is_some() => Some("HDR10"),
+        16 if side.mastering.is_some() || side.light.is_some() => Some("HDR10"),
         16 => Some("PQ"),
         18 => Some("HLG"),
         _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mirror_media::{Segmentation, SpliceCommand, Tr101290, Track};
+use mirror_media::{Codec, FieldOrder, Segmentation, SpliceCommand, Tr101290, Track};
 use serde_json::{Map, Value, json};
 
 mod network;
@@ -277,6 +277,32 @@ impl TrackFacts {
         (sei, captions, hdr)
     }
 
+    /// Colour, and what SEI messages and metadata say of the display it was made on.
+    fn put_colour(&self, put: &mut impl FnMut(&str, Value)) {
+        let (colour, side) = (&self.track.colour, &self.track.side);
+        put(
+            "colour",
+            json!({
+                "primaries": colour.primaries,
+                "transfer": colour.transfer,
+                "matrix": colour.matrix,
+                "full_range": colour.full_range,
+            }),
+        );
+        let mastering = side.mastering.map(|m| {
+            json!({
+                "primaries_gbr": m.primaries,
+                "white_point": m.white_point,
+                "max_luminance": f64::from(m.max_luminance) / 10_000.0,
+                "min_luminance": f64::from(m.min_luminance) / 10_000.0,
+            })
+        });
+        put("mastering_display", json!(mastering));
+        let light = side.light;
+        let light = light.map(|l| json!({"max_cll": l.max, "max_fall": l.max_average}));
+        put("content_light", json!(light));
+    }
+
     fn json(&self) -> Value {
         let track = &self.track;
         let (video, audio) = (track.codec.is_video(), track.codec.is_audio());
@@ -296,7 +322,10 @@ impl TrackFacts {
             "profile",
             json!((!track.profile.is_empty()).then_some(track.profile)),
         );
-        put("level", json!(known(track.level.into())));
+        // seq_level_idx 0 is AV1's level 2.0.
+        let has_level = track.codec == Codec::Av1 && track.width > 0;
+        let level = known(track.level.into()).or(has_level.then_some(0));
+        put("level", json!(level));
         put("width", json!(known(track.width)));
         put("height", json!(known(track.height)));
         put("frame_rate", json!(rate));
@@ -308,6 +337,10 @@ impl TrackFacts {
         let chroma = (video && track.width > 0).then(|| chroma(track.chroma_format));
         put("chroma", json!(chroma));
         put("interlaced", json!(video.then_some(track.interlaced)));
+        put(
+            "field_order",
+            json!(track.field_order.map(FieldOrder::name)),
+        );
         put("sample_rate", json!(known(track.sample_rate)));
         put(
             "channels",
@@ -331,6 +364,9 @@ impl TrackFacts {
         put("sei", json!(sei));
         put("captions", json!(captions));
         put("hdr", json!(hdr));
+        if video {
+            self.put_colour(&mut put);
+        }
         let language = (track.language != [0; 3])
             .then(|| String::from_utf8_lossy(&track.language).into_owned());
         put("language", json!(language));
