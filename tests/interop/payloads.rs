@@ -4,6 +4,7 @@
 //!
 //! Neither program of Debian 12 sends AV1 or JPEG XS over RTP, and neither muxes AV1 into
 //! MPEG-TS: these are covered by the captures (`tests/captures`) and the depacketisers' own tests.
+//! AC-3 and KLV come from GStreamer alone.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -340,7 +341,7 @@ fn payload_formats_of_ffmpeg_are_told_apart_on_the_shared_port() {
 }
 
 /// GStreamer's payloaders: name, what feeds them, configured payload type, codec.
-const GSTREAMER: [(&str, &str, &str, &str); 12] = [
+const GSTREAMER: [(&str, &str, &str, &str); 15] = [
     (
         "mp2t",
         "VIDEO ! x264enc speed-preset=ultrafast tune=zerolatency key-int-max=25 ! h264parse ! mpegtsmux alignment=7 ! rtpmp2tpay pt=96",
@@ -408,6 +409,19 @@ const GSTREAMER: [(&str, &str, &str, &str); 12] = [
         "L24/48000/2",
         "L24",
     ),
+    (
+        "mpa",
+        "AUDIO ! twolamemp2enc ! mpegaudioparse ! rtpmpapay pt=96",
+        "MPA",
+        "MPEG_AUDIO",
+    ),
+    (
+        "mpv",
+        "VIDEO ! mpeg2enc format=3 bitrate=1000 ! mpegvideoparse ! rtpmpvpay pt=96",
+        "MPV",
+        "MPEG2",
+    ),
+    ("klv", "KLV ! rtpklvpay pt=96", "smpte336m/90000", "KLV"),
 ];
 
 const VIDEO: &str = "videotestsrc is-live=true num-buffers=150 pattern=ball \
@@ -415,18 +429,40 @@ const VIDEO: &str = "videotestsrc is-live=true num-buffers=150 pattern=ball \
 const AUDIO: &str = "audiotestsrc is-live=true num-buffers=300 samplesperbuffer=960 ! audioconvert \
      ! audio/x-raw,rate=48000,channels=2";
 
+/// Waits until some KLV units of `id` are there: GStreamer paces them at about one a second.
+fn await_klv(engine: &Engine, id: &str) {
+    let mut last = Value::Null;
+    let done = poll(seconds(12), || {
+        last = engine.stream(id)?;
+        let track = &last["tracks"][0];
+        (track["codec"] == "KLV" && track["units"].as_u64() >= Some(10)).then_some(())
+    });
+    assert!(done.is_some(), "{id}: {last:#}");
+    assert_eq!(last["tracks"][0]["units_damaged"], 0, "{last:#}");
+}
+
 #[test]
 fn every_payload_format_of_gstreamer_is_received_with_reports_of_rtpbin() {
     let test = Alone::begin("rtp-gstreamer");
     let ports = free_ports(GSTREAMER.len(), 1);
     let mut config = String::new();
     let mut pipeline = String::from("-q rtpbin name=r");
+    // A universal label, four bytes of BER length and value.
+    let label = *b"\x06\x0E\x2B\x34\x02\x0B\x01\x01\x0E\x01\x03\x01\x01\0\0\0";
+    let unit = test.folder().join("unit.klv");
+    std::fs::write(&unit, [&label[..], b"\x04unit"].concat()).expect("it is writable");
+    let klv = format!(
+        "multifilesrc location={} loop=true num-buffers=150 do-timestamp=true \
+         caps=meta/x-klv,parsed=true ! identity sleep-time=40000",
+        unit.display()
+    );
     for (at, ((name, chain, plan, _), port)) in GSTREAMER.iter().zip(&ports).enumerate() {
         let _ = writeln!(
             config,
             "[[rtp.sessions]]\nid = \"{name}\"\nport = {port}\npayload_types = {{ 96 = \"{plan}\" }}"
         );
         let chain = chain.replace("VIDEO", VIDEO).replace("AUDIO", AUDIO);
+        let chain = chain.replace("KLV", &klv);
         let _ = write!(
             pipeline,
             " {chain} ! r.send_rtp_sink_{at} r.send_rtp_src_{at} ! udpsink host=127.0.0.1 port={port} \
@@ -443,6 +479,10 @@ fn every_payload_format_of_gstreamer_is_received_with_reports_of_rtpbin() {
         &words(&pipeline),
     );
     for (name, chain, _, codec) in &GSTREAMER {
+        if *codec == "KLV" {
+            await_klv(&engine, name);
+            continue;
+        }
         let (video, audio) = if chain.starts_with("VIDEO") {
             (*codec, "")
         } else {

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod http;
 pub mod matrix;
 pub mod media;
+pub mod probe;
 pub mod process;
 pub mod redis;
 pub mod relay;
