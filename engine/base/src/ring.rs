@@ -543,6 +543,19 @@ impl SlotRing {
         })
     }
 
+    /// The slot of the packet after the next one, if it goes on behind all others in the chunk
+    /// that is open. It was last touched a ring ago and is in no cache any more: time to fetch it.
+    #[inline(always)]
+    pub fn behind_next(&self) -> Option<&[u8; SLOT_BYTES]> {
+        let index = self.end + 1;
+        if index >= self.append_until {
+            return None;
+        }
+        let place = self.places.get(self.open_at)?;
+        let slots = place.memory.as_ref()?.slots();
+        Some(&slots[index as usize & (CHUNK_SLOTS - 1)])
+    }
+
     /// Makes chunk `number` the one that is written to.
     #[inline(never)]
     fn open(&mut self, number: u64) -> Result<(), Discard> {

@@ -76,13 +76,12 @@ impl<C: Clock> Core<C> {
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return false;
         };
+        let ring = entry.stream.ring_mut();
+        if let Some(slot) = ring.behind_next() {
+            mirror_uring::prefetch_all(slot);
+        }
         // A few comparisons and stores, which break no invariant.
-        connection.take_plain(
-            now,
-            datagram.arrival,
-            datagram.payload,
-            entry.stream.ring_mut(),
-        )
+        connection.take_plain(now, datagram.arrival, datagram.payload, ring)
     }
 
     /// As [`Core::handle_usual`], for an encrypted packet of the session at `index`.
@@ -99,6 +98,9 @@ impl<C: Clock> Core<C> {
         };
         self.handling = index;
         let ring = entry.stream.ring_mut();
+        if let Some(slot) = ring.behind_next() {
+            mirror_uring::prefetch_all(slot);
+        }
         let taken = connection.take_sealed(self.now, arrival, payload, ring);
         self.handling = NOBODY;
         taken
@@ -289,13 +291,11 @@ impl<C: Clock> Core<C> {
         ensure_room(entry, &mut self.pool);
         let list = !core::mem::replace(&mut session.touched, true);
         self.handling = key.index();
-        let outcome = source.handle_rtp(
-            now,
-            datagram.arrival,
-            header,
-            datagram.payload,
-            entry.stream.ring_mut(),
-        );
+        let ring = entry.stream.ring_mut();
+        if let Some(slot) = ring.behind_next() {
+            mirror_uring::prefetch_all(slot);
+        }
+        let outcome = source.handle_rtp(now, datagram.arrival, header, datagram.payload, ring);
         self.handling = NOBODY;
         match outcome {
             Ok(()) => {

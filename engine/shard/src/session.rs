@@ -313,6 +313,11 @@ pub(crate) fn deliver<C: Clock>(
         let Some(delivery) = poll(stream) else {
             return false;
         };
+        // A packet that was held is in no cache any more: the next one is fetched while this one
+        // is read.
+        if let Some(next) = stream.ring().get(delivery.slot + 1) {
+            mirror_uring::prefetch(next.payload);
+        }
         if stream.deliver(now, &delivery) > 0 {
             stream.units_completed(now, clock.now(), latency);
         }
