@@ -3,6 +3,7 @@
 
 mod check;
 mod elementary;
+mod fragments;
 mod hostile;
 mod reading;
 mod rtp;

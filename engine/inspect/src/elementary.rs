@@ -139,6 +139,35 @@ fn in_pieces(
     }
 }
 
+/// Hands out the units that lie whole in a piece, each with its end. What ends with the piece is
+/// kept back if only the next unit shows where one ends (`open_ended`) and the file goes on.
+fn whole_units<U>(
+    (data, is_all): (&[u8], bool),
+    units: impl Iterator<Item = Result<(usize, U), Malformed>>,
+    open_ended: bool,
+    mut each: impl FnMut(U),
+) -> Step {
+    let mut taken = 0;
+    for unit in units {
+        match unit {
+            Ok((end, _)) if open_ended && end == data.len() && !is_all => break,
+            Ok((end, unit)) => {
+                each(unit);
+                taken = end;
+            }
+            // It may be that more bytes mend it.
+            Err(Malformed { offset }) if open_ended && is_all && taken == 0 => {
+                return Step::Broken(offset);
+            }
+            Err(_) => break,
+        }
+    }
+    match taken {
+        0 => Step::Short,
+        _ => Step::Taken(taken),
+    }
+}
+
 /// Temporal units of AV1, and what was gathered of them.
 struct Av1 {
     reader: Reader,
@@ -192,27 +221,9 @@ fn av1_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> 
     let framing = obu::detect(window.peek(PIECE)?).unwrap_or(Framing::LowOverhead);
     let mut av1 = Av1::new(options);
     in_pieces(window, report, |data, is_all| {
-        let mut taken = 0;
-        for unit in TemporalUnits::new(data, framing) {
-            match unit {
-                Ok(unit) => {
-                    let end = unit.offset + unit.bytes.len();
-                    // Only what follows shows that it has ended.
-                    if end == data.len() && !is_all {
-                        break;
-                    }
-                    av1.unit(&unit, None);
-                    taken = end;
-                }
-                Err(Malformed { offset }) if is_all && taken == 0 => return Step::Broken(offset),
-                Err(_) => break,
-            }
-        }
-        if taken == 0 {
-            Step::Short
-        } else {
-            Step::Taken(taken)
-        }
+        let units = TemporalUnits::new(data, framing)
+            .map(|unit| unit.map(|unit| (unit.offset + unit.bytes.len(), unit)));
+        whole_units((data, is_all), units, true, |unit| av1.unit(&unit, None))
     })?;
     av1.finish(report);
     Ok(())
@@ -237,21 +248,13 @@ fn ivf_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> 
         i64::try_from(scaled / u128::from(header.rate.max(1))).ok()
     };
     let mut av1 = Av1::new(options);
-    in_pieces(window, report, |data, _| {
-        let mut taken = 0;
-        for frame in ivf::Frames::new(data, &alone) {
-            let Ok(frame) = frame else { break };
-            av1.unit(
-                &TemporalUnit::alone(frame.data, frame.offset),
-                ticks(frame.pts),
-            );
-            taken = frame.offset + frame.data.len();
-        }
-        if taken == 0 {
-            Step::Short
-        } else {
-            Step::Taken(taken)
-        }
+    in_pieces(window, report, |data, is_all| {
+        let frames = ivf::Frames::new(data, &alone)
+            .map(|frame| frame.map(|frame| (frame.offset + frame.data.len(), frame)));
+        whole_units((data, is_all), frames, false, |frame| {
+            let unit = TemporalUnit::alone(frame.data, frame.offset);
+            av1.unit(&unit, ticks(frame.pts));
+        })
     })?;
     av1.finish(report);
     Ok(())
@@ -268,30 +271,20 @@ fn jxs_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> 
     let mut track = None;
     in_pieces(window, report, |data, is_all| {
         let mut pictures = Pictures::new(data);
-        let mut taken = 0;
-        for picture in pictures.by_ref() {
-            let picture = match picture {
-                Ok(picture) => picture,
-                Err(Malformed { offset }) if is_all && taken == 0 => return Step::Broken(offset),
-                Err(_) => break,
-            };
-            let end = picture.offset + picture.bytes.len();
-            if end == data.len() && !is_all {
-                break;
-            }
+        let found = pictures.by_ref();
+        let found = found.map(|p| p.map(|picture| (picture.offset + picture.bytes.len(), picture)));
+        let step = whole_units((data, is_all), found, true, |picture| {
             gathered.unit(&AccessUnit {
                 kind: FrameKind::Idr,
                 damaged: !picture.ended,
                 bytes: picture.bytes.len() as u32,
                 ..AccessUnit::default()
             });
-            taken = end;
+        });
+        if let Step::Taken(_) = step {
+            track.get_or_insert_with(|| pictures.track());
         }
-        if taken == 0 {
-            return Step::Short;
-        }
-        track.get_or_insert_with(|| pictures.track());
-        Step::Taken(taken)
+        step
     })?;
     if let Some(track) = track {
         gathered.describe(&track);

@@ -8,7 +8,8 @@ use mirror_base::Instant;
 use mirror_media::ts::PACKET;
 use mirror_media::{Format, Packet, Pipeline};
 
-use crate::capture::link::{Datagram, Seen, datagram};
+use crate::capture::fragments::Reassembly;
+use crate::capture::link::{Datagram, Seen};
 use crate::capture::{Reader, Record};
 use crate::report::{Carrier, Report};
 use crate::rtp::Sources;
@@ -37,7 +38,6 @@ struct Plain {
 /// What could not be used, by reason.
 #[derive(Debug, Default)]
 struct Unused {
-    fragments: u64,
     cut: u64,
     unknown: u64,
     streams: u64,
@@ -108,6 +108,7 @@ pub(crate) fn inspect(
         plain: BTreeMap::new(),
         unused: Unused::default(),
     };
+    let mut reassembly = Reassembly::default();
     let mut now = Instant::from_nanos(START_NS);
     let mut records: u64 = 0;
     loop {
@@ -123,9 +124,9 @@ pub(crate) fn inspect(
         records += 1;
         network.conversations.advance(now);
         network.sources.advance(now);
-        match datagram(record.link, record.bytes) {
+        match reassembly.datagram(&record) {
             Seen::Datagram(datagram) => network.take(now, &datagram),
-            Seen::Fragment => network.unused.fragments += 1,
+            Seen::Fragment(_) => {}
             Seen::Cut => network.unused.cut += 1,
             Seen::Other => {
                 network.unused.other += 1;
@@ -142,9 +143,16 @@ pub(crate) fn inspect(
         let carrier = Carrier::Udp(to.port());
         stream.gatherer.finish(&stream.pipeline, carrier, report);
     }
-    let unused = network.unused;
+    let (unused, fragments) = (network.unused, reassembly.counts());
     for (count, what) in [
-        (unused.fragments, "IP fragments, which are not put together"),
+        (
+            fragments.incomplete,
+            "datagrams came in IP fragments of which some are missing",
+        ),
+        (
+            fragments.malformed,
+            "datagrams came in IP fragments that overlap or do not fit together",
+        ),
         (unused.cut, "datagrams that were not captured to their end"),
         (
             unused.streams,

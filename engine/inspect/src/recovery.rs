@@ -12,7 +12,8 @@ use mirror_rtp::{Header, Media, MediaConfig, is_rtcp};
 
 use crate::Options;
 use crate::capture::Reader;
-use crate::capture::link::{Seen, datagram};
+use crate::capture::fragments::Reassembly;
+use crate::capture::link::Seen;
 use crate::network::moment;
 use crate::report::{Carrier, Merged, Recovered, Report};
 use crate::rtp::{Depacketiser, hint};
@@ -275,6 +276,7 @@ pub(crate) fn inspect(
     }
     let mut budget = MAX_CHUNKS;
     let mut reader = Reader::new(source)?;
+    let mut reassembly = Reassembly::default();
     let mut now = Instant::ZERO;
     // What is wrong with the file is said already.
     while let Ok(Some(record)) = reader.read() {
@@ -282,7 +284,7 @@ pub(crate) fn inspect(
         for run in &mut runs {
             run.advance(now);
         }
-        let Seen::Datagram(found) = datagram(record.link, record.bytes) else {
+        let Seen::Datagram(found) = reassembly.datagram(&record) else {
             continue;
         };
         if is_rtcp(found.payload) {

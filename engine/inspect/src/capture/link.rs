@@ -1,6 +1,6 @@
 //! From a captured packet to the UDP datagram in it: Ethernet with VLAN tags (IEEE 802.1Q), the
 //! cooked headers of Linux, raw IP; IPv4 (RFC 791), IPv6 with extension headers (RFC 8200); UDP
-//! (RFC 768). Fragments are not put together again: real-time senders do not make them.
+//! (RFC 768). Fragments are put together by [`super::fragments`].
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,13 +15,33 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
 }
 
+/// A piece of an IP packet (RFC 791, 3.2; RFC 8200, 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// Source.
+    pub from: IpAddr,
+    /// Destination.
+    pub to: IpAddr,
+    /// Identification: the same in all pieces of a packet.
+    pub id: u32,
+    /// What the whole begins with: a protocol, or an extension header of IPv6. Of IPv6 only the
+    /// first piece's counts.
+    pub protocol: u8,
+    /// Where the piece lies in the whole, bytes.
+    pub offset: usize,
+    /// Others are behind it.
+    pub more: bool,
+    /// The piece.
+    pub bytes: &'a [u8],
+}
+
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen<'a> {
     /// A whole UDP datagram.
     Datagram(Datagram<'a>),
     /// A piece of one.
-    Fragment,
+    Fragment(Fragment<'a>),
     /// One that was not captured to its end.
     Cut,
     /// Something else.
@@ -90,15 +110,25 @@ fn ethernet(packet: &[u8]) -> Option<&[u8]> {
 
 fn ipv4(ip: &[u8]) -> Option<Seen<'_>> {
     let header = ip.first_chunk::<20>()?;
-    let [first, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = *header;
+    let [
+        first,
+        _,
+        l0,
+        l1,
+        i0,
+        i1,
+        f0,
+        f1,
+        _,
+        protocol,
+        _,
+        _,
+        rest @ ..,
+    ] = *header;
     if protocol != UDP {
         return None;
     }
     let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
-    // More fragments, or an offset.
-    if u16::from_be_bytes([f0, f1]) & 0x3FFF != 0 {
-        return Some(Seen::Fragment);
-    }
     let total = usize::from(u16::from_be_bytes([l0, l1]));
     // What is behind the packet is padding of the link. A total of 0 stands for a packet that
     // the sender's network card was to divide.
@@ -106,31 +136,65 @@ fn ipv4(ip: &[u8]) -> Option<Seen<'_>> {
         0 => ip,
         _ => ip.get(..total).unwrap_or(ip),
     };
-    let udp = packet.get(usize::from(first & 15) * 4..)?;
+    let content = packet.get(usize::from(first & 15) * 4..)?;
     let from = IpAddr::V4(Ipv4Addr::new(s0, s1, s2, s3));
     let to = IpAddr::V4(Ipv4Addr::new(d0, d1, d2, d3));
-    self::udp(udp, from, to)
+    let place = u16::from_be_bytes([f0, f1]);
+    // More fragments, or an offset.
+    if place & 0x3FFF == 0 {
+        return udp(content, from, to);
+    }
+    if packet.len() < total {
+        return Some(Seen::Cut);
+    }
+    Some(Seen::Fragment(Fragment {
+        from,
+        to,
+        id: u16::from_be_bytes([i0, i1]).into(),
+        protocol,
+        offset: usize::from(place & 0x1FFF) * 8,
+        more: place & 0x2000 != 0,
+        bytes: content,
+    }))
 }
 
 fn ipv6(ip: &[u8]) -> Option<Seen<'_>> {
     let (header, mut rest) = ip.split_first_chunk::<40>()?;
     let (fixed, addresses) = header.split_first_chunk::<8>()?;
     let (from, to) = addresses.split_first_chunk::<16>()?;
-    let [_, _, _, _, l0, l1, mut next, _] = *fixed;
+    let [_, _, _, _, l0, l1, next, _] = *fixed;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
+    let is_cut = rest.len() < length;
     rest = rest.get(..length).filter(|_| length > 0).unwrap_or(rest);
+    let from = IpAddr::V6(Ipv6Addr::from(*from));
+    let to = IpAddr::V6(Ipv6Addr::from(*to.first_chunk()?));
+    match content(next, rest, from, to) {
+        Some(Seen::Fragment(_)) if is_cut => Some(Seen::Cut),
+        seen => seen,
+    }
+}
+
+/// What a packet carries behind its IP header: extension headers of IPv6, UDP. `next` tells what
+/// comes first.
+pub(super) fn content(mut next: u8, mut rest: &[u8], from: IpAddr, to: IpAddr) -> Option<Seen<'_>> {
     for _ in 0..MAX_EXTENSIONS {
         let bytes = match next {
-            UDP => {
-                let from = IpAddr::V6(Ipv6Addr::from(*from));
-                let to = IpAddr::V6(Ipv6Addr::from(*to.first_chunk()?));
-                return udp(rest, from, to);
-            }
+            UDP => return udp(rest, from, to),
             // Hop-by-hop, routing, destination options.
             0 | 43 | 60 => 8 + 8 * usize::from(*rest.get(1)?),
             44 => {
-                if short(rest, 2)? & 0xFFF9 != 0 {
-                    return Some(Seen::Fragment);
+                let place = short(rest, 2)?;
+                if place & 0xFFF9 != 0 {
+                    let (&[protocol, _, _, _, id @ ..], bytes) = rest.split_first_chunk::<8>()?;
+                    return Some(Seen::Fragment(Fragment {
+                        from,
+                        to,
+                        id: u32::from_be_bytes(id),
+                        protocol,
+                        offset: usize::from(place & 0xFFF8),
+                        more: place & 1 != 0,
+                        bytes,
+                    }));
                 }
                 8
             }

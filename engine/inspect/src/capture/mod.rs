@@ -1,7 +1,8 @@
 //! Captures of network traffic: pcap (micro- and nanoseconds, either byte order) and pcapng files,
-//! record by record. [`link`] finds the UDP datagrams in the records. Called by the room itself
-//! and by tests that replay captures.
+//! record by record. [`link`] finds the UDP datagrams in the records, [`fragments`] puts together
+//! those that came in pieces. Called by the room itself and by tests that replay captures.
 
+pub mod fragments;
 pub mod link;
 
 use crate::source::{Source, Window};
