@@ -102,6 +102,17 @@ fn a_packet_that_comes_alone_costs_a_turn_more_and_nothing_else() {
 }
 
 #[test]
+fn a_socket_that_has_lost_a_datagram_costs_its_packets_only_the_count() {
+    let clear = measure(&["wakes", "ms=890"]);
+    let counted = measure(&["wakes", "ms=890", "drops=7"]);
+    assert!(
+        counted.instructions <= clear.instructions + 45.0,
+        "{counted:?} with a drop count, {clear:?} without"
+    );
+    assert_eq!(counted.allocation, 0);
+}
+
+#[test]
 fn one_percent_loss_makes_a_packet_no_more_than_a_tenth_dearer() {
     let clear = measure(&["wakes", "ms=890"]);
     let lossy = measure(&["wakes", "ms=890", "loss=10"]);

@@ -3,7 +3,7 @@
 //! shard does and nothing of the publishers. `tests/cost` does so and asserts the figures.
 //!
 //! `shard_cost PATTERN [streams=25] [ms=900] [shards=1] [loss=PERMILLE] [cipher=clear|ctr|gcm]
-//! [media=0]`, where PATTERN says how packets come:
+//! [media=0] [drops=0]`, where PATTERN says how packets come:
 //! - `wakes`: every stream evenly spaced at 50 Mb/s, a turn each 500 µs, as the ring wakes;
 //! - `even`: the same, a turn for each packet;
 //! - `bursts`: each stream sends 32 packets at once, a turn for each burst.
@@ -64,7 +64,7 @@ struct Queue {
 
 impl Queue {
     /// Fills a buffer as multishot `recvmsg` on a dual-stack socket does.
-    fn push(&mut self, from: SocketAddr, arrival: Instant, payload: &[u8]) {
+    fn push(&mut self, from: SocketAddr, arrival: Instant, payload: &[u8], drops: u32) {
         if self.filled == self.buffers.len() {
             self.buffers.push((vec![0; 2048], 0));
         }
@@ -73,18 +73,22 @@ impl Queue {
         };
         self.filled += 1;
         *len = PAYLOAD_AT + payload.len();
-        let mut words = [28_u32, 72, payload.len() as u32, 0].map(u32::to_ne_bytes);
-        buffer[..NAME_AT].copy_from_slice(words.as_flattened_mut());
         buffer[NAME_AT..CONTROL_AT].copy_from_slice(&name(from));
         let time = REALTIME_NS + arrival.as_nanos();
-        let mut control = Vec::with_capacity(72);
+        let mut control = Vec::with_capacity(96);
         control.extend_from_slice(&head(32, 1, 35));
         control.extend_from_slice(&(time / 1_000_000_000).to_ne_bytes());
         control.extend_from_slice(&(time % 1_000_000_000).to_ne_bytes());
+        if drops > 0 {
+            control.extend_from_slice(&head(20, 1, 40));
+            control.extend_from_slice(&u64::from(drops).to_ne_bytes());
+        }
         control.extend_from_slice(&head(36, 41, 50));
         control.extend_from_slice(&HOST.to_ipv6_mapped().octets());
         control.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-        buffer[CONTROL_AT..CONTROL_AT + 72].copy_from_slice(&control);
+        buffer[CONTROL_AT..CONTROL_AT + control.len()].copy_from_slice(&control);
+        let lengths = [28, control.len() as u32, payload.len() as u32, 0];
+        buffer[..NAME_AT].copy_from_slice(lengths.map(u32::to_ne_bytes).as_flattened());
         buffer[PAYLOAD_AT..*len].copy_from_slice(payload);
     }
 }
@@ -231,6 +235,8 @@ struct Options {
     loss: u64,
     cipher: String,
     media: bool,
+    /// Datagrams that the socket has lost, told with each one.
+    drops: u32,
 }
 
 impl Options {
@@ -243,6 +249,7 @@ impl Options {
             loss: 0,
             cipher: "clear".to_owned(),
             media: false,
+            drops: 0,
         };
         for argument in std::env::args().skip(1) {
             match argument.split_once('=') {
@@ -271,6 +278,7 @@ impl Options {
             "loss" => self.loss = number(),
             "cipher" => self.cipher = value.to_owned(),
             "media" => self.media = number() != 0,
+            "drops" => self.drops = number() as u32,
             _ => panic!("unknown option {key}"),
         }
     }
@@ -472,7 +480,9 @@ impl World {
             self.again += u64::from(is_again && self.measuring);
             let shard = word(12) as usize % self.options.shards;
             let from = self.publishers[number].address;
-            self.queues[shard].borrow_mut().push(from, now, &out[..len]);
+            let drops = self.options.drops;
+            let mut queue = self.queues[shard].borrow_mut();
+            queue.push(from, now, &out[..len], drops);
         }
     }
 

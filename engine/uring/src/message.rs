@@ -20,13 +20,21 @@ const OUT_BYTES: usize = 16;
 const CONTROL_START: usize = OUT_BYTES + NAME_BYTES;
 const CMSG_BYTES: usize = 16;
 
-/// Head of the control message that every datagram brings first. Packet info of one family comes
-/// with nearly every one, and nothing else with most.
+/// Head of the control message that every datagram brings first.
 const TIMESTAMP_HEAD: [u8; CMSG_BYTES] = head(32, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS);
-/// Bytes of control messages when there are just these two. Behind a timestamp no others come to
-/// one of these sums: packet info takes 32 (IPv4) or 40 bytes, drop count and GRO size 24 each.
-const USUAL_V4: u32 = 32 + 32;
-const USUAL_V6: u32 = 32 + 40;
+/// Head of the one that follows it in every datagram of a socket which has lost one.
+const DROPS_HEAD: [u8; CMSG_BYTES] = head(20, libc::SOL_SOCKET, libc::SO_RXQ_OVFL);
+/// Bytes of control messages of nearly every datagram: the timestamp and, on a socket that is
+/// bound to no single address, packet info of one family. Behind a timestamp no others come to one
+/// of these sums: packet info takes 32 (IPv4) or 40 bytes, drop count and GRO size 24 each.
+const USUAL: u32 = 32;
+const USUAL_V4: u32 = USUAL + 32;
+const USUAL_V6: u32 = USUAL + 40;
+/// The same with a drop count behind the timestamp. A GRO size instead comes to the same sum.
+const COUNTED: u32 = USUAL + 24;
+const COUNTED_V4: u32 = USUAL_V4 + 24;
+const COUNTED_V6: u32 = USUAL_V6 + 24;
+const DROPS_START: usize = CONTROL_START + 32;
 
 /// `struct cmsghdr`.
 const fn head(length: u64, level: i32, kind: i32) -> [u8; CMSG_BYTES] {
@@ -70,12 +78,33 @@ pub(crate) struct Message<'a> {
 #[inline]
 pub(crate) fn usual_timestamp(header: &[u8; HEADER_BYTES]) -> Option<u64> {
     if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
-        || !matches!(native_u32(header, 4), USUAL_V4 | USUAL_V6)
+        || !matches!(native_u32(header, 4), USUAL | USUAL_V4 | USUAL_V6)
         || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
     {
         return None;
     }
-    Some(timestamp(header, CONTROL_START + CMSG_BYTES))
+    Some(first_timestamp(header))
+}
+
+/// The timestamp and the socket's drop count of a whole datagram that brings this beside the
+/// usual control messages: every one of a socket that has ever lost one.
+#[inline]
+pub(crate) fn counted_timestamp(header: &[u8; HEADER_BYTES]) -> Option<(u64, u32)> {
+    if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
+        || !matches!(native_u32(header, 4), COUNTED | COUNTED_V4 | COUNTED_V6)
+        || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
+        || bytes::<CMSG_BYTES>(header, DROPS_START) != DROPS_HEAD
+    {
+        return None;
+    }
+    let drops = native_u32(header, DROPS_START + CMSG_BYTES);
+    Some((first_timestamp(header), drops))
+}
+
+/// The timestamp of a header in which it is the first control message.
+#[inline]
+pub(crate) fn first_timestamp(header: &[u8; HEADER_BYTES]) -> u64 {
+    timestamp(header, CONTROL_START + CMSG_BYTES)
 }
 
 /// The sender's address as four numbers: family, port and what comes next (of IPv4 that is all),
@@ -289,6 +318,20 @@ pub(crate) mod tests {
         [seconds.to_ne_bytes(), nanos.to_ne_bytes()].concat()
     }
 
+    /// A datagram as a dual-stack socket brings it: stamped `nanos`, with the socket's drop count
+    /// if there is one.
+    pub(crate) fn datagram(nanos: u64, drops: u32, payload: &[u8]) -> Vec<u8> {
+        let mapped = "::ffff:192.0.2.7".parse::<Ipv6Addr>().unwrap();
+        let mut controls = control(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &timestamp(0, nanos));
+        if drops > 0 {
+            let count = drops.to_ne_bytes();
+            controls.extend(control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &count));
+        }
+        let info = [&mapped.octets()[..], &2_u32.to_ne_bytes()].concat();
+        controls.extend(control(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info));
+        buffer(&name_v6(mapped, 9000, 0), &controls, 0, payload)
+    }
+
     #[test]
     fn everything_a_kernel_attaches_is_found() {
         let controls = [
@@ -359,9 +402,19 @@ pub(crate) mod tests {
             let rest: Vec<u8> = parts.flat_map(|at| others[at].clone()).collect();
             let bytes = buffer(&name, &[&time[..], &rest].concat(), 0, b"x");
             let usual = usual_timestamp(bytes.first_chunk().unwrap()).is_some();
-            assert_eq!(usual, matches!(chosen, 1 | 2), "{chosen:04b}");
+            assert_eq!(usual, matches!(chosen, 0..=2), "{chosen:04b}");
             let timeless = buffer(&name, &rest, 0, b"x");
             assert!(usual_timestamp(timeless.first_chunk().unwrap()).is_none());
+            // The kernel's order: the drop count comes before packet info.
+            let rest: Vec<u8> = [2_usize, 3, 0, 1]
+                .into_iter()
+                .filter(|at| chosen & (1 << at) != 0)
+                .flat_map(|at| others[at].clone())
+                .collect();
+            let bytes = buffer(&name, &[&time[..], &rest].concat(), 0, b"x");
+            let counted = counted_timestamp(bytes.first_chunk().unwrap());
+            let expected = matches!(chosen, 0b100..=0b110).then_some((3_000_000_005, 1));
+            assert_eq!(counted, expected, "{chosen:04b}");
         }
     }
 
@@ -380,7 +433,12 @@ pub(crate) mod tests {
             name_v6(Ipv6Addr::LOCALHOST, 9, 3),
             name_v6("::ffff:192.0.2.7".parse().unwrap(), 9, 0),
         ];
-        let infos = [info_v4([10, 0, 0, 9]), info_v4([239, 1, 1, 1]), info_v6];
+        let infos = [
+            Vec::new(),
+            info_v4([10, 0, 0, 9]),
+            info_v4([239, 1, 1, 1]),
+            info_v6,
+        ];
         for name in &names {
             for info in &infos {
                 let bytes = buffer(name, &[&time[..], info].concat(), 0, b"x");
@@ -391,7 +449,10 @@ pub(crate) mod tests {
                 assert_eq!(local(header), found.local);
                 assert_eq!((found.drops, found.segment), (None, 0));
                 let other_order = buffer(name, &[info, &time[..]].concat(), 0, b"x");
-                assert!(usual_timestamp(other_order.first_chunk().unwrap()).is_none());
+                assert_eq!(
+                    usual_timestamp(other_order.first_chunk().unwrap()).is_some(),
+                    info.is_empty()
+                );
                 let cut = buffer(
                     name,
                     &[&time[..], info].concat(),
@@ -399,6 +460,18 @@ pub(crate) mod tests {
                     b"",
                 );
                 assert!(usual_timestamp(cut.first_chunk().unwrap()).is_none());
+
+                let drops = control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &[7, 0, 0, 0]);
+                let controls = [&time[..], &drops, info].concat();
+                let bytes = buffer(name, &controls, 0, b"x");
+                let header = bytes.first_chunk().unwrap();
+                let found = parse(&bytes).unwrap();
+                assert_eq!((found.drops, found.segment), (Some(7), 0));
+                assert_eq!(counted_timestamp(header), Some((found.timestamp_ns, 7)));
+                assert_eq!(usual_timestamp(header), None);
+                assert_eq!(local(header), found.local);
+                let cut = buffer(name, &controls, libc::MSG_TRUNC as u32, b"");
+                assert!(counted_timestamp(cut.first_chunk().unwrap()).is_none());
             }
         }
     }

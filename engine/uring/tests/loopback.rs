@@ -6,7 +6,8 @@ use std::time::{Duration, Instant as StdInstant};
 
 use mirror_base::Instant;
 use mirror_uring::{
-    BindError, Reactor, ReactorConfig, SocketOptions, Steering, UdpSocket, bind_group,
+    BindError, Datagram, Reactor, ReactorConfig, Sink, SocketOptions, Steering, UdpSocket,
+    bind_group,
 };
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -306,6 +307,52 @@ fn what_the_kernel_drops_is_counted() {
     assert!(dropped > 0);
     assert_eq!(reactor.socket_counters(0).kernel_drops, dropped);
     assert_eq!(u64::from(reactor.sockets()[0].kernel_drops()), dropped);
+}
+
+/// Counts datagrams by the way they are offered on.
+#[derive(Default)]
+struct Ways {
+    short: usize,
+    general: usize,
+}
+
+impl Sink for Ways {
+    fn take(&mut self, _: Datagram<'_>) {
+        self.general += 1;
+    }
+
+    fn take_usual(&mut self, _: Datagram<'_>) -> bool {
+        self.short += 1;
+        true
+    }
+}
+
+#[test]
+fn datagrams_of_a_socket_that_has_lost_some_take_the_short_way() {
+    for address in ["127.0.0.1:0", "[::]:0"] {
+        let options = SocketOptions {
+            receive_buffer: 20_000,
+            ..small_options()
+        };
+        let socket = UdpSocket::bind_any(address.parse().unwrap(), &options).unwrap();
+        let mut reactor = reactor(vec![socket]);
+        let port = reactor.sockets()[0].local_addr().port();
+        let sender = StdSocket::bind("127.0.0.1:0").unwrap();
+        let mut ways = Ways::default();
+        for (count, expected) in [(500, 1), (8, 9)] {
+            for _ in 0..count {
+                sender.send_to(&[0; 1332], ("127.0.0.1", port)).unwrap();
+            }
+            let deadline = StdInstant::now() + DEADLINE;
+            while ways.short + ways.general < expected && StdInstant::now() < deadline {
+                reactor.reap_into(&mut ways);
+            }
+            while reactor.reap_into(&mut ways) > 0 {}
+        }
+        assert!(reactor.socket_counters(0).kernel_drops > 0, "{address}");
+        assert!(ways.short >= 9, "{address}: {}", ways.short);
+        assert_eq!(ways.general, 0, "{address}");
+    }
 }
 
 #[test]
