@@ -130,6 +130,8 @@ pub(crate) struct Session {
     pub(crate) poisoned: bool,
     #[cfg(test)]
     pub(crate) poisons_datagrams: bool,
+    #[cfg(test)]
+    pub(crate) poisons_usual: bool,
 }
 
 impl Session {
@@ -156,6 +158,8 @@ impl Session {
             poisoned: false,
             #[cfg(test)]
             poisons_datagrams: false,
+            #[cfg(test)]
+            poisons_usual: false,
         }
     }
 

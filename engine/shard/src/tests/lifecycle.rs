@@ -253,6 +253,11 @@ fn a_broken_invariant_at_a_datagram_ends_one_session_and_no_other() {
     break_an_invariant(|session| session.poisons_datagrams = true);
 }
 
+#[test]
+fn a_broken_invariant_at_a_usual_packet_ends_one_session_and_no_other() {
+    break_an_invariant(|session| session.poisons_usual = true);
+}
+
 fn break_an_invariant(poison: fn(&mut crate::session::Session)) {
     let mut world = World::new(config(1));
     let first = world.call_and_wait("live/a");

@@ -45,6 +45,7 @@ impl Receiver {
             // A sender that was stopped by a closed window must learn that it is open again.
             || (self.announced_available == 0 && available > 0);
         if due {
+            self.capacity.update();
             self.full_ack = Some((self.compose_ack(position, rtt, available), position));
         }
         self.ack_due = if progress || due || self.announced_available == 0 {
