@@ -14,6 +14,6 @@ pub mod time;
 pub use discard::Discard;
 pub use id::{ShardId, StreamId};
 pub use net::AddressRange;
-pub use ring::{Chunk, Delivery, Position, SlotMeta, SlotRing};
+pub use ring::{Ahead, Chunk, Delivery, Position, SLOT_BYTES, SlotMeta, SlotRing};
 pub use seq::PacketSequenceNumber;
 pub use time::Instant;

@@ -160,6 +160,20 @@ pub struct Slot<'a> {
     pub meta: &'a SlotMeta,
 }
 
+/// Is shown the slot that is filled next but one, of the same chunk: it was last touched a ring
+/// ago and is in no cache any more, and the time to fetch it is while a packet is copied. A trait
+/// and not a closure, because it has to become part of what calls it.
+pub trait Ahead {
+    /// The slot.
+    fn slot(self, bytes: &[u8; SLOT_BYTES]);
+}
+
+/// Nobody who looks ahead.
+impl Ahead for () {
+    #[inline(always)]
+    fn slot(self, _: &[u8; SLOT_BYTES]) {}
+}
+
 /// A slot that waits for its content ([`SlotRing::append`]).
 #[derive(Debug)]
 pub struct Append<'a> {
@@ -525,8 +539,15 @@ impl SlotRing {
     /// Slot `index` for `payload`, if it is the one behind all that were ever filled, in the chunk
     /// that was written to last: most packets go there, and need no other question answered.
     /// `None`: [`SlotRing::insert`] tells what can be done, and takes all packets of a wide ring.
+    ///
+    /// `ahead` is shown the slot behind it.
     #[inline(always)]
-    pub fn append<'a>(&'a mut self, index: u64, payload: &'a [u8]) -> Option<Append<'a>> {
+    pub fn append<'a>(
+        &'a mut self,
+        index: u64,
+        payload: &'a [u8],
+        ahead: impl Ahead,
+    ) -> Option<Append<'a>> {
         // Its length first: it is no question behind the others then.
         if payload.len() > SLOT_BYTES || index != self.end || index >= self.append_until {
             return None;
@@ -535,6 +556,8 @@ impl SlotRing {
         let slot = index as usize & (CHUNK_SLOTS - 1);
         let place = self.places.get_mut(self.open_at)?;
         let slots = place.memory.as_mut()?.slots_mut();
+        // Behind the last one the first: nobody needs it, and it does no harm.
+        ahead.slot(&slots[(slot + 1) % CHUNK_SLOTS]);
         Some(Append {
             payload,
             to: slots[slot].get_mut(..payload.len())?,
@@ -554,6 +577,18 @@ impl SlotRing {
         let place = self.places.get(self.open_at)?;
         let slots = place.memory.as_ref()?.slots();
         Some(&slots[index as usize & (CHUNK_SLOTS - 1)])
+    }
+
+    /// Opens the chunk behind the one that is open, when that is full: [`SlotRing::append`] goes
+    /// on there. `false`: there is no need to, or no memory.
+    pub fn open_next(&mut self) -> bool {
+        self.open_is_full() && self.open(self.chunk_of(self.end)).is_ok()
+    }
+
+    /// Whether the chunk that is open is full, and no other one was opened yet.
+    #[inline]
+    pub const fn open_is_full(&self) -> bool {
+        self.append_until != 0 && self.end == self.append_until
     }
 
     /// Makes chunk `number` the one that is written to.

@@ -66,13 +66,65 @@ fn unreleased_slots_are_never_overwritten() {
 }
 
 #[test]
+fn a_full_chunk_is_followed_by_the_next_one_while_there_is_memory() {
+    let mut ring = SlotRing::with_owned_chunks(2);
+    assert!(!ring.open_next(), "no chunk is open");
+    put(&mut ring, 0).unwrap();
+    assert!(!ring.open_next(), "not full");
+    for index in 1..64 {
+        if ring.open_is_full() {
+            assert!(ring.append(index, b"x", ()).is_none());
+            assert!(ring.open_next() && !ring.open_next());
+        }
+        let slot = ring.append(index, b"x", ()).unwrap();
+        slot.fill(SlotMeta::new(Instant::ZERO, 0, 0));
+    }
+    assert!(
+        ring.open_is_full() && !ring.open_next(),
+        "nothing is released"
+    );
+    ring.release_before(32);
+    assert!(ring.open_next() && ring.get(0).is_none());
+    assert!(ring.append(64, b"x", ()).is_some());
+}
+
+#[test]
+fn who_looks_ahead_sees_the_slot_that_is_filled_next_but_one() {
+    struct Seen<'a>(&'a mut Vec<u8>);
+    impl crate::Ahead for Seen<'_> {
+        fn slot(self, bytes: &[u8; SLOT_BYTES]) {
+            self.0.push(bytes[0]);
+        }
+    }
+    let mut ring = SlotRing::with_owned_chunks(1);
+    for index in 0..32_u8 {
+        ring.insert(
+            u64::from(index),
+            &[index],
+            SlotMeta::new(Instant::ZERO, 0, 0),
+        )
+        .unwrap();
+    }
+    // The same memory again: what a slot held shows which one it is.
+    ring.release_before(32);
+    put(&mut ring, 32).unwrap();
+    let mut seen = Vec::new();
+    for index in 33..64 {
+        let slot = ring.append(index, b"", Seen(&mut seen)).unwrap();
+        slot.fill(SlotMeta::new(Instant::ZERO, 0, 0));
+    }
+    let behind: Vec<u8> = (2..32).collect();
+    assert_eq!(seen[..30], behind[..]);
+}
+
+#[test]
 fn appending_takes_what_comes_next_into_the_open_chunk_and_nothing_else() {
     let mut ring = SlotRing::with_owned_chunks(3);
-    let can = |ring: &mut SlotRing, index: u64| ring.append(index, b"x").is_some();
+    let can = |ring: &mut SlotRing, index: u64| ring.append(index, b"x", ()).is_some();
     assert!(!can(&mut ring, 0), "no chunk is open");
     put(&mut ring, 0).unwrap();
     assert!(can(&mut ring, 1) && !can(&mut ring, 0) && !can(&mut ring, 2));
-    ring.append(1, b"next")
+    ring.append(1, b"next", ())
         .unwrap()
         .fill(SlotMeta::new(Instant::from_millis(3), 4, 5));
     let slot = ring.get(1).unwrap();
@@ -81,7 +133,7 @@ fn appending_takes_what_comes_next_into_the_open_chunk_and_nothing_else() {
         (slot.meta.arrival.as_micros(), slot.meta.timestamp),
         (3_000, 4)
     );
-    assert!(ring.append(2, &[0; SLOT_BYTES + 1]).is_none());
+    assert!(ring.append(2, &[0; SLOT_BYTES + 1], ()).is_none());
     put(&mut ring, 31).unwrap();
     assert!(!can(&mut ring, 32), "in another chunk");
     put(&mut ring, 32).unwrap();
@@ -154,7 +206,7 @@ fn the_table_follows_a_model_under_random_operations() {
         let index = floor + random(200);
         let index = if random(4) == 0 { ring.end() } else { index };
         let bytes = index.to_be_bytes();
-        let appended = match ring.append(index, &bytes) {
+        let appended = match ring.append(index, &bytes, ()) {
             Some(slot) => {
                 slot.fill(SlotMeta::new(Instant::ZERO, 0, 0));
                 Ok(())

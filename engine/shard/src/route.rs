@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mirror_base::{Discard, Instant};
+use mirror_base::{Ahead, Discard, Instant, SLOT_BYTES};
 use mirror_rtp::Header;
 use mirror_uring::{Datagram, Peer};
 
@@ -30,7 +30,7 @@ impl<C: Clock> Core<C> {
     #[inline(always)]
     pub(crate) fn handle(&mut self, datagram: Datagram<'_>) {
         if !self.handle_usual(datagram) {
-            self.handle_any(&{ datagram });
+            self.handle_unusual(&{ datagram });
         }
     }
 
@@ -43,7 +43,6 @@ impl<C: Clock> Core<C> {
     /// in the order that leaves the fewest answers to be kept.
     #[inline(always)]
     pub(crate) fn handle_usual(&mut self, datagram: Datagram<'_>) -> bool {
-        self.age_clock();
         // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
             return false;
@@ -83,12 +82,39 @@ impl<C: Clock> Core<C> {
         #[cfg(test)]
         assert!(!session.poisons_usual, "the test poisoned this session");
         let ring = entry.stream.ring_mut();
-        if let Some(slot) = ring.behind_next() {
-            mirror_uring::prefetch_all(slot);
-        }
-        let taken = connection.take_plain(now, datagram.arrival, datagram.payload, ring);
+        let taken = connection.take_plain(now, datagram.arrival, datagram.payload, ring, Fetch);
         blame.lift();
         taken
+    }
+
+    /// What [`Core::handle_usual`] left, most often because the chunk that it writes to is full.
+    #[inline(never)]
+    pub(crate) fn handle_unusual(&mut self, datagram: &Datagram<'_>) {
+        if !self.open_next_chunk(datagram) || !self.handle_usual(*datagram) {
+            self.handle_any(datagram);
+        }
+    }
+
+    /// Opens a chunk behind the one that is full for the SRT session that `datagram` may be of.
+    fn open_next_chunk(&mut self, datagram: &Datagram<'_>) -> bool {
+        let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
+            return false;
+        };
+        let index = self.ids.place(u32::from_be_bytes([a, b, c, d]));
+        let Some(session) = self.sessions.value_at_mut(index) else {
+            return false;
+        };
+        let Some(entry) = self.streams.get_mut(session.stream) else {
+            return false;
+        };
+        if !entry.stream.ring().open_is_full() {
+            return false;
+        }
+        self.handling = index;
+        ensure_room(entry, &mut self.pool);
+        let opened = entry.stream.ring_mut().open_next();
+        self.handling = NOBODY;
+        opened
     }
 
     /// As [`Core::handle_usual`], for an encrypted packet of the session at `index`.
@@ -442,6 +468,20 @@ impl Drop for Blame<'_> {
     #[cold]
     fn drop(&mut self) {
         *self.handling = self.index;
+    }
+}
+
+/// Bytes of a slot that are fetched before they are written: seven TS packets.
+const FETCHED: usize = 21 * 64;
+
+struct Fetch;
+
+impl Ahead for Fetch {
+    #[inline(always)]
+    fn slot(self, bytes: &[u8; SLOT_BYTES]) {
+        if let Some(lines) = bytes.first_chunk::<FETCHED>() {
+            mirror_uring::prefetch_all(lines);
+        }
     }
 }
 

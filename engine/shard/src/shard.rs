@@ -53,7 +53,14 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 /// Takes what the driver hands over.
 impl<C: Clock> Sink for Core<C> {
     #[inline(always)]
+    fn begin(&mut self) {
+        self.age_clock();
+    }
+
+    #[inline(always)]
     fn take(&mut self, datagram: Datagram<'_>) {
+        // Segments of one buffer among them.
+        self.age_clock();
         self.handle(datagram);
     }
 
@@ -64,7 +71,7 @@ impl<C: Clock> Sink for Core<C> {
 
     #[inline(always)]
     fn take_unusual(&mut self, datagram: Datagram<'_>) {
-        self.handle_any(&{ datagram });
+        self.handle_unusual(&{ datagram });
     }
 }
 

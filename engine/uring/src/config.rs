@@ -39,6 +39,11 @@ pub struct Datagram<'a> {
 /// Takes datagrams, one by one. A trait and not a closure, because the one that takes hundreds of
 /// thousands a second has to become part of the loop that hands them over.
 pub trait Sink {
+    /// A filled buffer comes next. What may call something goes here: the way of a usual datagram
+    /// has no call but that which ends it, and nothing to be kept over one.
+    #[inline(always)]
+    fn begin(&mut self) {}
+
     /// One datagram.
     fn take(&mut self, datagram: Datagram<'_>);
 

@@ -85,11 +85,16 @@ impl Intake {
 
     /// Hands over what `buffer` holds, segment by segment: what multishot `recvmsg` left in a
     /// provided buffer, `io_uring_recvmsg_out` first. [`Intake::handed`] counts the datagrams.
-    ///
+    #[inline(always)]
+    pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
+        sink.begin();
+        self.take_apart(socket, buffer, sink);
+    }
+
     /// A function of its own, whose last step is the sink's copy of a usual datagram: nothing is
     /// kept over that, and what is not usual is read once more.
     #[inline(never)]
-    pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
+    fn take_apart(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         let Some(state) = self.states.get_mut(socket) else {
             return;
         };

@@ -107,22 +107,18 @@ pub(crate) fn first_timestamp(header: &[u8; HEADER_BYTES]) -> u64 {
     timestamp(header, CONTROL_START + CMSG_BYTES)
 }
 
-/// The sender's address as four numbers: family, port and what comes next (of IPv4 that is all),
-/// two halves of an IPv6 address, its scope.
+/// The sender's address as the kernel wrote it down: an IPv4 one takes eight bytes of it, family,
+/// port and address, and something else lies behind.
 #[inline(always)]
-pub(crate) fn name_words(header: &[u8; HEADER_BYTES]) -> [u64; 4] {
-    [
-        u64::from_ne_bytes(bytes(header, OUT_BYTES)),
-        u64::from_ne_bytes(bytes(header, OUT_BYTES + 8)),
-        u64::from_ne_bytes(bytes(header, OUT_BYTES + 16)),
-        u64::from(native_u32(header, OUT_BYTES + 24)),
-    ]
+pub(crate) fn name(header: &[u8; HEADER_BYTES]) -> &[u8; NAME_BYTES] {
+    const { assert!(OUT_BYTES + NAME_BYTES <= HEADER_BYTES) };
+    let (_, rest) = header.split_at(OUT_BYTES);
+    rest.first_chunk().unwrap_or(&[0; NAME_BYTES])
 }
 
-/// Whether the sender's address is an IPv6 one, mapped or not, which takes all of
-/// [`name_words`].
-pub(crate) fn is_v6(header: &[u8; HEADER_BYTES]) -> bool {
-    family(header) == libc::AF_INET6
+/// Whether the sender's address is an IPv4 one, not mapped to IPv6.
+pub(crate) fn is_v4(header: &[u8; HEADER_BYTES]) -> bool {
+    family(header) == libc::AF_INET
 }
 
 /// Our address, as the control messages tell it.

@@ -6,7 +6,7 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::address::{Local, Peer};
-use crate::message::{self, HEADER_BYTES};
+use crate::message::{self, HEADER_BYTES, NAME_BYTES};
 
 /// See the module's page.
 #[derive(Clone, Copy)]
@@ -20,16 +20,15 @@ pub struct Origin<'a> {
 /// and never read.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
-    words: [u64; 4],
-    /// Of the last three words: IPv4 has something else there.
-    mask: u64,
+    bytes: [u8; NAME_BYTES],
+    is_v4: bool,
 }
 
 impl Name {
     /// Nobody's.
     pub const NOBODY: Name = Name {
-        words: [0; 4],
-        mask: 0,
+        bytes: [0; NAME_BYTES],
+        is_v4: false,
     };
 }
 
@@ -54,14 +53,9 @@ impl<'a> Origin<'a> {
 
     /// The sender, for [`Origin::is_named`].
     pub fn name(self) -> Name {
-        let mask = if message::is_v6(self.header) {
-            u64::MAX
-        } else {
-            0
-        };
         Name {
-            words: message::name_words(self.header),
-            mask,
+            bytes: *message::name(self.header),
+            is_v4: message::is_v4(self.header),
         }
     }
 
@@ -69,10 +63,12 @@ impl<'a> Origin<'a> {
     /// the same all the same ([`Origin::is_from`]), an IPv4 address for one as it is or mapped.
     #[inline(always)]
     pub fn is_named(self, name: &Name) -> bool {
-        let [head, high, low, scope] = message::name_words(self.header);
-        let [its_head, its_high, its_low, its_scope] = name.words;
-        let rest = (high ^ its_high) | (low ^ its_low) | (scope ^ its_scope);
-        (head ^ its_head) | (rest & name.mask) == 0
+        let its = message::name(self.header);
+        if name.is_v4 {
+            // Something else lies behind a shorter name.
+            return its.first_chunk::<8>() == name.bytes.first_chunk::<8>();
+        }
+        *its == name.bytes
     }
 
     /// Our address that it was sent to (pktinfo). A multicast group, if it was sent to one.

@@ -138,7 +138,7 @@ mod tests {
             ring.insert(201, &[2; 12_289], meta(2)),
             Err(Discard::TooLong)
         );
-        assert!(ring.append(201, &[3; 100]).is_none());
+        assert!(ring.append(201, &[3; 100], ()).is_none());
         assert_eq!(ring.get(200).unwrap().payload.len(), 12_288);
         assert_eq!(ring.get(157).unwrap().payload.len(), 8_900);
         assert_eq!(ring.metas_from(198).len(), 2);

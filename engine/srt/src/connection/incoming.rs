@@ -1,7 +1,7 @@
 //! Datagrams from the peer: data to the receiver, the handshake's answers to the caller, control
 //! packets (spec section 1.2) to whom they concern. Called by the shard for each datagram.
 
-use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
+use mirror_base::{Ahead, Discard, Instant, PacketSequenceNumber, SlotRing};
 
 use super::{CloseReason, Connection, MAX_ACKACKS, Phase, is_plain};
 use crate::handshake::caller::Outcome;
@@ -21,7 +21,7 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        if self.take_plain(now, arrival, datagram, ring)
+        if self.take_plain(now, arrival, datagram, ring, ())
             || (!is_plain(datagram) && self.take_sealed(now, arrival, datagram, ring))
         {
             return Ok(());
@@ -31,7 +31,8 @@ impl Connection {
 
     /// The usual datagram: a data packet in the clear, the next one in order, that makes nothing
     /// due and for which the ring has its place open. `false`: it is another one, and nothing
-    /// happened; [`Connection::handle_datagram`] takes that, and these as well.
+    /// happened; [`Connection::handle_datagram`] takes that, and these as well. `ahead` as for
+    /// [`SlotRing::append`].
     #[inline(always)]
     pub fn take_plain(
         &mut self,
@@ -39,10 +40,11 @@ impl Connection {
         arrival: Instant,
         datagram: &[u8],
         ring: &mut SlotRing,
+        ahead: impl Ahead,
     ) -> bool {
         let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
         self.receiver
-            .take_plain(now, arrival, datagram, ring, stats, last_heard)
+            .take_plain(now, arrival, datagram, ring, stats, last_heard, ahead)
     }
 
     /// As [`Connection::take_plain`], for a packet under the key of the last one.

@@ -3,7 +3,7 @@
 //! runs. It costs its copy and a few stores, and makes nothing due. Whatever else comes is left to
 //! [`Receiver::data`], which takes such packets as well and comes to the same.
 
-use mirror_base::{Instant, SlotMeta, SlotRing};
+use mirror_base::{Ahead, Instant, SlotMeta, SlotRing};
 
 use super::{ACK_INTERVAL, NOTHING, Receiver};
 use crate::config::HEADERS_LEN;
@@ -26,6 +26,7 @@ pub fn is_plain(datagram: &[u8]) -> bool {
 impl Receiver {
     /// A packet in the clear. `false`: it is another one, and nothing happened.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "inlined, each in a register")]
     pub(crate) fn take_plain(
         &mut self,
         now: Instant,
@@ -34,6 +35,7 @@ impl Receiver {
         ring: &mut SlotRing,
         stats: &mut Statistics,
         last_heard: &mut Instant,
+        ahead: impl Ahead,
     ) -> bool {
         let Some((head, payload)) = datagram.split_first_chunk::<HEADER_LEN>() else {
             return false;
@@ -50,7 +52,7 @@ impl Receiver {
         {
             return false;
         }
-        let Some(slot) = ring.append(self.expected, payload) else {
+        let Some(slot) = ring.append(self.expected, payload, ahead) else {
             return false;
         };
         let noted = slot.note(SlotMeta::new(arrival, timestamp, flags).handled_at(now));
@@ -86,14 +88,14 @@ impl Receiver {
         let meta = meta(now, arrival, &header);
         let len = match keys.open(&header, payload) {
             Opened::InSlot => {
-                let Some(slot) = ring.append(self.expected, payload) else {
+                let Some(slot) = ring.append(self.expected, payload, ()) else {
                     return false;
                 };
                 keys.apply_ctr(&header, slot.fill(meta));
                 payload.len()
             }
             Opened::Plain(plain) => {
-                let Some(slot) = ring.append(self.expected, plain) else {
+                let Some(slot) = ring.append(self.expected, plain, ()) else {
                     return false;
                 };
                 slot.fill(meta).len()
