@@ -678,6 +678,14 @@ impl SlotRing {
     /// ([`SlotMeta::is_filled`]).
     #[inline]
     pub fn metas_from(&self, index: u64) -> &[SlotMeta] {
+        if !self.is_wide() {
+            // The same, with a number of slots that the compiler knows.
+            let (number, slot) = (index >> CHUNK_SHIFT, index as usize & (CHUNK_SLOTS - 1));
+            return match self.places.get(self.place(number)) {
+                Some(place) if place.number == number => &place.meta[slot..],
+                _ => &[],
+            };
+        }
         let found = self.locate(index);
         found
             .and_then(|(place, slot)| place.meta.get(slot..self.chunk_slots()))

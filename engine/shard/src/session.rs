@@ -279,20 +279,23 @@ pub(crate) fn release<C: Clock>(
     clock: &C,
     latency: &mut ShardLatency,
 ) -> bool {
-    let more = if stream.only_counts() {
-        count(connection, stream, now)
-    } else {
-        deliver(stream, now, clock, latency, |stream| {
-            connection.poll_delivery(now, stream.ring())
-        })
-    };
+    if stream.only_counts() {
+        return count(connection, stream, now);
+    }
+    let more = deliver(stream, now, clock, latency, |stream| {
+        connection.poll_delivery(now, stream.ring())
+    });
     stream.release_before(connection.delivery_index());
     more
 }
 
-/// The same for a stream that looks at no payload.
-#[inline]
-fn count(connection: &mut mirror_srt::Connection, stream: &mut Stream, now: Instant) -> bool {
+/// The same for a stream that looks at no payload ([`Stream::only_counts`]).
+#[inline(never)]
+pub(crate) fn count(
+    connection: &mut mirror_srt::Connection,
+    stream: &mut Stream,
+    now: Instant,
+) -> bool {
     let most = DELIVERIES_AT_ONCE;
     let taken = {
         let (ring, count) = stream.counting();
@@ -301,6 +304,7 @@ fn count(connection: &mut mirror_srt::Connection, stream: &mut Stream, now: Inst
     if taken > 0 {
         stream.delivered(now);
     }
+    stream.release_before(connection.delivery_index());
     taken == most
 }
 

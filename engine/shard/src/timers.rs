@@ -4,8 +4,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use mirror_base::Instant;
+
 use crate::driver::{Clock, Driver};
-use crate::session::{Proto, release};
+use crate::session::{Proto, count, release};
 use crate::shard::{Core, NOBODY};
 use crate::wheel::Token;
 
@@ -62,22 +64,30 @@ impl<C: Clock> Core<C> {
             #[cfg(test)]
             assert!(!session.poisoned, "the test poisoned this session");
             let stream = &mut entry.stream;
-            let more = release(connection, stream, now, clock, latency);
+            let counts = stream.only_counts();
+            let more = if counts {
+                count(connection, stream, now)
+            } else {
+                release(connection, stream, now, clock, latency)
+            };
             // What passing a gap brought.
             session.quiet_until = session.quiet_until.min(connection.feedback_due());
             // The next one's time is looked at below.
             connection.needs_look();
-            let media_due = stream.poll_timeout();
+            // Who looks at no payload has no clock of its own, and no tracks.
+            let (media_due, changed) = if counts {
+                (Instant::FAR_FUTURE, stream.status_has_changed())
+            } else {
+                let due = stream.poll_timeout().unwrap_or(Instant::FAR_FUTURE);
+                (due, stream.has_changed())
+            };
             *handling = NOBODY;
             if more {
                 return self.touch(key);
             }
-            if now < session.quiet_until
-                && media_due.is_none_or(|at| now < at)
-                && !stream.has_changed()
-            {
-                let next = connection.delivery_due().min(session.quiet_until);
-                return wheel.arm(token, media_due.map_or(next, |at| at.min(next)));
+            let next = connection.delivery_due().min(media_due);
+            if now < session.quiet_until && now < media_due && !changed {
+                return wheel.arm_here(token, next.min(session.quiet_until));
             }
         }
         self.serve_one(key, driver);

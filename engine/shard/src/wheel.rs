@@ -78,8 +78,14 @@ impl Wheel {
     }
 
     /// Makes `token` fire at `at`, rounded up to the tick, or earlier if it is armed so already.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn arm(&mut self, token: Token, at: Instant) {
+        self.arm_here(token, at);
+    }
+
+    /// [`Wheel::arm`] as a part of what calls it.
+    #[inline(always)]
+    pub(crate) fn arm_here(&mut self, token: Token, at: Instant) {
         if at == Instant::FAR_FUTURE {
             return;
         }

@@ -519,6 +519,12 @@ impl Stream {
         self.changed || self.lanes.has_changed()
     }
 
+    /// Whether the status changed since [`Stream::take_changed`] was called last.
+    #[inline]
+    pub const fn status_has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Whether status or tracks changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         self.changed |= self.lanes.take_changed();
