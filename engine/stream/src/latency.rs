@@ -315,7 +315,8 @@ mod tests {
                     assert!(error <= allowed, "{value} became {} ({digits})", got.max());
                 }
             }
-            (two.reset(), three.reset());
+            two.reset();
+            three.reset();
             all = 0;
         }
     }
