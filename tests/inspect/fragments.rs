@@ -37,7 +37,7 @@ fn divided(packet: &[u8], id: u16, as_v6: bool) -> Vec<Vec<u8>> {
         let mut head = head.to_vec();
         head[2..4].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
         head[4..6].copy_from_slice(&id.to_be_bytes());
-        head[6..8].copy_from_slice(&(place / 8 | more << 13).to_be_bytes());
+        head[6..8].copy_from_slice(&((place / 8) | (more << 13)).to_be_bytes());
         [ethernet, &head, piece].concat()
     };
     content.chunks(PIECE).enumerate().map(piece).rev().collect()
