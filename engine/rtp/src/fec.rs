@@ -3,6 +3,8 @@
 //! matrices need no alignment and may be sent late. Media packets are read where they lie, in
 //! the slot ring; FEC packets are kept only while something that they protect is missing.
 
+use std::collections::VecDeque;
+
 use mirror_base::{Discard, SlotRing};
 
 use crate::media::FecLimits;
@@ -16,6 +18,10 @@ const FEC_BYTES: usize = 16;
 const MAX_COUNT: u8 = 32;
 /// No datagram protects a longer one.
 const MAX_PAYLOAD: usize = mirror_base::ring::MAX_SLOT_BYTES - RTP_BYTES;
+/// Of so many retransmissions it is known that their padding is not.
+const MAX_BARE: usize = 256;
+/// The padding bit (RFC 3550, 5.1).
+const PADDED: u8 = 0x20;
 
 /// A FEC packet of which something is missing.
 #[derive(Debug)]
@@ -65,6 +71,8 @@ pub(crate) struct FecDecoder {
     /// Memory of packets that were stored before.
     spare: Vec<Vec<u8>>,
     rebuilt: Vec<u8>,
+    /// Slots that retransmissions filled, which leave the original's padding out (RFC 4588, 4).
+    bare: VecDeque<u64>,
     /// The matrix that was seen.
     columns: u8,
     rows: u8,
@@ -80,6 +88,7 @@ impl FecDecoder {
             stored: Vec::new(),
             spare: Vec::new(),
             rebuilt: Vec::new(),
+            bare: VecDeque::new(),
             columns: 0,
             rows: 0,
         }
@@ -100,6 +109,16 @@ impl FecDecoder {
         while let Some(stored) = self.stored.pop() {
             self.spare.push(stored.payload);
         }
+        self.bare.clear();
+    }
+
+    /// A retransmission filled slot `index`: if the original was padded, that is not in it.
+    #[cold]
+    pub(crate) fn repeated(&mut self, index: u64) {
+        if self.bare.len() >= MAX_BARE {
+            self.bare.pop_front();
+        }
+        self.bare.push_back(index);
     }
 
     fn max_stored(&self) -> usize {
@@ -255,7 +274,7 @@ impl FecDecoder {
             let stored = self.stored.remove(at);
             let place = stored.missing.trailing_zeros() as u8;
             let whole = stored.slot(place) >= next
-                && combine(&stored, place, ssrc, ring, &mut self.rebuilt).is_some();
+                && combine(&stored, place, ssrc, ring, &self.bare, &mut self.rebuilt).is_some();
             self.spare.push(stored.payload);
             if whole {
                 return Some(&self.rebuilt);
@@ -271,47 +290,149 @@ fn xor_onto(to: &mut [u8], from: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// Packet `place` of `stored`, into `out`.
+/// What is left of a FEC packet when all but one of those that it protects are taken out. What
+/// followed that packet's fixed header lies in a buffer, behind [`RTP_BYTES`].
+#[derive(Clone, Copy, Debug)]
+struct Remainder {
+    flags: u8,
+    marker_and_type: u8,
+    timestamp: u32,
+    length: u16,
+}
+
+impl Remainder {
+    /// Whether it is a packet: exactly as long as it says, since the rest has cancelled out.
+    fn is_whole(&self, out: &[u8]) -> bool {
+        let tail = out.get(RTP_BYTES + usize::from(self.length)..);
+        tail.is_some_and(|tail| tail.iter().all(|b| *b == 0))
+    }
+
+    /// Its bytes before the padding, if it ends with padding as that should be: zeros and a count.
+    fn before_padding(&self, out: &[u8]) -> Option<usize> {
+        let body = out.get(RTP_BYTES..RTP_BYTES + usize::from(self.length))?;
+        let (&count, rest) = body.split_last()?;
+        let start = body.len().checked_sub(usize::from(count).max(1))?;
+        rest.iter().skip(start).all(|b| *b == 0).then_some(start)
+    }
+
+    /// The same, if a packet whose body has `bare` bytes was sent with `padding` bytes of padding,
+    /// which this puts into `out`, or takes out again. `None`: none is so long.
+    fn padded(self, bare: usize, padding: u8, out: &mut [u8]) -> Option<Self> {
+        let whole = bare + usize::from(padding);
+        *out.get_mut(RTP_BYTES..)?.get_mut(whole.checked_sub(1)?)? ^= padding;
+        Some(Remainder {
+            flags: self.flags ^ PADDED,
+            length: self.length ^ bare as u16 ^ whole as u16,
+            ..self
+        })
+    }
+}
+
+/// Packet `place` of `stored`, into `out`; `bare` are the slots whose padding is not known.
 fn combine(
     stored: &Stored,
     place: u8,
     ssrc: u32,
     ring: &SlotRing,
+    bare: &VecDeque<u64>,
     out: &mut Vec<u8>,
 ) -> Option<()> {
-    let sequence = stored
-        .sequence
-        .wrapping_add(u16::from(place) * u16::from(stored.offset));
+    let mut left = take_out(stored, place, ring, out)?;
+    let mut unsure = (0..stored.count)
+        .filter(|i| *i != place && bare.contains(&stored.slot(*i)))
+        .peekable();
+    if left.flags & PADDED != 0 && unsure.peek().is_some() {
+        left = whose_padding(left, stored, unsure, ring, out)?;
+    }
+    if !left.is_whole(out) {
+        return None;
+    }
+    write_header(&left, stored, place, ssrc, out)
+}
+
+/// XORs all packets of `stored` but `place` onto what it protects.
+fn take_out(stored: &Stored, place: u8, ring: &SlotRing, out: &mut Vec<u8>) -> Option<Remainder> {
     out.clear();
     out.resize(RTP_BYTES, 0);
     out.extend_from_slice(&stored.payload);
-    let (mut flags, mut marker_and_type) = (stored.flags, stored.marker_and_type);
-    let (mut timestamp, mut length) = (stored.timestamp, stored.length);
+    let mut left = Remainder {
+        flags: stored.flags,
+        marker_and_type: stored.marker_and_type,
+        timestamp: stored.timestamp,
+        length: stored.length,
+    };
     for i in (0..stored.count).filter(|i| *i != place) {
         // With its padding, which FEC protects as it does CSRCs and extension.
         let packet = ring.get_datagram(stored.slot(i))?;
         let (&[b0, b1, _, _, t0, t1, t2, t3, ..], protected) =
             packet.split_first_chunk::<RTP_BYTES>()?;
-        flags ^= b0 & 0x3F;
-        marker_and_type ^= b1;
-        timestamp ^= u32::from_be_bytes([t0, t1, t2, t3]);
-        length ^= protected.len() as u16;
+        left.flags ^= b0 & 0x3F;
+        left.marker_and_type ^= b1;
+        left.timestamp ^= u32::from_be_bytes([t0, t1, t2, t3]);
+        left.length ^= protected.len() as u16;
         xor_onto(out.get_mut(RTP_BYTES..)?, protected)?;
     }
-    // What is left is as long as the packet: the rest must have cancelled out.
-    let length = usize::from(length);
-    let tail = out.get(RTP_BYTES + length..)?;
-    if tail.iter().any(|b| *b != 0) {
-        return None;
+    Some(left)
+}
+
+/// A packet was padded, and it is not known which: the lost one, or one of `unsure`, which came
+/// without their padding. Whichever of all these makes a packet of the remainder is it, if no
+/// other does that makes another one.
+#[cold]
+fn whose_padding(
+    left: Remainder,
+    stored: &Stored,
+    unsure: impl Iterator<Item = u8>,
+    ring: &SlotRing,
+    out: &mut [u8],
+) -> Option<Remainder> {
+    let of_lost = left.before_padding(out).filter(|_| left.is_whole(out));
+    // What came of it, and what tells it from others: its length, and what was changed within.
+    let mut found = of_lost.map(|length| (left, (length, None), None));
+    for i in unsure {
+        let packet = ring.get_datagram(stored.slot(i))?;
+        let bare = packet.len().checked_sub(RTP_BYTES)?;
+        for padding in 1..=u8::MAX {
+            let Some(guess) = left.padded(bare, padding, out) else {
+                break;
+            };
+            let fits = guess.is_whole(out);
+            left.padded(bare, padding, out)?;
+            if !fits {
+                continue;
+            }
+            let (length, changed) = (usize::from(guess.length), bare + usize::from(padding));
+            let mark = (length, (changed <= length).then_some((changed, padding)));
+            match &found {
+                Some((_, other, _)) if *other != mark => return None,
+                Some(_) => {}
+                None => found = Some((guess, mark, Some((bare, padding)))),
+            }
+        }
     }
-    out.truncate(RTP_BYTES + length);
+    let (guess, _, padded) = found?;
+    if let Some((bare, padding)) = padded {
+        left.padded(bare, padding, out)?;
+    }
+    Some(guess)
+}
+
+fn write_header(
+    left: &Remainder,
+    stored: &Stored,
+    place: u8,
+    ssrc: u32,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let step = u16::from(place) * u16::from(stored.offset);
+    out.truncate(RTP_BYTES + usize::from(left.length));
     let header = out.get_mut(..RTP_BYTES)?;
-    let [q0, q1] = sequence.to_be_bytes();
-    let [t0, t1, t2, t3] = timestamp.to_be_bytes();
+    let [q0, q1] = stored.sequence.wrapping_add(step).to_be_bytes();
+    let [t0, t1, t2, t3] = left.timestamp.to_be_bytes();
     let [s0, s1, s2, s3] = ssrc.to_be_bytes();
     header.copy_from_slice(&[
-        0x80 | flags,
-        marker_and_type,
+        0x80 | left.flags,
+        left.marker_and_type,
         q0,
         q1,
         t0,

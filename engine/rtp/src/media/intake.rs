@@ -293,9 +293,12 @@ impl Media {
                 nack.filled(now, index);
             }
         }
-        if let Some(fec) = self.fec.as_mut().filter(|fec| !fec.is_empty()) {
-            fec.filled(index);
-            self.rebuild(now, arrival, ring);
+        if let Some(fec) = &mut self.fec {
+            fec.repeated(index);
+            if !fec.is_empty() {
+                fec.filled(index);
+                self.rebuild(now, arrival, ring);
+            }
         }
         Ok(())
     }

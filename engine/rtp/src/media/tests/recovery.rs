@@ -513,3 +513,80 @@ fn fec_rebuilds_packets_with_padding_extension_and_contributors_and_those_beside
         assert_eq!(rebuilt, packets[lost as usize], "{lost}");
     }
 }
+
+/// Packet `n` of a row of ten, as long as `length` says, with `padding` bytes of zeros and a count.
+fn padded(n: u64, length: usize, padding: u8) -> Vec<u8> {
+    let mut p = packet(SSRC, n, 500);
+    p.truncate(12);
+    p.extend((0..length).map(|i| 1 + (n as usize * 31 + i * 7) as u8 % 250));
+    if padding > 0 {
+        p[0] |= 0x20;
+        p.resize(p.len() + usize::from(padding) - 1, 0);
+        p.push(padding);
+    }
+    p
+}
+
+/// `original` as RFC 4588 repeats it: without its padding.
+fn bare_retransmission(original: &[u8]) -> Vec<u8> {
+    let mut bare = original.to_vec();
+    if bare[0] & 0x20 != 0 {
+        bare.truncate(bare.len() - usize::from(original[original.len() - 1]));
+        bare[0] &= !0x20;
+    }
+    retransmission(&bare, 0)
+}
+
+/// The payload that is put together of packet 44 when 42 was repeated and 44 never came.
+fn rebuilt_beside_a_repetition(row: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut w = World::new(MediaConfig {
+        fec: Some(FecLimits::default()),
+        ..with_feedback(Feedback::default())
+    });
+    for n in (0..60_u64).filter(|n| ![42, 44].contains(n)) {
+        match n {
+            40..50 => w.rtp(ms(n), &row[n as usize - 40]),
+            _ => w.rtp(ms(n), &packet(SSRC, n, 500)),
+        }
+    }
+    w.rtp(ms(52), &bare_retransmission(&row[2]));
+    let members: Vec<&[u8]> = row.iter().map(|p| &p[..]).collect();
+    w.rtp_on(ms(55), 0, Role::FecRow, &protection(&members, 1, true));
+    w.run(ms(500));
+    assert_eq!(w.media.statistics().recovered_rtx, 1);
+    let rebuilt = w.out.iter().find(|o| sequence_of(&o.packet) == 544);
+    rebuilt.map(|o| o.packet[12..].to_vec())
+}
+
+#[test]
+fn fec_rebuilds_what_stands_beside_a_padded_packet_that_was_repeated_without_its_padding() {
+    // The longest of the row, the shortest, as long as the others (with its padding or without).
+    for (length, padding) in [(300, 4), (60, 4), (100, 8), (96, 4), (20, 80), (7, 91)] {
+        let row = |n| match n {
+            42 => padded(n, length, padding),
+            _ => padded(n, 100, 0),
+        };
+        let row: Vec<_> = (40..50).map(row).collect();
+        let rebuilt = rebuilt_beside_a_repetition(&row).unwrap_or_default();
+        assert_eq!(rebuilt, row[4][12..], "{length} {padding}");
+    }
+    // Padded is the lost one, not the repeated one, or neither.
+    for (length, padding) in [(100, 4), (90, 10), (100, 0)] {
+        let row = |n| match n {
+            44 => padded(n, length, padding),
+            _ => padded(n, 100, 0),
+        };
+        let row: Vec<_> = (40..50).map(row).collect();
+        let rebuilt = rebuilt_beside_a_repetition(&row).unwrap_or_default();
+        assert_eq!(rebuilt, row[4][12..12 + length], "{length} {padding}");
+    }
+}
+
+#[test]
+fn a_packet_is_not_rebuilt_where_the_padding_beside_it_could_be_another() {
+    // It ends with zeros: it is as good a packet if it ends before them.
+    let mut row: Vec<_> = (40..50).map(|n| padded(n, 100, 0)).collect();
+    row[2] = padded(42, 60, 4);
+    row[4][12 + 60..].fill(0);
+    assert_eq!(rebuilt_beside_a_repetition(&row), None);
+}
