@@ -5,9 +5,13 @@ mod common;
 
 use common::bits::Bits;
 use common::{Bench, VIDEO_PID, Writer};
-use mirror_media::FrameKind;
+use mirror_media::{FieldOrder, FrameKind};
 
 fn parameter_sets() -> Vec<u8> {
+    parameter_sets_with(|sps| sps.u(1, 0))
+}
+
+fn parameter_sets_with(vui: impl FnOnce(&mut Bits) -> &mut Bits) -> Vec<u8> {
     let mut sps = Bits::default();
     sps.u(8, 77)
         .u(8, 0)
@@ -18,8 +22,9 @@ fn parameter_sets() -> Vec<u8> {
         .ue(4)
         .ue(2)
         .u(1, 0);
-    // 352 × 2 · 144, fields allowed, no MBAFF, no crop, no VUI
-    sps.ue(21).ue(8).u(1, 0).u(1, 0).u(1, 1).u(1, 0).u(1, 0);
+    // 352 × 2 · 144, fields allowed, no MBAFF, no crop
+    sps.ue(21).ue(8).u(1, 0).u(1, 0).u(1, 1).u(1, 0);
+    vui(&mut sps);
     let mut pps = Bits::default();
     pps.ue(0)
         .ue(0)
@@ -219,4 +224,44 @@ fn two_fields_that_both_call_themselves_idr_are_one_unit() {
     assert!(units.iter().all(|u| !u.damaged && u.kind.is_key()));
     assert!(units.is_sorted_by_key(|u| u.order));
     assert_eq!(units[0].kind, FrameKind::Idr);
+}
+
+/// What is shown of a stream of whole frames without MBAFF, whose picture timing messages say
+/// `pic_struct` and nothing of how they were scanned.
+fn shown(pic_structs: &[u32]) -> (bool, Option<FieldOrder>) {
+    let mut writer = Writer::default();
+    writer.tables(&[(0x1B, VIDEO_PID)]);
+    // Of the VUI nothing but pic_struct_present_flag.
+    let sets = parameter_sets_with(|sps| sps.u(1, 1).u(7, 0).u(1, 1).u(1, 0));
+    for (n, &pic_struct) in pic_structs.iter().enumerate() {
+        let mut timing = Bits::default();
+        // D.1.3: no time stamps; a frame of two fields has two flags for them, of three three.
+        timing.u(8, 1).u(8, 1).u(4, pic_struct).u(4, 0).u(8, 0x80);
+        let mut slice = Bits::default();
+        let kind = if n == 0 { I } else { P };
+        slice.ue(0).ue(kind).ue(0).u(4, n as u32 % 16).u(1, 0);
+        if n == 0 {
+            slice.ue(0);
+        }
+        slice.u(8, n as u32 * 2);
+        for _ in 0..200 {
+            slice.u(8, 0xA5);
+        }
+        let sets = if n == 0 { &sets[..] } else { &[] };
+        let slice = slice.nal(1 << 5 | if n == 0 { 5 } else { 1 });
+        let data = [&AUD[..], sets, &timing.nal(6), &slice].concat();
+        writer.pes(VIDEO_PID, n as u64 * 3600, n == 0, &data);
+    }
+    let bench = Bench::run(&writer.bytes, 1316);
+    let track = &bench.pipeline.tracks()[0];
+    (track.interlaced, track.field_order)
+}
+
+#[test]
+fn frames_that_are_shown_as_two_fields_are_interlaced_unless_others_say_that_it_is_film() {
+    assert_eq!(shown(&[3; 8]), (true, Some(FieldOrder::TopFirst)));
+    assert_eq!(shown(&[4; 8]), (true, Some(FieldOrder::BottomFirst)));
+    // 3:2 pulldown, joined anywhere.
+    assert_eq!(shown(&[5, 4, 6, 3, 5, 4, 6, 3]), (false, None));
+    assert_eq!(shown(&[4, 6, 3, 5, 4, 6, 3, 5]), (false, None));
 }

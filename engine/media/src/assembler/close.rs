@@ -97,7 +97,7 @@ impl Assembler {
         }
     }
 
-    /// What the picture says of its scan. Where film and video take turns, it is interlaced.
+    /// What the picture says of its scan.
     fn see_scan(&mut self, unit: &Unit, kind: FrameKind) {
         let scan = match unit.prefix.scan {
             Some(Scan::TopField) if kind.is_key() => Scan::TopFirst,
@@ -105,9 +105,7 @@ impl Assembler {
             None | Some(Scan::TopField | Scan::BottomField) => return,
             Some(scan) => scan,
         };
-        let known = self.known.scan;
-        let is_old = known == Some(scan) || (known.is_some() && scan == Scan::Progressive);
-        if !is_old && !unit.damaged && !unit.lone_field {
+        if scan.is_news(self.known.scan) && !unit.damaged && !unit.lone_field {
             self.known.scan = Some(scan);
             self.known.changed = true;
         }
@@ -209,6 +207,10 @@ impl Assembler {
             Some(Scan::Progressive) => (false, None),
             Some(Scan::TopFirst) => (true, Some(FieldOrder::TopFirst)),
             Some(Scan::BottomFirst) => (true, Some(FieldOrder::BottomFirst)),
+            Some(Scan::ShownTopFirst) if info.interlaced => (true, Some(FieldOrder::TopFirst)),
+            Some(Scan::ShownBottomFirst) if info.interlaced => {
+                (true, Some(FieldOrder::BottomFirst))
+            }
             _ => (info.interlaced, None),
         };
         info.colour.transfer = known.transfer.unwrap_or(info.colour.transfer);

@@ -16,10 +16,29 @@ pub enum Scan {
     TopFirst,
     /// Two fields, the bottom one first.
     BottomFirst,
+    /// H.264: a frame whose fields are to be shown one after the other, the top one first. Whether
+    /// they are of one moment it does not say.
+    ShownTopFirst,
+    /// The same with the bottom one first.
+    ShownBottomFirst,
     /// HEVC: a top field by itself. That of a random access point is its frame's first.
     TopField,
     /// HEVC: a bottom field by itself.
     BottomField,
+}
+
+impl Scan {
+    /// Whether a picture says this of a stream of which `known` is known: film that is told so is
+    /// not made video by frames that are merely shown as fields, and where film and video take
+    /// turns it is video.
+    pub fn is_news(self, known: Option<Scan>) -> bool {
+        let weight = |scan: Scan| match scan {
+            Scan::ShownTopFirst | Scan::ShownBottomFirst => 0,
+            Scan::Progressive => 1,
+            _ => 2,
+        };
+        known.is_none_or(|known| known != self && weight(known) <= weight(self))
+    }
 }
 
 /// H.264's `pic_struct`, and the first `ct_type` if there is one. `None`: nothing is known.
@@ -27,15 +46,20 @@ pub fn h264(pic_struct: u32, ct_type: Option<u32>, syntax: TimingSyntax) -> Opti
     if ct_type == Some(0) {
         return Some(Scan::Progressive);
     }
-    // Without macroblocks in fields, a frame with an order of fields is of a film (3:2 pulldown), or
-    // segmented (25 pictures in 50 fields), or of an encoder that has no tools for fields.
+    // Table D-1 has 3 and 4 for frames that are shown as two fields: interlaced for the display. How
+    // they were scanned is ct_type's to say (table D-2). Without it, and without macroblocks in
+    // fields, such a frame is of a film (3:2 pulldown), or segmented (25 pictures in 50 fields), or
+    // of an encoder that has no tools for fields: what the SPS allows stands, with this order, until
+    // another picture says more.
     let interlaced = ct_type == Some(1) || syntax.adaptive;
     match pic_struct {
         // Fields, each with a message; that of the first one counts.
         1 => Some(Scan::TopFirst),
         2 => Some(Scan::BottomFirst),
-        3 => interlaced.then_some(Scan::TopFirst),
-        4 => interlaced.then_some(Scan::BottomFirst),
+        3 if interlaced => Some(Scan::TopFirst),
+        4 if interlaced => Some(Scan::BottomFirst),
+        3 => Some(Scan::ShownTopFirst),
+        4 => Some(Scan::ShownBottomFirst),
         // A frame; one whose first field is repeated; one that is shown twice or three times.
         0 | 5..=8 => Some(Scan::Progressive),
         _ => None,
@@ -93,7 +117,8 @@ mod tests {
     fn frames_with_an_order_of_fields_are_interlaced_if_they_can_hold_fields() {
         assert_eq!(h264(3, None, ADAPTIVE), Some(Scan::TopFirst));
         assert_eq!(h264(4, None, ADAPTIVE), Some(Scan::BottomFirst));
-        assert_eq!(h264(3, None, PLAIN), None);
+        assert_eq!(h264(3, None, PLAIN), Some(Scan::ShownTopFirst));
+        assert_eq!(h264(4, Some(2), PLAIN), Some(Scan::ShownBottomFirst));
         assert_eq!(h264(4, Some(1), PLAIN), Some(Scan::BottomFirst));
         assert_eq!(h264(3, Some(0), ADAPTIVE), Some(Scan::Progressive));
         assert_eq!(h264(1, None, PLAIN), Some(Scan::TopFirst));
@@ -101,6 +126,20 @@ mod tests {
             assert_eq!(h264(film, None, ADAPTIVE), Some(Scan::Progressive));
         }
         assert_eq!(h264(9, None, ADAPTIVE), None);
+    }
+
+    #[test]
+    fn what_is_merely_shown_as_fields_gives_way_to_what_says_how_it_was_scanned() {
+        use Scan::{BottomFirst, Progressive, ShownBottomFirst, ShownTopFirst, TopFirst};
+        for scan in [ShownTopFirst, Progressive, TopFirst] {
+            assert!(scan.is_news(None) && !scan.is_news(Some(scan)));
+        }
+        // 3:2 pulldown: three fields are a film's, whichever came first.
+        assert!(Progressive.is_news(Some(ShownTopFirst)));
+        assert!(!ShownBottomFirst.is_news(Some(Progressive)));
+        assert!(TopFirst.is_news(Some(ShownTopFirst)) && TopFirst.is_news(Some(Progressive)));
+        assert!(!Progressive.is_news(Some(TopFirst)) && !ShownTopFirst.is_news(Some(BottomFirst)));
+        assert!(BottomFirst.is_news(Some(TopFirst)));
     }
 
     #[test]
