@@ -29,7 +29,6 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference { group: "ts", file: "ts_h264_klv", fact: "0x1f2 first_pts", ours: "81000", why: "asynchronous KLV has no times: the units get the program's clock" },
     Difference { group: "ts", file: "ts_h264_klv", fact: "0x1f2 start_pts", ours: "81000", why: "the same" },
     Difference { group: "ts", file: "ts_h264_scte35", fact: "0x1f4 access_units", ours: "8", why: "ffprobe takes the two sections of one packet for one" },
-    Difference { group: "ts", file: "ts_psi", fact: "0x120 codec", ours: r#""unknown""#, why: "DVB subtitles are named in no part of this engine" },
     Difference { group: "ts", file: "ts_splice_same", fact: "0x100 rate", ours: r#""25/1""#, why: "ffprobe takes the jump of the times for a rate" },
     Difference { group: "rtp", file: "rtp24_gst_h264_loss_reorder_dup_rcvleg", fact: "payload_bytes", ours: "23021", why: "the facts count the bytes of the packet that came twice twice" },
     Difference { group: "rtp", file: "rtp43_gst_rtcp_fast_sr_rr_rcvleg", fact: "payload_bytes", ours: "22362", why: "the same" },

@@ -27,6 +27,7 @@ fn codec(name: &str) -> &str {
         "mp2" => "MPEG_AUDIO",
         "scte_35" => "SCTE35",
         "klv" => "KLV",
+        "dvb_subtitle" => "DVB_SUBTITLES",
         other => other,
     }
 }

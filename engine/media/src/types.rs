@@ -44,6 +44,26 @@ pub enum Codec {
     Vp9,
     /// SMPTE ST 291 ancillary data: recognised and passed on.
     Ancillary,
+    /// DTS, DTS-HD or DTS-UHD: named, and passed on by PES packets, as all that follow.
+    Dts,
+    /// AC-4 (ETSI TS 103 190).
+    Ac4,
+    /// PCM and coded audio of AES3 (SMPTE ST 302).
+    S302m,
+    /// DVB subtitles (ETSI EN 300 743).
+    DvbSubtitles,
+    /// Teletext (ETSI EN 300 472).
+    Teletext,
+    /// Data for the vertical blanking interval (ETSI EN 301 775).
+    Vbi,
+    /// TTML subtitles (ETSI EN 303 560).
+    Ttml,
+    /// ID3 tags as timed metadata.
+    Id3,
+    /// DVB's application information table (ETSI TS 102 809).
+    Ait,
+    /// DSM-CC sections (ISO 13818-6).
+    DsmCc,
 }
 
 impl Codec {
@@ -69,6 +89,16 @@ impl Codec {
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
             Codec::Ancillary => "ANC",
+            Codec::Dts => "DTS",
+            Codec::Ac4 => "AC4",
+            Codec::S302m => "S302M",
+            Codec::DvbSubtitles => "DVB_SUBTITLES",
+            Codec::Teletext => "TELETEXT",
+            Codec::Vbi => "VBI",
+            Codec::Ttml => "TTML",
+            Codec::Id3 => "ID3",
+            Codec::Ait => "AIT",
+            Codec::DsmCc => "DSMCC",
         }
     }
 
@@ -98,6 +128,9 @@ impl Codec {
                 | Codec::MpegAudio
                 | Codec::L16
                 | Codec::L24
+                | Codec::Dts
+                | Codec::Ac4
+                | Codec::S302m
         )
     }
 }

@@ -151,6 +151,37 @@ fn map_of(kind: u8, pid: u16, descriptors: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn subtitles_and_teletext_are_named_and_passed_on_by_pes_packets() {
+    // Data that begins as another codec's might.
+    let page = [0x10, 0x02, 0x2C, 0x0B, 0x77, 0x55, 0x15].repeat(30);
+    for (descriptor, codec, name, language) in [
+        (
+            &b"\x59\x08fra\x10\0\x01\0\x01"[..],
+            Codec::DvbSubtitles,
+            "DVB_SUBTITLES",
+            *b"fra",
+        ),
+        (b"\x56\x05deu\x09\0", Codec::Teletext, "TELETEXT", *b"deu"),
+    ] {
+        let mut writer = Writer::default();
+        writer.section(0, &pat(0, &[(1, 0x1000)]));
+        writer.section(0x1000, &map_of(0x06, 0x1F1, descriptor));
+        for n in 0..5 {
+            writer.pes(0x1F1, 90_000 + n * 3600, true, &page);
+        }
+        let bench = Bench::run(&writer.bytes, 1316);
+        let track = &bench.pipeline.tracks()[0];
+        assert_eq!((track.codec, track.language), (codec, language));
+        assert_eq!(track.codec.name(), name);
+        assert!(!codec.is_video() && !codec.is_audio());
+        let units = bench.units_of(0x1F1);
+        assert_eq!(units.len(), 5, "{name}");
+        assert!(units.iter().all(|u| !u.damaged && u.bytes == 210));
+        assert_eq!(units[4].pts, Some(90_000 + 4 * 3600));
+    }
+}
+
+#[test]
 fn a_klv_unit_may_lie_in_several_cells_and_several_units_in_one() {
     const METADATA: &[u8] = b"\x26\x09\x01\x00\xFFKLVA\x00\x0F";
     let cell = |flags: u8, data: &[u8]| {

@@ -261,8 +261,9 @@ fn tables_of_many_shapes_are_read() {
     for stream in facts["ffprobe_streams"].as_array().unwrap() {
         let pid = pid_of(&stream["id"]);
         let track = &bench.pipeline.tracks()[bench.track(pid)];
-        let known = stream["codec_name"] != "dvb_subtitle";
-        assert_eq!(known, track.codec != Codec::Unknown, "{pid:#x}");
+        let subtitles = stream["codec_name"] == "dvb_subtitle";
+        assert_eq!(subtitles, track.codec == Codec::DvbSubtitles, "{pid:#x}");
+        assert_ne!(track.codec, Codec::Unknown, "{pid:#x}");
     }
     assert_eq!(bench.units_of(VIDEO_PID).len(), 25);
 }

@@ -340,14 +340,17 @@ const fn codec_of(stream_type: u8, blu_ray: bool) -> Codec {
     match stream_type {
         0x01 | 0x02 => Codec::Mpeg2Video,
         0x03 | 0x04 => Codec::MpegAudio,
+        0x0A..=0x0D => Codec::DsmCc,
         0x0F => Codec::Aac,
         0x11 => Codec::AacLatm,
+        0x14 => Codec::DsmCc,
         0x1B => Codec::H264,
         0x24 => Codec::H265,
         0x32 => Codec::JpegXs,
         0x81 => Codec::Ac3,
-        // DTS-HD Master Audio on Blu-ray.
-        0x86 if blu_ray => Codec::Unknown,
+        0x82 | 0x8A => Codec::Dts,
+        // DTS-HD High Resolution and Master Audio.
+        0x85 | 0x86 if blu_ray => Codec::Dts,
         0x86 => Codec::Scte35,
         0x84 | 0xA1 if blu_ray => Codec::Eac3,
         0x87 => Codec::Eac3,
@@ -373,37 +376,15 @@ fn registration(bytes: &[u8]) -> Option<[u8; 4]> {
 }
 
 fn read_descriptors(bytes: &[u8], entry: &mut StreamEntry) {
-    // PES private data and metadata leave the codec to descriptors, whatever stood before.
-    let private = matches!(entry.stream_type, 0x06 | 0x15);
     for (tag, data) in descriptors(bytes) {
-        let known = entry.codec != Codec::Unknown;
-        let named = match (tag, data) {
-            (0x0A, [a, b, c, ..]) if entry.language == [0; 3] => {
+        match (tag, data) {
+            // ISO 639 language; teletext, VBI teletext and subtitling begin with one as well.
+            (0x0A | 0x46 | 0x56 | 0x59, [a, b, c, ..]) if entry.language == [0; 3] => {
                 entry.language = [*a, *b, *c];
-                None
             }
-            (0x05, format) if !known => match format.get(..4) {
-                Some(b"AC-3") => Some(Codec::Ac3),
-                Some(b"EAC3") => Some(Codec::Eac3),
-                Some(b"Opus") => Some(Codec::Opus),
-                Some(b"AV01") => Some(Codec::Av1),
-                Some(b"KLVA") => Some(Codec::Klv),
-                Some(b"HEVC") => Some(Codec::H265),
-                _ => None,
-            },
-            // AVC, HEVC and (as an extension) JPEG XS video descriptors.
-            (0x28, _) if !known => Some(Codec::H264),
-            (0x38, _) if !known => Some(Codec::H265),
-            (0x3F, [0x14, body @ ..]) if !known || entry.codec == Codec::JpegXs => {
+            (0x3F, [0x14, body @ ..]) if matches!(entry.codec, Codec::Unknown | Codec::JpegXs) => {
                 entry.jpeg_xs = VideoSupport::from_descriptor(body);
-                Some(Codec::JpegXs)
             }
-            // DVB: AC-3, enhanced AC-3, AAC.
-            (0x6A, _) if private => Some(Codec::Ac3),
-            (0x7A, _) if private => Some(Codec::Eac3),
-            (0x7C, _) if private && !known => Some(Codec::AacLatm),
-            // metadata_descriptor with format 0xFF: four characters name it.
-            (0x26, [_, _, 0xFF, b'K', b'L', b'V', b'A', ..]) => Some(Codec::Klv),
             // Opus: extension descriptor 0x80, channel_config_code.
             (0x7F, [0x80, config, ..]) if entry.codec == Codec::Opus => {
                 entry.channels = match config {
@@ -411,14 +392,80 @@ fn read_descriptors(bytes: &[u8], entry: &mut StreamEntry) {
                     1..=8 => *config,
                     _ => 0,
                 };
-                None
             }
-            _ => None,
-        };
-        if let Some(codec) = named {
+            _ => {}
+        }
+        if let Some(codec) = codec_named_by(tag, data, entry) {
             entry.codec = codec;
         }
     }
+}
+
+/// What a descriptor makes of a stream that is `entry` so far.
+fn codec_named_by(tag: u8, data: &[u8], entry: &StreamEntry) -> Option<Codec> {
+    let known = entry.codec != Codec::Unknown;
+    // PES private data and metadata leave the codec to descriptors, whatever stood before.
+    let private = matches!(entry.stream_type, 0x06 | 0x15);
+    match (tag, data) {
+        (0x05, format) if !known => registered(format),
+        // AVC, HEVC and (as an extension) JPEG XS video descriptors.
+        (0x28, _) if !known => Some(Codec::H264),
+        (0x38, _) if !known => Some(Codec::H265),
+        (0x3F, [0x14, ..]) if !known || entry.codec == Codec::JpegXs => Some(Codec::JpegXs),
+        // DVB (ETSI EN 300 468, table 12): AC-3, enhanced AC-3, DTS, AAC.
+        (0x6A, _) if private => Some(Codec::Ac3),
+        (0x7A, _) if private => Some(Codec::Eac3),
+        (0x7B, _) if private && !known => Some(Codec::Dts),
+        (0x7C, _) if private && !known => Some(Codec::AacLatm),
+        // VBI data, VBI teletext, teletext, subtitles. One PID may carry VBI data and teletext.
+        (0x45, _) if private && !known => Some(Codec::Vbi),
+        (0x46 | 0x56, _) if private && (!known || entry.codec == Codec::Vbi) => {
+            Some(Codec::Teletext)
+        }
+        (0x59, _) if private && !known => Some(Codec::DvbSubtitles),
+        // Extensions (table 109): DTS-HD, DTS Neural, AC-4, TTML, DTS-UHD.
+        (0x7F, [0x0E | 0x0F | 0x21, ..]) if private && !known => Some(Codec::Dts),
+        (0x7F, [0x15, ..]) if private && !known => Some(Codec::Ac4),
+        (0x7F, [0x20, ..]) if private && !known => Some(Codec::Ttml),
+        // Private sections: application signalling.
+        (0x6F, _) if entry.stream_type == 0x05 => Some(Codec::Ait),
+        (0x26, metadata) => match metadata_format(metadata)? {
+            b"KLVA" => Some(Codec::Klv),
+            b"ID3 " => Some(Codec::Id3),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// metadata_descriptor (2.6.60): the four characters of a format 0xFF, behind those of an
+/// application format 0xFFFF.
+fn metadata_format(data: &[u8]) -> Option<&[u8; 4]> {
+    let (application, rest) = data.split_first_chunk::<2>()?;
+    let rest = match application {
+        [0xFF, 0xFF] => rest.get(4..)?,
+        _ => rest,
+    };
+    let (&format, rest) = rest.split_first()?;
+    rest.first_chunk().filter(|_| format == 0xFF)
+}
+
+/// Formats that are registered (2.6.8).
+fn registered(format: &[u8]) -> Option<Codec> {
+    Some(match format.get(..4)? {
+        b"AC-3" => Codec::Ac3,
+        b"EAC3" => Codec::Eac3,
+        b"AC-4" => Codec::Ac4,
+        b"DTS1" | b"DTS2" | b"DTS3" => Codec::Dts,
+        b"BSSD" => Codec::S302m,
+        b"Opus" => Codec::Opus,
+        b"AV01" => Codec::Av1,
+        b"HEVC" => Codec::H265,
+        b"KLVA" => Codec::Klv,
+        b"ID3 " => Codec::Id3,
+        b"VANC" => Codec::Ancillary,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -487,8 +534,28 @@ mod tests {
             (0x06, b"\x3F\x01\x14", Codec::JpegXs, 0),
             (0x15, b"\x26\x09\x01\0\xFFKLVA\0\x0F", Codec::Klv, 0),
             (0x86, b"\x8A\x01\x01", Codec::Scte35, 0),
-            (0x86, b"\x05\x04HDMV", Codec::Unknown, 0),
-            (0x06, b"\x59\x08eng\x10\0\0\0\0", Codec::Unknown, 0),
+            (0x86, b"\x05\x04HDMV", Codec::Dts, 0),
+            (0x06, b"\x7B\x05\0\0\0\0\0", Codec::Dts, 0),
+            (0x06, b"\x05\x04DTS1", Codec::Dts, 0),
+            (0x06, b"\x7F\x01\x21", Codec::Dts, 0),
+            (0x06, b"\x7F\x03\x15\0\0", Codec::Ac4, 0),
+            (0x06, b"\x05\x06BSSD\0\0", Codec::S302m, 0),
+            (0x06, b"\x05\x04VANC", Codec::Ancillary, 0),
+            (0x06, b"\x7F\x01\x20", Codec::Ttml, 0),
+            (0x06, b"\x45\x03\x01\x01\xE7", Codec::Vbi, 0),
+            (0x06, b"\x56\x05deu\x09\0\x45\x01\x01", Codec::Teletext, 0),
+            (0x06, b"\x45\x01\x01\x46\x05deu\x09\0", Codec::Teletext, 0),
+            (0x06, b"\x59\x08eng\x10\0\0\0\0", Codec::DvbSubtitles, 0),
+            // What says how the programme is meant names no codec.
+            (0x06, b"\x7F\x02\x06\x80", Codec::Unknown, 0),
+            (0x06, b"\x52\x01\x20", Codec::Unknown, 0),
+            (0x05, b"\x6F\x03\0\x10\xE0", Codec::Ait, 0),
+            (0x05, b"", Codec::Unknown, 0),
+            (0x0B, b"\x52\x01\x0B", Codec::DsmCc, 0),
+            (0x15, b"\x26\x0D\xFF\xFFID3 \xFFID3 \0\x0F", Codec::Id3, 0),
+            (0x15, b"\x26\x09\x01\0\xFFID3 \0\x0F", Codec::Id3, 0),
+            // Of MPEG video it stays one, whatever a descriptor of private data says.
+            (0x1B, b"\x59\x08eng\x10\0\0\0\0", Codec::H264, 0),
         ] {
             assert_eq!(entry(kind, info), (codec, channels), "{kind:#x} {info:?}");
         }
