@@ -45,7 +45,8 @@ fn measure_example(example: &str, arguments: &[&str], what: &str) -> Cost {
     assert!(output.status.success(), "{arguments:?}: {text}");
     let packets = number_after(&text, "packets ");
     let profile = Profile::read(&file);
-    let search = profile.of(|name| name.contains("without_code") || name.contains("memchr::"));
+    let searches = ["without_code", "holds_half", "memchr::"];
+    let search = profile.of(|name| searches.iter().any(|search| name.contains(search)));
     let cost = Cost {
         demultiplexer: (profile.total() - search) as f64 / packets,
         search: search as f64 / packets,
@@ -56,9 +57,9 @@ fn measure_example(example: &str, arguments: &[&str], what: &str) -> Cost {
 }
 
 #[test]
-fn a_ts_packet_costs_at_most_60_instructions_measured_by_tr_101_290() {
+fn a_ts_packet_costs_at_most_48_instructions_measured_by_tr_101_290() {
     let cost = measure(&["3"], "measured_push");
-    assert!(cost.demultiplexer <= 60.0, "{cost:.1?}");
+    assert!(cost.demultiplexer <= 48.0, "{cost:.1?}");
     assert!(!cost.text.contains("Indicator"), "a fault: {}", cost.text);
 }
 
@@ -75,7 +76,7 @@ fn start_codes_are_searched_for_faster_than_memchr_finds_them() {
     let memchr = measure(&["2", "scan"], "demux_cost::scan");
     let memchr = memchr.search + memchr.demultiplexer;
     assert!(
-        own < memchr,
+        own < memchr && own <= 50.0,
         "{own:.1} instructions a packet, memchr {memchr:.1}"
     );
 }

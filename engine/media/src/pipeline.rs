@@ -12,7 +12,7 @@ use mirror_base::{Discard, Instant, SlotRing};
 
 use crate::depacketise::{RtpInput, Taken};
 use crate::ts::framer::When;
-use crate::ts::{Demux, Framer, PACKET, extract, place::Place};
+use crate::ts::{Demux, Framer, PACKET, USUAL, extract, place::Place};
 use crate::{AccessUnit, Counters, Damaged, Format, Limits, Packet, Track};
 
 /// Lost packets that continuity counters of 4 bits are sure to show: two datagrams hold at
@@ -37,6 +37,13 @@ struct Ts {
     demux: Demux,
 }
 
+/// `payload` as the packets that it is, if it is the usual number of them.
+#[inline]
+fn usual(payload: &[u8]) -> Option<&[[u8; PACKET]; USUAL]> {
+    let payload = <&[u8; USUAL * PACKET]>::try_from(payload).ok()?;
+    payload.as_chunks().0.try_into().ok()
+}
+
 impl Ts {
     fn new(limits: Limits) -> Box<Self> {
         Box::new(Ts {
@@ -50,9 +57,25 @@ impl Ts {
         if packet.discontinuity || packet.lost_before > 0 {
             self.gap(packet);
         }
+        let mut taken = 0;
+        if let Some(packets) = usual(packet.payload)
+            && self.framer.is_express()
+        {
+            taken = self.demux.usual(packets, packet.slot, packet.arrival);
+            if taken == USUAL {
+                return;
+            }
+        }
+        self.push_any(packet, taken);
+    }
+
+    /// Any payload, the first `taken` packets of which are dealt with.
+    #[inline(never)]
+    fn push_any(&mut self, packet: &Packet<'_>, taken: usize) {
         let (packets, rest) = packet.payload.as_chunks::<PACKET>();
         if rest.is_empty() && self.framer.takes_plain(packets) {
-            let taken = self.demux.payload(packets, packet.slot, packet.arrival);
+            let (slot, arrival) = (packet.slot, packet.arrival);
+            let taken = self.demux.payload(packets, taken, slot, arrival);
             if taken < packets.len() {
                 // A wrong sync byte.
                 self.push_unaligned(packet, taken * PACKET);

@@ -16,11 +16,11 @@ use std::collections::VecDeque;
 use memchr::{memchr, memmem};
 use mirror_base::{Instant, Position};
 
-use super::PACKET;
 use super::pes::Pes;
 use super::place::Place;
 use super::start_codes::without_code;
-use super::streams::plain_packets;
+use super::streams::{Batch, Expected, most_packets, plain_packets};
+use super::{DATA, PACKET};
 use crate::codec::av1::{DELIMITER_OBU, Obu};
 use crate::codec::bits::unescape;
 use crate::codec::jpegxs::{self, Boxes, Facts, HEAD, Header, Parsed, VideoSupport};
@@ -126,30 +126,15 @@ impl Coded {
 
     /// As [`super::streams::Video::run`]. Never inlined, for that one's sake.
     #[inline(never)]
-    pub(super) fn run(
-        &mut self,
-        packets: &[[u8; PACKET]],
-        plain: u32,
-        continuity: u8,
-        slot: u64,
-        before: usize,
-        arrival: Instant,
-    ) -> usize {
-        const DATA: usize = PACKET - 4;
-        let mut most = packets.len();
-        while !(self.pes.goes_on(most * DATA) && self.takes(most * DATA)) {
-            most = match most.checked_sub(1) {
-                None | Some(0) => return 0,
-                Some(fewer) => fewer,
-            };
-        }
-        let packets = packets.get(..most).unwrap_or_default();
-        let mut run = plain_packets(packets, plain, continuity);
+    pub(super) fn run(&mut self, some: &Batch<'_>, expected: Expected) -> usize {
+        let most = most_packets(some.packets.len(), |n| self.pes.goes_on(n) && self.takes(n));
+        let packets = some.packets.get(..most).unwrap_or_default();
+        let mut run = plain_packets(packets, expected);
         if matches!(&self.kind, Kind::Av1(av1) if av1.framing == Framing::StartCodes) {
             run = without_code(packets.get(..run).unwrap_or_default());
         }
         if run > 0 {
-            let place = Place::whole(slot, ((before + run - 1) * PACKET) as u16);
+            let (place, arrival) = (some.place(run - 1), some.arrival);
             self.pes.pass(run * DATA);
             self.bytes = self.bytes.saturating_add((run * DATA) as u32);
             match &mut self.kind {

@@ -17,9 +17,9 @@ use super::pes::{Pes, Stage};
 use super::place::Place;
 use super::psi::Sections;
 use super::splice::Splice;
-use super::streams::{Other, SpliceStream, Video};
+use super::streams::{Batch, Expected, Other, SpliceStream, Usual, Video};
 use super::tr101290::Tr101290;
-use super::{DISCONTINUITY, Header, PACKET, PCR, RANDOM_ACCESS};
+use super::{DISCONTINUITY, Header, PACKET, PCR, RANDOM_ACCESS, USUAL};
 use crate::{AccessUnit, Codec, Counters, Limits, Track};
 
 const SYNC: u8 = 0x47;
@@ -61,7 +61,8 @@ pub(super) struct PidState {
     pub(super) continuity: u8,
     /// Place of its program in the table.
     pub(super) program: u8,
-    /// The first four bytes of a packet with nothing but payload, without its counter.
+    /// The first four bytes of a packet with nothing but payload, without its counter, as they
+    /// lie in memory (little-endian).
     pub(super) plain: u32,
     /// The last eight bytes of the newest packet: tells a duplicate from another one.
     pub(super) tail: u64,
@@ -119,6 +120,23 @@ pub struct Demux {
     pub(super) counters: Counters,
 }
 
+impl PidState {
+    #[inline]
+    const fn expected(&self) -> Expected {
+        Expected {
+            plain: self.plain,
+            continuity: self.continuity,
+        }
+    }
+
+    /// So many packets came in order; `last` is the last of them.
+    #[inline]
+    fn passed(&mut self, run: usize, last: &[u8; PACKET]) {
+        self.continuity = self.continuity.wrapping_add(run as u8) & 0xF;
+        self.tail = tail(last);
+    }
+}
+
 /// The last bytes of a packet.
 #[inline]
 fn tail(packet: &[u8; PACKET]) -> u64 {
@@ -161,39 +179,98 @@ impl Demux {
         demux
     }
 
-    /// A payload of whole packets, from its first byte on; returns how many were taken: up to
-    /// the first one with a wrong sync byte.
-    #[inline]
-    pub fn payload(&mut self, packets: &[[u8; PACKET]], slot: u64, arrival: Instant) -> usize {
+    /// What nearly every payload is: as many packets as a datagram takes, all of them more of one
+    /// PES packet. Returns how many of them were taken; if not all, [`Demux::payload`] is to go
+    /// on there.
+    #[inline(always)]
+    pub(crate) fn usual(
+        &mut self,
+        packets: &[[u8; PACKET]; USUAL],
+        slot: u64,
+        arrival: Instant,
+    ) -> usize {
+        if arrival >= self.next_check {
+            return 0;
+        }
+        let [first, .., last] = packets;
+        let index = self.place_of(first);
+        let Some(state) = self.pids.get_mut(index) else {
+            return 0;
+        };
+        let expected = state.expected();
+        let all = Usual {
+            packets,
+            slot,
+            arrival,
+        };
+        let run = match &mut state.body {
+            Body::Video(video) => video.run_usual(&all, expected),
+            Body::Other(other) => other.run_usual(&all, expected),
+            _ => 0,
+        };
+        if run == USUAL {
+            state.passed(USUAL, last);
+            self.counters.ts_packets += USUAL as u64;
+        } else if let Some(last) = run.checked_sub(1).and_then(|last| packets.get(last)) {
+            state.passed(run, last);
+        }
+        run
+    }
+
+    /// A payload of whole packets, the first `taken` of which [`Demux::usual`] has taken; returns
+    /// how many were taken: up to the first one with a wrong sync byte.
+    pub(crate) fn payload(
+        &mut self,
+        packets: &[[u8; PACKET]],
+        mut taken: usize,
+        slot: u64,
+        arrival: Instant,
+    ) -> usize {
         if arrival >= self.next_check {
             self.check_gaps(arrival);
         }
-        let mut taken = 0;
         while let Some(rest @ [packet, ..]) = packets.get(taken..)
             && packet[0] == SYNC
         {
-            let index = self.place_of(packet);
-            // What nearly all are: more of a video PES packet, in order, nothing else.
-            if let Some(state) = self.pids.get_mut(index) {
-                let (plain, continuity) = (state.plain, state.continuity);
-                let run = match &mut state.body {
-                    Body::Video(video) => video.run(rest, plain, continuity, slot, taken, arrival),
-                    Body::Coded(coded) => coded.run(rest, plain, continuity, slot, taken, arrival),
-                    _ => 0,
-                };
-                if let Some(last) = run.checked_sub(1).and_then(|last| rest.get(last)) {
-                    state.continuity = state.continuity.wrapping_add(run as u8) & 0xF;
-                    state.tail = tail(last);
-                    taken += run;
-                    continue;
-                }
+            let run = self.run(&Batch {
+                packets: rest,
+                before: taken,
+                slot,
+                arrival,
+            });
+            taken += run;
+            if run == 0 {
+                let place = Place::whole(slot, (taken * PACKET) as u16);
+                self.any_packet(self.place_of(packet), packet, &place, arrival);
+                taken += 1;
             }
-            let place = Place::whole(slot, (taken * PACKET) as u16);
-            self.any_packet(index, packet, &place, arrival);
-            taken += 1;
         }
         self.counters.ts_packets += taken as u64;
         taken
+    }
+
+    /// What nearly all packets are: more of a video PES packet, in order, nothing else. How many
+    /// of those at the beginning of `some` were, and are dealt with.
+    #[inline]
+    fn run(&mut self, some: &Batch<'_>) -> usize {
+        let Some(first) = some.packets.first() else {
+            return 0;
+        };
+        let index = self.place_of(first);
+        let Some(state) = self.pids.get_mut(index) else {
+            return 0;
+        };
+        let expected = state.expected();
+        let run = match &mut state.body {
+            Body::Video(video) => video.run(some, expected),
+            Body::Coded(coded) => coded.run(some, expected),
+            Body::Other(other) => other.run(some, expected),
+            _ => 0,
+        };
+        if let Some(last) = run.checked_sub(1).and_then(|last| some.packets.get(last)) {
+            state.passed(run, last);
+        }
+        run
     }
 
     /// One packet of a payload that is no whole packets; `skipped` wrong ones stood before it.

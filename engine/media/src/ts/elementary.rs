@@ -205,7 +205,8 @@ impl Demux {
             Body::Other(other) if other.pes.stage == Stage::Payload => {
                 let (body, last) = other.pes.body(data);
                 other.take(body, place.at(lead + body.len()), arrival);
-                let oversized = other.unit.bytes as usize > self.limits.max_frame_size;
+                other.ended = header.is_stuffed();
+                let oversized = other.is_oversized();
                 if oversized {
                     counters.discards.count(Discard::LimitExceeded);
                 }
@@ -356,7 +357,11 @@ impl Demux {
                 self.collect_coded(index);
             }
             Body::Other(other) => {
-                let damaged = damage == Damage::Certain || other.pes.is_unfinished();
+                let damaged = match damage {
+                    Damage::IfUnfinished => other.pes.is_unfinished(),
+                    Damage::UnlessEnded => !other.is_complete(),
+                    Damage::Certain => true,
+                };
                 if let Some(unit) = other.close(now, damaged) {
                     emit(ready, counters, unit);
                 }

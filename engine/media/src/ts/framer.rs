@@ -157,6 +157,13 @@ impl Framer {
         self.runs.clear();
     }
 
+    /// Whether payloads of packets of 188 bytes may be taken as they are, up to the first wrong
+    /// sync byte.
+    #[inline]
+    pub const fn is_express(&self) -> bool {
+        self.express
+    }
+
     /// Whether `packets`, a whole payload, may be taken as they are up to the first wrong sync
     /// byte: nothing is held, and the grid goes on, or all of them show one.
     #[inline]

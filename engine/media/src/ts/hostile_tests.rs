@@ -32,7 +32,7 @@ impl Sender {
     fn raw(&mut self, packet: [u8; PACKET]) {
         self.now += Duration::from_micros(200);
         self.slot += 1;
-        self.demux.payload(&[packet], self.slot, self.now);
+        self.demux.payload(&[packet], 0, self.slot, self.now);
         self.most_ready = self.most_ready.max(self.demux.ready.len());
     }
 

@@ -40,6 +40,11 @@ pub use demux::Demux;
 pub use framer::{Framer, PACKET, packet_size};
 pub use pcr::Pcr;
 
+/// Bytes of payload in a packet without an adaptation field.
+pub(crate) const DATA: usize = PACKET - 4;
+/// Packets in a payload, nearly always: as many as a datagram of 1500 bytes takes.
+pub(crate) const USUAL: usize = 7;
+
 /// A TS packet's first four bytes and adaptation field, as far as every packet needs them
 /// (2.4.3.2 and 2.4.3.4).
 #[derive(Clone, Copy, Debug)]

@@ -390,7 +390,7 @@ impl Demux {
                 let most = self.limits.max_frame_size;
                 Body::Framed(Box::new(Framed::new(codec, track, most, in_cells)))
             }
-            _ => Body::Other(Box::new(Other::new(track))),
+            _ => Body::Other(Box::new(Other::new(track, self.limits.max_frame_size))),
         }
     }
 

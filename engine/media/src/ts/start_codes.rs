@@ -2,11 +2,13 @@
 //! drives the assembler. The search runs at memchr's speed; a code that straddles two packets
 //! is found by the number of zero bytes that the first one ends with.
 
+use core::hint::black_box;
+
 use memchr::memmem::Finder;
 use mirror_base::{Instant, Position};
 
-use super::PACKET;
 use super::place::Place;
+use super::{DATA, PACKET};
 use crate::assembler::Assembler;
 
 /// The state between two payloads.
@@ -37,44 +39,57 @@ impl Default for StartCodes {
     }
 }
 
-/// Keeps the least of what two bytes have in either; 0 where both are 0.
-#[inline]
-fn keep_least(least: &mut [u8; 16], a: &[u8; 16], b: &[u8; 16]) {
-    for ((least, a), b) in least.iter_mut().zip(a).zip(b) {
-        *least = (*least).min(a | b);
-    }
-}
+/// Bytes that the processor compares at once: SSE2, which every x86-64 has, and NEON.
+const LANES: usize = 16;
 
 /// How many of `packets`, which are payload behind their first four bytes, hold no start code
 /// and do not end with what may be the beginning of one. Never inlined, so that the search's
 /// cost can be told from that of the demultiplexer.
+///
+/// Written so that it becomes a load and a minimum for each 16 bytes, and one test for a packet.
+/// (The last byte is looked at behind the others: known before, it would be put into its vector
+/// by itself. And the compiler is kept from working out the minimum of each column by itself,
+/// because the test looks at them in pairs.)
 #[inline(never)]
 pub(super) fn without_code(packets: &[[u8; PACKET]]) -> usize {
-    let clear = |packet: &&[u8; PACKET]| {
-        let data = packet.last_chunk();
-        packet[PACKET - 1] != 0 && data.is_some_and(|data| !holds_zero_pair(data))
+    let is_clear = |packet: &&[u8; PACKET]| {
+        packet.last_chunk::<DATA>().is_some_and(|data| {
+            (!holds_half(&black_box(least(data))) || !holds_half_exactly(data))
+                && data[DATA - 1] != 0
+        })
     };
-    packets.iter().take_while(clear).count()
+    packets.iter().take_while(is_clear).count()
 }
 
-/// Whether two bytes in a row are zero, without which no start code lies in a packet's payload:
-/// emulation prevention makes that rare in coded video. Written so that it becomes a few vector
-/// operations for each 16 bytes.
+/// The least byte of each column of [`LANES`]. A start code's halves that are in `data` are in
+/// it, too; in one packet of thirty of random bytes there is one that is not in `data`.
 #[inline]
-fn holds_zero_pair(data: &[u8; PACKET - 4]) -> bool {
-    let mut least = [0xFF_u8; 16];
-    // Pairs 0..176, then 167..183.
-    let (first, _) = data.as_chunks::<16>();
-    let (second, _) = data.split_at(1).1.as_chunks::<16>();
-    for (a, b) in first.iter().zip(second) {
-        keep_least(&mut least, a, b);
+fn least(data: &[u8; DATA]) -> [u8; LANES] {
+    let (rows, _) = data.as_chunks::<LANES>();
+    let mut least = data.last_chunk().copied().unwrap_or_default();
+    for row in rows {
+        for (least, byte) in least.iter_mut().zip(row) {
+            *least = (*least).min(*byte);
+        }
     }
-    if let Some([a @ .., _]) = data.last_chunk::<17>()
-        && let Some(b) = data.last_chunk::<16>()
-    {
-        keep_least(&mut least, a, b);
-    }
-    least.iter().fold(0xFF, |m, &b| m.min(b)) == 0
+    least
+}
+
+/// Whether at an even offset lies 0, 0 or 0, 1: of the three bytes of a start code, these are
+/// the first two or the last two. Emulation prevention makes that rare in coded video.
+#[inline]
+fn holds_half<const N: usize>(data: &[u8; N]) -> bool {
+    let (pairs, _) = data.as_chunks::<2>();
+    let is_half = |pair: &[u8; 2]| u16::from_le_bytes(*pair) & 0xFEFF == 0;
+    pairs
+        .iter()
+        .fold(false, |found, pair| found | is_half(pair))
+}
+
+#[cold]
+#[inline(never)]
+fn holds_half_exactly(data: &[u8; DATA]) -> bool {
+    holds_half(data)
 }
 
 impl StartCodes {
@@ -209,19 +224,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_zero_bytes_in_a_row_are_seen_wherever_they_lie() {
-        let mut data = [1; PACKET - 4];
-        assert!(!holds_zero_pair(&data));
-        let last = data.len() - 1;
-        for at in 0..=last {
-            data[at] = 0;
-            assert!(!holds_zero_pair(&data), "one alone at {at}");
-            if at < last {
-                data[at + 1] = 0;
-                assert!(holds_zero_pair(&data), "two at {at}");
-                data[at + 1] = 1;
+    fn a_start_code_is_seen_wherever_it_lies() {
+        let whole = |bytes: &[u8], at: usize| {
+            let mut packet = [0x55; PACKET];
+            packet[4 + at..][..bytes.len()].copy_from_slice(bytes);
+            without_code(&[packet]) == 1
+        };
+        for at in 0..DATA {
+            assert_eq!(whole(&[0], at), at < DATA - 1, "a zero byte at {at}");
+            if at + 3 <= DATA {
+                assert!(!whole(&[0, 0, 1], at), "a code at {at}");
             }
-            data[at] = 1;
+            if at + 2 <= DATA {
+                assert!(whole(&[1, 1], at) && whole(&[1, 2], at));
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_the_columns_make_a_start_code_is_none() {
+        let mut packet = [0x55; PACKET];
+        // Columns 0 and 1, in different rows.
+        packet[4 + 2 * LANES] = 0;
+        packet[4 + 5 * LANES + 1] = 1;
+        assert!(holds_half(&least(packet.last_chunk().unwrap())));
+        assert_eq!(without_code(&[packet, packet]), 2);
+        packet[4 + 2 * LANES + 1] = 0;
+        assert_eq!(without_code(&[packet]), 0);
+    }
+
+    #[test]
+    fn packets_are_clear_as_the_search_byte_by_byte_says() {
+        let mut noise = 1_u64;
+        for zeros in [4, 16, 64, 256] {
+            for _ in 0..2_000 {
+                let mut packet = [0; PACKET];
+                for byte in &mut packet {
+                    noise = noise.wrapping_mul(6_364_136_223_846_793_005) + 1;
+                    let high = (noise >> 40) as u32;
+                    *byte = if high.is_multiple_of(zeros) {
+                        0
+                    } else {
+                        high as u8 % 3
+                    };
+                }
+                let data = &packet[4..];
+                let code = data.windows(3).any(|w| w == [0, 0, 1]);
+                if code || data[DATA - 1] == 0 {
+                    assert_eq!(without_code(&[packet]), 0, "{packet:?}");
+                }
+            }
         }
     }
 }

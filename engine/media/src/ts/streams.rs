@@ -4,12 +4,12 @@
 
 use mirror_base::{Instant, Position};
 
-use super::PACKET;
 use super::demux::{Body, Identity, NO_CONTINUITY, PidState};
 use super::pes::{Pes, Stage};
 use super::place::Place;
 use super::psi::Sections;
 use super::start_codes::{StartCodes, without_code};
+use super::{DATA, PACKET, USUAL};
 use crate::assembler::{Assembler, AssemblerCounters};
 use crate::codec::audio::AudioInfo;
 use crate::{AccessUnit, Codec, Track};
@@ -34,6 +34,10 @@ pub(super) struct Other {
     pub(super) track: u16,
     pub(super) open: bool,
     pub(super) unit: AccessUnit,
+    /// Its last bytes stood behind stuffing: where no length tells the end, that does.
+    pub(super) ended: bool,
+    /// Bytes that a unit may have.
+    max_bytes: usize,
 }
 
 /// Splice information: sections, each of them a unit.
@@ -79,7 +83,8 @@ impl SpliceStream {
 
 impl PidState {
     pub(super) fn new(pid: u16, program: u8, declared: Codec, body: Body) -> Self {
-        let plain = 0x4700_0010 | u32::from(pid) << 8;
+        let [high, low] = pid.to_be_bytes();
+        let plain = u32::from_le_bytes([0x47, high, low, 0x10]);
         PidState {
             pid,
             continuity: NO_CONTINUITY,
@@ -149,22 +154,92 @@ impl PidState {
     }
 }
 
-/// How many of `packets` begin with `plain` and the next counter each.
-#[inline]
-pub(super) fn plain_packets(packets: &[[u8; PACKET]], plain: u32, continuity: u8) -> usize {
-    // As the bytes lie in memory: the counter's carry falls out at the top.
-    const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0F]);
-    const ONE: u32 = u32::from_le_bytes([0, 0, 0, 1]);
-    // transport_priority means nothing here.
-    const MEANING: u32 = !u32::from_le_bytes([0, 0x20, 0, 0]);
-    let plain = plain.swap_bytes();
-    let mut counter = u32::from_le_bytes([0, 0, 0, continuity]);
-    let fits = |packet: &&[u8; PACKET]| {
-        counter = counter.wrapping_add(ONE) & COUNTER;
+/// The continuity counter in a packet's first four bytes, and its step, as the bytes lie in
+/// memory: the counter's carry falls out at the top.
+const COUNTER: u32 = u32::from_le_bytes([0, 0, 0, 0x0F]);
+const ONE: u32 = u32::from_le_bytes([0, 0, 0, 1]);
+/// What must be as expected: transport_priority means nothing here.
+const MEANING: u32 = !u32::from_le_bytes([0, 0x20, 0, 0]);
+
+/// What the first four bytes of packets of a PID are that hold nothing but payload.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    /// Without the counter, as the bytes lie in memory.
+    pub(super) plain: u32,
+    /// That of the packet before.
+    pub(super) continuity: u8,
+}
+
+impl Expected {
+    /// In which bits `packet` is another than the one that comes `steps` after the last.
+    #[inline]
+    fn differs(self, packet: &[u8; PACKET], steps: u32) -> u32 {
         let head = packet.first_chunk().copied().map_or(0, u32::from_le_bytes);
-        head & MEANING == plain | counter
+        let last = u32::from_le_bytes([0, 0, 0, self.continuity]);
+        let counter = last.wrapping_add(steps.wrapping_mul(ONE)) & COUNTER;
+        (head ^ self.plain ^ counter) & MEANING
+    }
+}
+
+/// Packets that follow each other in a payload.
+pub(super) struct Batch<'a> {
+    pub(super) packets: &'a [[u8; PACKET]],
+    /// How many others stand before them.
+    pub(super) before: usize,
+    pub(super) slot: u64,
+    pub(super) arrival: Instant,
+}
+
+impl Batch<'_> {
+    /// Where the `n`th of them lies.
+    #[inline]
+    pub(super) const fn place(&self, n: usize) -> Place {
+        Place::whole(self.slot, ((self.before + n) * PACKET) as u16)
+    }
+}
+
+/// A payload of the usual number of packets.
+pub(super) struct Usual<'a> {
+    pub(super) packets: &'a [[u8; PACKET]; USUAL],
+    pub(super) slot: u64,
+    pub(super) arrival: Instant,
+}
+
+impl Usual<'_> {
+    /// Where the `n`th of its packets lies.
+    #[inline]
+    const fn place(&self, n: usize) -> Place {
+        Place::whole(self.slot, (n * PACKET) as u16)
+    }
+}
+
+/// How many of `packets` are as expected.
+#[inline]
+pub(super) fn plain_packets(packets: &[[u8; PACKET]], expected: Expected) -> usize {
+    let mut steps = 0;
+    let fits = |packet: &&[u8; PACKET]| {
+        steps += 1;
+        expected.differs(packet, steps) == 0
     };
     packets.iter().take_while(fits).count()
+}
+
+/// Whether all of them are: one test, and their headers are fetched together.
+#[inline]
+pub(super) fn all_plain(packets: &[[u8; PACKET]; USUAL], expected: Expected) -> bool {
+    let each = packets.iter().zip(1..);
+    each.fold(0, |all, (packet, steps)| {
+        all | expected.differs(packet, steps)
+    }) == 0
+}
+
+/// The most packets, at most `count` of them, whose payload `takes` takes, by its bytes.
+#[inline(always)]
+pub(super) fn most_packets(count: usize, takes: impl Fn(usize) -> bool) -> usize {
+    if takes(count * DATA) {
+        return count;
+    }
+    (0..count).rev().find(|n| takes(n * DATA)).unwrap_or(0)
 }
 
 impl Video {
@@ -196,40 +271,45 @@ impl Video {
     }
 
     /// Packets of payload alone, in order, in the midst of a PES packet and of a NAL unit: how
-    /// many of `packets`, which stand behind `before` others in the payload of `slot`. `plain`
-    /// is what their first four bytes have to be, the counter, which follows `continuity`, left
-    /// out.
+    /// many of those at the beginning of `some`.
     #[inline]
-    pub(super) fn run(
-        &mut self,
-        packets: &[[u8; PACKET]],
-        plain: u32,
-        continuity: u8,
-        slot: u64,
-        before: usize,
-        arrival: Instant,
-    ) -> usize {
-        const DATA: usize = PACKET - 4;
+    pub(super) fn run(&mut self, some: &Batch<'_>, expected: Expected) -> usize {
         if self.ended || !self.scanner.is_clear() {
             return 0;
         }
-        let mut most = packets.len();
-        while !(self.pes.goes_on(most * DATA) && self.asm.takes(most * DATA)) {
-            most = match most.checked_sub(1) {
-                None | Some(0) => return 0,
-                Some(fewer) => fewer,
-            };
-        }
-        let packets = packets.get(..most).unwrap_or_default();
-        let plain = plain_packets(packets, plain, continuity);
+        let most = most_packets(some.packets.len(), |n| {
+            self.pes.goes_on(n) && self.asm.takes(n)
+        });
+        let packets = some.packets.get(..most).unwrap_or_default();
+        let plain = plain_packets(packets, expected);
         let run = without_code(packets.get(..plain).unwrap_or_default());
         if run > 0 {
-            let last = (before + run - 1) * PACKET;
-            self.asm.take_bytes(run * DATA, arrival);
-            self.pes.pass(run * DATA);
-            self.scanner.pass(&Place::whole(slot, last as u16));
+            self.pass(run, some.place(run - 1), some.arrival);
         }
         run
+    }
+
+    /// As [`Video::run`], for the usual number of packets: 0 if not all of them are plain.
+    #[inline(always)]
+    pub(super) fn run_usual(&mut self, all: &Usual<'_>, expected: Expected) -> usize {
+        const BYTES: usize = USUAL * DATA;
+        let ready = !self.ended && self.scanner.is_clear();
+        let takes = ready && self.pes.goes_on(BYTES) && self.asm.takes(BYTES);
+        if !(takes && all_plain(all.packets, expected)) {
+            return 0;
+        }
+        let run = without_code(all.packets);
+        if run > 0 {
+            self.pass(run, all.place(run - 1), all.arrival);
+        }
+        run
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, run: usize, last: Place, arrival: Instant) {
+        self.asm.take_bytes(run * DATA, arrival);
+        self.pes.pass(run * DATA);
+        self.scanner.pass(&last);
     }
 
     #[inline]
@@ -245,13 +325,68 @@ impl Video {
 }
 
 impl Other {
-    pub(super) fn new(track: u16) -> Self {
+    pub(super) fn new(track: u16, max_bytes: usize) -> Self {
         Other {
             pes: Pes::default(),
             track,
             open: false,
             unit: AccessUnit::default(),
+            ended: false,
+            max_bytes,
         }
+    }
+
+    /// As [`Video::run`], without a look at the payload.
+    #[inline]
+    pub(super) fn run(&mut self, some: &Batch<'_>, expected: Expected) -> usize {
+        let most = most_packets(some.packets.len(), |n| self.pes.goes_on(n) && self.takes(n));
+        let packets = some.packets.get(..most).unwrap_or_default();
+        let run = plain_packets(packets, expected);
+        if run > 0 {
+            self.pass(run, some.place(run), some.arrival);
+        }
+        run
+    }
+
+    /// As [`Video::run_usual`].
+    #[inline(always)]
+    pub(super) fn run_usual(&mut self, all: &Usual<'_>, expected: Expected) -> usize {
+        const BYTES: usize = USUAL * DATA;
+        let takes = self.pes.goes_on(BYTES) && self.takes(BYTES);
+        if !(takes && all_plain(all.packets, expected)) {
+            return 0;
+        }
+        self.pass(USUAL, all.place(USUAL), all.arrival);
+        USUAL
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, run: usize, next: Place, arrival: Instant) {
+        self.pes.pass(run * DATA);
+        self.unit.bytes = self.unit.bytes.saturating_add((run * DATA) as u32);
+        self.unit.end = next.at(0);
+        self.unit.last_arrival = arrival;
+        self.ended = false;
+    }
+
+    /// Whether its PES packet has shown its end: by its length, or by stuffing.
+    pub(super) fn is_complete(&self) -> bool {
+        if self.pes.is_bounded() {
+            !self.pes.is_unfinished()
+        } else {
+            self.pes.stage != Stage::Header && self.ended
+        }
+    }
+
+    /// Whether it does not grow too large with `n` bytes more.
+    #[inline]
+    const fn takes(&self, n: usize) -> bool {
+        self.unit.bytes as usize + n <= self.max_bytes
+    }
+
+    /// Whether it has grown too large.
+    pub(super) const fn is_oversized(&self) -> bool {
+        self.unit.bytes as usize > self.max_bytes
     }
 
     pub(super) fn open(
