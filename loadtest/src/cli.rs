@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -90,6 +91,10 @@ struct BenchArgs {
     /// Bit rate of each stream
     #[arg(long, value_name = "RATE", default_value = "50Mb", value_parser = parse_rate)]
     rate: u64,
+    /// Microseconds between two turns of a sender, which sends what became due since the last one
+    /// (in one segmented send, and UDP_GRO joins no more than that)
+    #[arg(long, value_name = "US", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(100..=20_000))]
+    burst: u64,
     /// Only these rows, comma-separated (the floors are always measured)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
@@ -326,6 +331,7 @@ fn dispatch(command: Command) -> Result<bool, Failure> {
                 seconds: args.seconds,
                 streams: args.streams as usize,
                 bitrate_bps: args.rate,
+                burst: Duration::from_micros(args.burst),
                 only: args.only,
                 engine: args.engine,
                 shard_core: args.shard_core,

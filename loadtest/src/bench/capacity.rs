@@ -123,6 +123,7 @@ mod tests {
             engine: None,
             shard_core: 1,
             generator_core: 0,
+            burst: std::time::Duration::from_millis(1),
             gro: false,
             json: None,
         };

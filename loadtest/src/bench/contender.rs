@@ -355,6 +355,8 @@ impl Engine {
             format!("rtp.rtcp_listen=[::]:{rtcp}"),
             format!("api.listen=127.0.0.1:{api_port}"),
             format!("max_streams={}", settings.streams.max(25)),
+            // Set aside and touched before, as on a host that is set up for so many.
+            format!("buffer.pool_streams={}", settings.streams.max(30)),
         ];
         if contender.is_reception() {
             sets.push("stream.media=false".to_owned());

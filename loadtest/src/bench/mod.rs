@@ -43,6 +43,8 @@ pub struct Settings {
     pub streams: usize,
     /// Bits a second of each.
     pub bitrate_bps: u64,
+    /// Between two turns of a sender, which sends what became due since the last one.
+    pub burst: Duration,
     /// Rows besides the floors; empty: all.
     pub only: Vec<String>,
     /// The engine's binary.
@@ -299,11 +301,7 @@ fn measure(
         settings.streams,
     );
     let make = move |now| templates.senders(traffic, &ports, streams, now);
-    let generator = Generator::start(
-        make,
-        Duration::from_millis(1),
-        Some(settings.generator_core),
-    )?;
+    let generator = Generator::start(make, settings.burst, Some(settings.generator_core))?;
     let progress = generator::await_connected(&generator, Duration::from_secs(10))
         .context("senders did not connect in 10 s")?;
     if let Some(error) = progress.senders.iter().find_map(|s| sender_error(s.phase)) {
