@@ -64,6 +64,13 @@ fn a_ts_packet_costs_at_most_48_instructions_measured_by_tr_101_290() {
 }
 
 #[test]
+fn a_ts_packet_costs_at_most_30_instructions_where_pes_packets_are_handed_on_as_they_are() {
+    let cost = measure(&["3", "pes"], "measured_push");
+    assert!(cost.demultiplexer + cost.search <= 30.0, "{cost:.1?}");
+    assert!(!cost.text.contains("Indicator"), "a fault: {}", cost.text);
+}
+
+#[test]
 fn tr_101_290_costs_less_than_two_instructions_a_packet() {
     let on = measure(&["2"], "measured_push").demultiplexer;
     let off = measure(&["2", "off"], "measured_push").demultiplexer;

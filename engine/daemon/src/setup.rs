@@ -3,10 +3,10 @@
 
 use std::process::ExitCode;
 
-use mirror_control::config::{DamagedUnits, OnConflict, online_cores};
+use mirror_control::config::{DamagedUnits, FrameUnits, OnConflict, online_cores};
 use mirror_control::{Config, ConfigErrors, Pinning, PinningSource, Sources};
 use mirror_media::av_sync::AvSyncConfig;
-use mirror_media::{Damaged, Limits};
+use mirror_media::{Damaged, Limits, Units};
 use mirror_shard::{PayloadType, RtpConfig, ShardPlacement, ShardsConfig, SrtConfig};
 use mirror_stream::{GopConfig, StreamConfig};
 use mirror_uring::{ReactorConfig, SocketOptions};
@@ -107,6 +107,10 @@ impl Settings {
                     damaged: match config.frame.damaged {
                         DamagedUnits::Deliver => Damaged::Deliver,
                         DamagedUnits::Drop => Damaged::Drop,
+                    },
+                    units: match config.frame.units {
+                        FrameUnits::Access => Units::AccessUnits,
+                        FrameUnits::Pes => Units::PesPackets,
                     },
                     tr101290: config.stream.tr101290,
                     ..Limits::default()

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! Divide the instructions by the packets that it prints. `scan` as second argument runs only
-//! memchr's search for start codes over the same payloads, `off` switches the measuring off.
+//! memchr's search for start codes over the same payloads, `off` switches the measuring off,
+//! `pes` hands on PES packets as they are.
 
 use mirror_base::Instant;
 use mirror_media::ts::psi::crc32;
-use mirror_media::{Format, Limits, Packet, Pipeline};
+use mirror_media::{Format, Limits, Packet, Pipeline, Units};
 
 const VIDEO: u16 = 0x100;
 const AUDIO: u16 = 0x101;
@@ -162,6 +163,10 @@ fn main() {
     }
     let limits = Limits {
         tr101290: what.as_deref() != Some("off"),
+        units: match what.as_deref() {
+            Some("pes") => Units::PesPackets,
+            _ => Units::AccessUnits,
+        },
         ..Limits::default()
     };
     let mut pipeline = Pipeline::new(Format::MpegTs, limits);

@@ -35,6 +35,8 @@ pub struct Limits {
     pub assembly_timeout: core::time::Duration,
     /// What becomes of damaged units.
     pub damaged: Damaged,
+    /// What the units of MPEG-TS are.
+    pub units: Units,
     /// Whether MPEG-TS is measured by TR 101 290.
     pub tr101290: bool,
     /// What counts as too long there.
@@ -51,6 +53,20 @@ pub enum Damaged {
     Drop,
 }
 
+/// What the units of MPEG-TS are. (Those of RTP payload formats are access units.)
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Units {
+    /// Access units of video, frames of audio, KLV units: what the streams' own bits say.
+    #[default]
+    AccessUnits,
+    /// PES packets, as they came: nothing of what they hold is read. Such a unit has the PES
+    /// packet's times and length and tells whether bytes of it were lost, but is of no kind and
+    /// no place in display order, and its track is what the PMT says. It is handed out at the
+    /// end that its length shows, else when the next one begins. (Sections, as those of SCTE
+    /// 35, are units of their own here, too.)
+    PesPackets,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -58,6 +74,7 @@ impl Default for Limits {
             max_frame_size: 10 << 20,
             assembly_timeout: core::time::Duration::from_millis(200),
             damaged: Damaged::Deliver,
+            units: Units::AccessUnits,
             tr101290: true,
             tr101290_limits: Tr101290Limits::default(),
         }

@@ -352,14 +352,15 @@ impl Pipeline {
         self.ts.iter().flat_map(|ts| ts.demux.clocks())
     }
 
-    /// Appends the unit's elementary-stream bytes to `out` (Annex B for H.264/HEVC), re-reading
-    /// the slots. `false` when a slot is already overwritten.
+    /// Appends the unit's elementary-stream bytes to `out` (Annex B for H.264/HEVC; the payload
+    /// of PES packets as it is where these are the units), re-reading the slots. `false` when a slot is already overwritten.
     pub fn extract(&self, unit: &AccessUnit, ring: &SlotRing, out: &mut Vec<u8>) -> bool {
         match (&self.ts, &self.rtp) {
             (Some(ts), _) => {
                 let track = ts.demux.tracks().get(usize::from(unit.track));
                 let stride = ts.framer.stride();
-                track.is_some_and(|track| extract::extract(track, stride, unit, ring, out))
+                let units = self.limits.units;
+                track.is_some_and(|track| extract::extract(track, units, stride, unit, ring, out))
             }
             (None, Some(rtp)) => rtp.extract(unit, ring, out),
             (None, None) => false,

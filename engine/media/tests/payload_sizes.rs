@@ -7,7 +7,7 @@ mod common;
 
 use common::{Bench, VIDEO_PID, Writer};
 use mirror_base::Position;
-use mirror_media::{AccessUnit, Limits};
+use mirror_media::{AccessUnit, Limits, Units};
 
 /// A unit without what depends on payloads: its ends as offsets in the file, no arrivals.
 type Told = (AccessUnit, usize, usize);
@@ -135,7 +135,13 @@ fn files_are_read_alike_in_payloads_of_any_size() {
         "tr290_1.4_triple_packet.ts",
         "tr290_2.1_transport_error_indicator.ts",
     ] {
-        let run = check(name, &common::vector(name), &Limits::default());
-        assert!(!run.units.is_empty(), "{name}");
+        for units in [Units::AccessUnits, Units::PesPackets] {
+            let limits = Limits {
+                units,
+                ..Limits::default()
+            };
+            let run = check(name, &common::vector(name), &limits);
+            assert!(!run.units.is_empty(), "{name}");
+        }
     }
 }

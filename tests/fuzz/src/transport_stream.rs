@@ -1,9 +1,10 @@
 //! MPEG-TS (ISO 13818-1). The first byte chooses limits and how the rest is read: as a stream cut
-//! into datagrams, or as operations that write packets, mostly right ones.
+//! into datagrams, or as operations that write packets, mostly right ones. Each input is read
+//! twice: for access units, and for PES packets as they come.
 
 use core::time::Duration;
 
-use mirror_media::Format;
+use mirror_media::{Format, Limits, Units};
 
 use crate::media_harness::{Bench, Reader, Side, limits};
 use crate::ts_writer::{PIDS, Writer};
@@ -16,13 +17,19 @@ pub fn run(data: &[u8]) {
     let [choice, size, rest @ ..] = data else {
         return;
     };
-    let mut bench = Bench::new(Format::MpegTs, limits(*choice));
-    if choice & 0x80 == 0 {
-        plain(&mut bench, *size, rest);
-    } else {
-        structured(&mut bench, *size, rest);
+    for units in [Units::AccessUnits, Units::PesPackets] {
+        let limits = Limits {
+            units,
+            ..limits(*choice)
+        };
+        let mut bench = Bench::new(Format::MpegTs, limits);
+        if choice & 0x80 == 0 {
+            plain(&mut bench, *size, rest);
+        } else {
+            structured(&mut bench, *size, rest);
+        }
+        bench.finish();
     }
-    bench.finish();
 }
 
 /// Datagrams of seven packets, or of other sizes.

@@ -243,6 +243,18 @@ pub struct FrameConfig {
     pub max_frame_size: u64,
     /// What becomes of units that lack something.
     pub damaged: DamagedUnits,
+    /// What the units of MPEG-TS are.
+    pub units: FrameUnits,
+}
+
+/// What the units of MPEG-TS are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameUnits {
+    /// Access units, audio frames, KLV units.
+    Access,
+    /// PES packets as they come.
+    Pes,
 }
 
 /// What becomes of access units that lack something.

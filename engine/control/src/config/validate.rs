@@ -12,7 +12,7 @@ use super::tree::{Origin, Table};
 use super::value::{Cidr, IdPattern};
 use super::{
     ApiConfig, Backend, BufferConfig, Config, DEFAULTS_NAME, DamagedUnits, DiagnosticsConfig,
-    FrameConfig, GopConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict,
+    FrameConfig, FrameUnits, GopConfig, LogConfig, LogFormat, LogLevel, MemoryConfig, OnConflict,
     PublisherRule, RedisConfig, RegistryConfig, Secret, StreamConfig, SyncConfig, rtp, srt,
 };
 
@@ -181,6 +181,12 @@ fn frame(s: &mut Section<'_>) -> FrameConfig {
                 ],
             )
             .unwrap_or(DamagedUnits::Deliver),
+        units: s
+            .choice(
+                "units",
+                &[("access", FrameUnits::Access), ("pes", FrameUnits::Pes)],
+            )
+            .unwrap_or(FrameUnits::Access),
     };
     s.finish(&[]);
     config

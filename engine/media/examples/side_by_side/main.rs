@@ -4,14 +4,16 @@
 //! ```text
 //! cargo build --release -p mirror-media --examples
 //! side_by_side ours   FILE.ts [ROUNDS]   # demultiplexer, access units, GOPs, TR 101 290
+//! side_by_side demux  FILE.ts [ROUNDS]   # PES packets, their times, TR 101 290
 //! side_by_side reader FILE.ts [ROUNDS]   # the crate mpeg2ts-reader: PES packets, their times
 //! side_by_side framed FILE.ts [ROUNDS]   # mpeg2ts-reader, and memchr's search for start codes
 //! side_by_side file   FILE.ts [ROUNDS]   # nothing: what reading the file costs them all
 //! side_by_side all    FILE.ts [ROUNDS]   # these in turns
 //! ```
 //!
-//! `plain` is `ours` without TR 101 290. Times are those on a processor; the first round of each
-//! is not counted.
+//! `plain` and `bare` are `ours` and `demux` without TR 101 290. `demux` hands on PES packets as
+//! they are (`Units::PesPackets`, in the configuration `frame.units = "pes"`). Times are those on
+//! a processor; the first round of each is not counted.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -20,7 +22,7 @@ use std::time::Instant as Clock;
 
 use mirror_base::Instant;
 use mirror_media::gop::GopTracker;
-use mirror_media::{Format, Limits, Packet, Pipeline};
+use mirror_media::{Format, Limits, Packet, Pipeline, Units};
 
 mod reader;
 
@@ -31,6 +33,9 @@ const PIECE: usize = 128 * PAYLOAD;
 
 /// Bytes that are read between two looks at the clock, at least.
 const LEAST_BYTES: usize = 1 << 31;
+
+/// What can be run.
+const KINDS: [&str; 7] = ["file", "ours", "plain", "demux", "bare", "reader", "framed"];
 
 /// What a reader has found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,8 +70,9 @@ fn pieces(file: &mut File, mut each: impl FnMut(&[u8])) {
     }
 }
 
-fn ours(file: &mut File, tr101290: bool) -> Found {
+fn ours(file: &mut File, units: Units, tr101290: bool) -> Found {
     let limits = Limits {
+        units,
         tr101290,
         ..Limits::default()
     };
@@ -107,8 +113,10 @@ fn ours(file: &mut File, tr101290: bool) -> Found {
 
 fn run(what: &str, file: &mut File) -> Found {
     match what {
-        "ours" => ours(file, true),
-        "plain" => ours(file, false),
+        "ours" => ours(file, Units::AccessUnits, true),
+        "plain" => ours(file, Units::AccessUnits, false),
+        "demux" => ours(file, Units::PesPackets, true),
+        "bare" => ours(file, Units::PesPackets, false),
         "reader" => reader::demultiplex(file, false),
         "framed" => reader::demultiplex(file, true),
         "file" => {
@@ -118,7 +126,7 @@ fn run(what: &str, file: &mut File) -> Found {
             });
             found
         }
-        other => panic!("{other}: ours, plain, reader, framed or all"),
+        other => panic!("{other}: {KINDS:?} or all"),
     }
 }
 
@@ -153,7 +161,7 @@ fn main() {
     let bytes = file.metadata().expect("the file is readable").len() as usize;
     let packets = bytes / 188;
     let kinds: &[&str] = match what.as_str() {
-        "all" => &["file", "ours", "plain", "reader", "framed"],
+        "all" => &KINDS,
         one => &[one],
     };
     let mut all = vec![Vec::new(); kinds.len()];

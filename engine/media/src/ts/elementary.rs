@@ -9,7 +9,7 @@ use super::heads;
 use super::pes::{PesHeader, Stage, Step};
 use super::place::Place;
 use super::{Header, RANDOM_ACCESS};
-use crate::{Codec, Track};
+use crate::{Codec, Track, Units};
 
 /// PES packets that are looked at to tell a codec from its bits.
 const LOOKS: u8 = 64;
@@ -301,7 +301,7 @@ impl Demux {
         let Some(state) = self.pids.get_mut(index) else {
             return;
         };
-        if state.identity.looks >= LOOKS {
+        if state.identity.looks >= LOOKS || self.limits.units == Units::PesPackets {
             return;
         }
         let Some(codec) = state

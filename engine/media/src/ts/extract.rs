@@ -7,7 +7,7 @@ use super::framer::Framer;
 use super::pes::{Pes, Stage, Step};
 use super::place::{MAX_SPLITS, Place};
 use super::{DISCONTINUITY, Header, PACKET, coded, klv};
-use crate::{AccessUnit, Codec, Track};
+use crate::{AccessUnit, Codec, Track, Units};
 
 /// Slots behind a unit's end that may have to be read until the grid of its last packet is
 /// certain.
@@ -110,9 +110,10 @@ fn packet_start(unit: &AccessUnit, ring: &SlotRing) -> Option<(u64, usize)> {
 }
 
 /// Appends the bytes of `unit`, a unit of `track`, to `out`; TS packets are `stride` bytes
-/// apart. `false` if they are not all there.
+/// apart, and what the track's units are is `units`. `false` if they are not all there.
 pub fn extract(
     track: &Track,
+    units: Units,
     stride: usize,
     unit: &AccessUnit,
     ring: &SlotRing,
@@ -161,6 +162,7 @@ pub fn extract(
         framer.finish(|p, place, _| walk.packet(p, place));
     }
     match track.codec {
+        _ if units == Units::PesPackets => {}
         Codec::Klv => klv::unwrap_cells(out, before),
         codec => coded::unwrap(codec, out, before),
     }

@@ -18,7 +18,12 @@ use super::splice::{self, Refusal, Splice};
 use super::streams::{Other, SpliceStream, Video};
 use crate::assembler::Assembler;
 use crate::codec::jpegxs::VideoSupport;
-use crate::{AccessUnit, Codec, Track};
+use crate::{AccessUnit, Codec, Track, Units};
+
+/// Sections, not PES (table 2-34: private sections, DSM-CC).
+const fn is_sections(stream_type: u8) -> bool {
+    matches!(stream_type, 0x05 | 0x0A..=0x0D | 0x14)
+}
 
 impl Demux {
     pub(super) fn psi(&mut self, index: usize, starts: bool, data: &[u8], arrival: Instant) {
@@ -374,6 +379,11 @@ impl Demux {
         track: u16,
         jpeg_xs: Option<VideoSupport>,
     ) -> Body {
+        let whole = || Body::Other(Box::new(Other::new(track, self.limits.max_frame_size)));
+        let in_sections = codec == Codec::Scte35 || is_sections(stream_type);
+        if self.limits.units == Units::PesPackets && !in_sections {
+            return whole();
+        }
         if let Some(asm) = Assembler::new(codec, track, &self.limits, false) {
             return Body::Video(Box::new(Video::new(asm, track)));
         }
@@ -382,15 +392,14 @@ impl Demux {
         }
         match codec {
             Codec::Scte35 => Body::Splice(Box::new(SpliceStream::new(track))),
-            // Sections, not PES (table 2-34: private sections, DSM-CC).
-            _ if matches!(stream_type, 0x05 | 0x0A..=0x0D | 0x14) => Body::Unused,
+            _ if is_sections(stream_type) => Body::Unused,
             codec if is_framed(codec) => {
                 // Metadata in PES packets lies in access unit cells (2.12.4).
                 let in_cells = codec == Codec::Klv && stream_type == 0x15;
                 let most = self.limits.max_frame_size;
                 Body::Framed(Box::new(Framed::new(codec, track, most, in_cells)))
             }
-            _ => Body::Other(Box::new(Other::new(track, self.limits.max_frame_size))),
+            _ => whole(),
         }
     }
 

@@ -196,6 +196,15 @@ impl Batch<'_> {
     pub(super) const fn place(&self, n: usize) -> Place {
         Place::whole(self.slot, ((self.before + n) * PACKET) as u16)
     }
+
+    /// Where the first `n` of them end.
+    #[inline]
+    const fn end(&self, n: usize) -> Position {
+        Position {
+            slot: self.slot,
+            offset: ((self.before + n) * PACKET) as u16,
+        }
+    }
 }
 
 /// A payload of the usual number of packets.
@@ -210,6 +219,15 @@ impl Usual<'_> {
     #[inline]
     const fn place(&self, n: usize) -> Place {
         Place::whole(self.slot, (n * PACKET) as u16)
+    }
+
+    /// Where it ends.
+    #[inline]
+    const fn end(&self) -> Position {
+        Position {
+            slot: self.slot,
+            offset: (USUAL * PACKET) as u16,
+        }
     }
 }
 
@@ -343,7 +361,7 @@ impl Other {
         let packets = some.packets.get(..most).unwrap_or_default();
         let run = plain_packets(packets, expected);
         if run > 0 {
-            self.pass(run, some.place(run), some.arrival);
+            self.pass(run, some.end(run), some.arrival);
         }
         run
     }
@@ -356,15 +374,15 @@ impl Other {
         if !(takes && all_plain(all.packets, expected)) {
             return 0;
         }
-        self.pass(USUAL, all.place(USUAL), all.arrival);
+        self.pass(USUAL, all.end(), all.arrival);
         USUAL
     }
 
     #[inline(always)]
-    fn pass(&mut self, run: usize, next: Place, arrival: Instant) {
+    fn pass(&mut self, run: usize, end: Position, arrival: Instant) {
         self.pes.pass(run * DATA);
         self.unit.bytes = self.unit.bytes.saturating_add((run * DATA) as u32);
-        self.unit.end = next.at(0);
+        self.unit.end = end;
         self.unit.last_arrival = arrival;
         self.ended = false;
     }

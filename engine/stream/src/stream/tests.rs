@@ -3,6 +3,7 @@
 use super::*;
 use crate::report::Mode;
 use mirror_base::{Chunk, SlotMeta};
+use mirror_media::Units;
 
 const CLIP: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -240,4 +241,50 @@ fn a_stream_joined_in_the_middle_wants_a_key_frame() {
         stream.deliver(arrival, &delivery);
     }
     assert!(stream.wants_key_frame());
+}
+
+#[test]
+fn a_stream_of_pes_packets_recovers_from_loss_without_a_key_frame() {
+    let id = StreamId::new("live/pes").unwrap();
+    let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let mut now = Instant::from_millis(1_000);
+    let mut config = StreamConfig::default();
+    config.limits.units = Units::PesPackets;
+    let mut stream = Stream::new(now, id, Protocol::Srt, Mode::Listener, peer, config);
+    let slots = stream.begin_session(now, peer, Format::MpegTs)..;
+    for _ in 0..64 {
+        stream.ring_mut().add_chunk(Chunk::owned());
+    }
+    let clip = std::fs::read(CLIP).unwrap();
+    let mut recovering = 0;
+    for ((n, payload), slot) in clip.chunks(1316).enumerate().zip(slots) {
+        now += Duration::from_millis(2);
+        let lost = (60..64).contains(&n);
+        if lost {
+            continue;
+        }
+        let meta = SlotMeta::new(now, 0, 0);
+        stream.ring_mut().insert(slot, payload, meta).unwrap();
+        stream.deliver(
+            now,
+            &Delivery {
+                slot,
+                arrival: now,
+                handled_after_ns: 0,
+                due: now,
+                lost_before: if n == 64 { 4 } else { 0 },
+                discontinuity: n == 0,
+            },
+        );
+        assert!(!stream.wants_key_frame());
+        recovering += usize::from(stream.snapshot().state == PipelineState::Recovering);
+    }
+    assert!(recovering > 0, "the loss shows");
+    let snapshot = stream.snapshot();
+    assert_eq!(snapshot.state, PipelineState::Streaming);
+    assert!(!snapshot.figures.gop.key_frame_missing);
+    let stats = snapshot.stats;
+    assert!(stats.video_frames > 20 && stats.audio_frames > 0);
+    assert_eq!((stats.key_frames, stats.frames_undecodable), (0, 0));
+    assert!((1..=4).contains(&stats.frames_damaged));
 }

@@ -2,7 +2,7 @@
 //! the pipeline fares.
 
 use mirror_base::Instant;
-use mirror_media::{AccessUnit, Codec};
+use mirror_media::{AccessUnit, Codec, Units};
 
 use super::{PendingUnit, Stream};
 use crate::figures::Figures;
@@ -116,10 +116,16 @@ impl Stream {
                 self.recovery.damages += 1;
                 self.transition(now, PipelineState::Recovering, "video frame damaged");
             }
-            PipelineState::Recovering if video && unit.kind.is_key() && !unit.damaged => {
+            PipelineState::Recovering if video && !unit.damaged => {
+                let reason = match unit.kind.is_key() {
+                    true => "key frame received",
+                    // Nobody looks for key frames.
+                    false if self.hands_on_pes() => "video unit received",
+                    false => return,
+                };
                 self.recovery.recoveries += 1;
                 self.recovery.recovered_at = Some(now);
-                self.transition(now, PipelineState::Streaming, "key frame received");
+                self.transition(now, PipelineState::Streaming, reason);
             }
             PipelineState::Buffering if !unit.damaged => {
                 self.transition(now, PipelineState::Streaming, "first frame complete");
@@ -128,9 +134,16 @@ impl Stream {
         }
     }
 
+    /// Whether the units are PES packets of which nothing is read: they have no kinds.
+    fn hands_on_pes(&self) -> bool {
+        self.config.limits.units == Units::PesPackets
+            && self.pipelines().any(|p| p.container() == Some("mpegts"))
+    }
+
     /// Whether decoding waits for a key frame, which the sender may be asked for.
     pub fn wants_key_frame(&self) -> bool {
         match self.state {
+            _ if self.hands_on_pes() => false,
             PipelineState::Recovering => true,
             // Joined in the middle: no unit is whole before a key frame comes.
             PipelineState::Buffering | PipelineState::Streaming => {
