@@ -61,6 +61,7 @@ impl Assembler {
             self.known.changed |= self.observed.take(order);
         }
         let (dts, dts_derived) = self.decoding_time(&unit, kind);
+        let bytes = (next.total - unit.first.total).saturating_sub(unit.left_out);
         if self.ready.len() >= MAX_READY {
             self.ready.pop_front();
             self.counters.dropped += 1;
@@ -79,7 +80,7 @@ impl Assembler {
             first: unit.first.at,
             lead: unit.first.lead,
             end: next.before,
-            bytes: u32::try_from(next.total - unit.first.total).unwrap_or(u32::MAX),
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             pts: unit.pts,
             dts,
             dts_derived,

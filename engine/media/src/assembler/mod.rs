@@ -329,6 +329,23 @@ impl Assembler {
         }
     }
 
+    /// The NAL unit in the making will be left out of the unit: what came of it does not count.
+    /// For sources that hand out whole NAL units only; [`Assembler::damage`] or
+    /// [`Assembler::close`] goes with it.
+    pub fn abandon(&mut self) {
+        if self.open {
+            // It may have begun in a unit that was closed meanwhile, because it was too large.
+            let from = self.nal.total.max(self.unit.first.total);
+            self.unit.left_out += self.total.saturating_sub(from);
+        }
+    }
+
+    /// As [`Assembler::abandon`], where nothing follows: what its head tells still counts.
+    pub fn abandon_last(&mut self, now: Instant) {
+        self.finish_head(now, false);
+        self.abandon();
+    }
+
     /// Something was lost at this place: the unit in the making is damaged, the NAL unit in the
     /// making is not read further, and a unit that begins without its head will be damaged too.
     pub fn damage(&mut self) {

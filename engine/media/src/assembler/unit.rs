@@ -59,6 +59,8 @@ pub(super) struct Unit {
     pub(super) dts: Option<i64>,
     pub(super) prefix: Prefix,
     pub(super) damaged: bool,
+    /// Bytes that came of NAL units which will be left out.
+    pub(super) left_out: u64,
     pub(super) has_picture: bool,
     pub(super) idr: bool,
     pub(super) irap: bool,

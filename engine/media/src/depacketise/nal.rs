@@ -4,7 +4,7 @@
 //! assembler, and [`extract`] finds the same pieces again in the slots.
 
 use memchr::memmem;
-use mirror_base::{Discard, Position, SlotRing};
+use mirror_base::{Discard, Instant, Position, SlotRing};
 
 use crate::{AccessUnit, Assembler, Codec, Packet};
 
@@ -473,9 +473,18 @@ impl NalDepacketiser {
         self.form
     }
 
-    /// What was begun will not be continued.
-    pub(crate) const fn interrupt(&mut self) {
-        self.fragment_open = false;
+    /// What was begun will not be continued: what came of a NAL unit in fragments is left out.
+    pub(crate) fn interrupt(&mut self, assembler: &mut Assembler) {
+        if core::mem::take(&mut self.fragment_open) {
+            assembler.abandon();
+        }
+    }
+
+    /// As [`NalDepacketiser::interrupt`], where the stream ends.
+    pub(crate) fn end(&mut self, assembler: &mut Assembler, now: Instant) {
+        if core::mem::take(&mut self.fragment_open) {
+            assembler.abandon_last(now);
+        }
     }
 
     /// The bytes of a fragment that neither begins nor ends the open NAL unit: nearly every packet
@@ -517,8 +526,8 @@ impl NalDepacketiser {
                 Err(reason) => Err(reason),
             };
             if problem.is_err() {
+                self.interrupt(assembler);
                 assembler.damage();
-                self.fragment_open = false;
                 outcome = outcome.and(problem);
             }
         }
@@ -539,6 +548,7 @@ impl NalDepacketiser {
         if piece.begins {
             if self.fragment_open {
                 // Its end is missing although no packet is.
+                self.interrupt(assembler);
                 assembler.damage();
             }
             assembler.nal_begin(place(piece.offset), packet.arrival);

@@ -160,7 +160,7 @@ impl Depacketise for NalStream {
     }
 
     fn gap(&mut self, gap: Gap, arrival: Instant) {
-        self.nal.interrupt();
+        self.nal.interrupt(&mut self.assembler);
         if let Some(order) = &mut self.order {
             // What was lost shows as a gap in the numbers.
             order.interrupt();
@@ -181,7 +181,7 @@ impl Depacketise for NalStream {
     }
 
     fn close(&mut self, now: Instant, damaged: bool) {
-        self.nal.interrupt();
+        self.nal.end(&mut self.assembler, now);
         if let Some(order) = &mut self.order {
             order.flush(&mut self.assembler);
         }

@@ -294,6 +294,70 @@ fn timestamps_go_on_over_their_wrap() {
     );
 }
 
+/// The pictures of a capture, in fragments and without access unit delimiters.
+fn one_nal_unit_each() -> Vec<Sent> {
+    let mut sequence = 0;
+    let mut out = Vec::new();
+    let whole = run(Some(Codec::H264), &sent("rtp20_gst_h264_stapa_fua_mtu500"));
+    for unit in &whole.units {
+        let mut bytes = Vec::new();
+        assert!(whole.input.extract(unit, &whole.ring, &mut bytes));
+        for nal in crate::files::annexb::nal_units(&bytes).filter(|nal| nal[0] & 0x1F != 9) {
+            let (head, pieces) = (nal[0], nal[1..].chunks(100).enumerate());
+            let last = nal[1..].chunks(100).count() - 1;
+            for (n, piece) in pieces {
+                let marks = u8::from(n == 0) << 7 | u8::from(n == last) << 6;
+                let mut payload = vec![head & 0xE0 | 28, head & 0x1F | marks];
+                payload.extend(piece);
+                out.push(Sent {
+                    sequence,
+                    timestamp: unit.pts.unwrap() as u32,
+                    marker: false,
+                    payload_type: 96,
+                    payload,
+                });
+                sequence += 1;
+            }
+        }
+        out.last_mut().unwrap().marker = true;
+    }
+    out
+}
+
+#[test]
+fn a_unit_counts_the_bytes_that_it_hands_out_whatever_was_lost_of_it() {
+    for (name, codec) in [
+        ("rtp20_gst_h264_stapa_fua_mtu500", Codec::H264),
+        ("rtp22_gst_h265_ap_fu_mtu400", Codec::H265),
+        ("rtp41_gst_pli_h264_rcvleg", Codec::H264),
+        // Without delimiters: a unit may be one NAL unit, and all of it be left out.
+        ("without delimiters", Codec::H264),
+    ] {
+        let all = match name {
+            "without delimiters" => one_nal_unit_each(),
+            name => sent(name),
+        };
+        let count = run(Some(codec), &all).units.len();
+        // Every packet in turn, and the one after the next, are lost.
+        for at in (0..all.len()).step_by(1 + all.len() / 300) {
+            let kept = all
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| *n != at && *n != at + 2);
+            let kept: Vec<Sent> = kept.map(|(_, p)| p.clone()).collect();
+            let r = run(Some(codec), &kept);
+            let mut out = Vec::new();
+            for (n, unit) in r.units.iter().enumerate() {
+                out.clear();
+                assert!(r.input.extract(unit, &r.ring, &mut out));
+                assert_eq!(unit.bytes as usize, out.len(), "{name} {at}: unit {n}");
+            }
+            // What came of a picture is told, even where nothing of it can be handed out.
+            assert!(r.units.len() + 2 >= count, "{name} {at}: {}", r.units.len());
+        }
+    }
+}
+
 #[test]
 fn loss_damages_the_units_it_hits_and_no_others() {
     let name = "rtp24_gst_h264_loss_reorder_dup_rcvleg";
