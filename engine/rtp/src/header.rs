@@ -129,19 +129,25 @@ pub struct Extensions<'a> {
     is_two_byte: bool,
 }
 
+/// The header extension of a datagram that passed [`Header::parse`]: its profile, and its bytes.
+pub fn header_extension(datagram: &[u8]) -> Option<(u16, &[u8])> {
+    let b0 = datagram.first().filter(|b| *b & 0x10 != 0)?;
+    let after = FIXED_BYTES + 4 * usize::from(b0 & 0x0F);
+    let (&[p0, p1, l0, l1], body) = datagram.get(after..)?.split_first_chunk::<4>()?;
+    let bytes = body.get(..usize::from(u16::from_be_bytes([l0, l1])) * 4)?;
+    Some((u16::from_be_bytes([p0, p1]), bytes))
+}
+
 /// The elements of the header extension of a datagram that passed [`Header::parse`]; none, if
 /// it has no extension or one of another profile than RFC 8285's two.
 pub fn extensions(datagram: &[u8]) -> Extensions<'_> {
     let find = || {
-        let b0 = datagram.first().filter(|b| *b & 0x10 != 0)?;
-        let after = FIXED_BYTES + 4 * usize::from(b0 & 0x0F);
-        let (&[p0, p1, l0, l1], body) = datagram.get(after..)?.split_first_chunk::<4>()?;
-        let is_two_byte = match (p0, p1) {
-            (0xBE, 0xDE) => false,
-            (0x10, p1) if p1 >> 4 == 0 => true,
+        let (profile, rest) = header_extension(datagram)?;
+        let is_two_byte = match profile {
+            0xBEDE => false,
+            0x1000..=0x100F => true,
             _ => return None,
         };
-        let rest = body.get(..usize::from(u16::from_be_bytes([l0, l1])) * 4)?;
         Some(Extensions { rest, is_two_byte })
     };
     find().unwrap_or(Extensions {

@@ -31,7 +31,9 @@ pub mod sdp;
 mod session;
 
 pub use clock::{ClockMap, ntp_nanos};
-pub use header::{Extension, Extensions, Header, contributors, extensions, is_rtcp};
+pub use header::{
+    Extension, Extensions, Header, contributors, extensions, header_extension, is_rtcp,
+};
 pub use media::{Media, MediaConfig};
 pub use report::Reporting;
 pub use session::{SenderReport, Session};

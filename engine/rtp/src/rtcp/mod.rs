@@ -220,8 +220,8 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The SSRCs that a source description speaks of.
-    pub fn described(&self) -> impl Iterator<Item = u32> + use<'a> {
+    /// The chunks of a source description; none follow one that breaks the format.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk<'a>> + use<'a> {
         let mut left = match self.packet_type {
             SOURCE_DESCRIPTION => self.count,
             _ => 0,
@@ -229,8 +229,17 @@ impl<'a> Packet<'a> {
         let mut body = self.body;
         core::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            read_chunk(&mut body).map(|(ssrc, _)| ssrc)
+            let chunk = Chunk::take(&mut body);
+            if chunk.is_none() {
+                left = 0;
+            }
+            chunk
         })
+    }
+
+    /// The SSRCs that a source description speaks of.
+    pub fn described(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.chunks().map(|chunk| chunk.ssrc)
     }
 
     /// The reason that a BYE gives.
@@ -279,44 +288,51 @@ impl<'a> Packet<'a> {
 
     /// The CNAME of `ssrc`, if this is a source description that has it (RFC 3550, 6.5).
     pub fn cname(&self, ssrc: u32) -> Option<&'a [u8]> {
-        if self.packet_type != SOURCE_DESCRIPTION {
-            return None;
-        }
-        let mut body = self.body;
-        for _ in 0..self.count {
-            match read_chunk(&mut body)? {
-                (chunk_ssrc, Some(cname)) if chunk_ssrc == ssrc => return Some(cname),
-                _ => {}
-            }
-        }
-        None
+        let mut chunks = self.chunks().filter(|chunk| chunk.ssrc == ssrc);
+        chunks.find_map(|chunk| {
+            let names = chunk.items().filter(|(kind, _)| *kind == CNAME);
+            names.last().map(|(_, name)| name)
+        })
     }
 }
 
-/// Cuts an SDES chunk off the front (RFC 3550, 6.5): its SSRC and CNAME.
-fn read_chunk<'a>(body: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
-    let ssrc = take_u32(body)?;
-    let mut cname = None;
-    let mut used = 4;
-    loop {
-        let (&item, rest) = body.split_first()?;
-        used += 1;
-        *body = rest;
-        if item == 0 {
-            break;
-        }
-        let (&len, rest) = body.split_first()?;
-        let (text, rest) = rest.split_at_checked(usize::from(len))?;
-        used += 1 + text.len();
-        *body = rest;
-        if item == CNAME {
-            cname = Some(text);
-        }
+/// What a source description says of one source (RFC 3550, 6.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// The source.
+    pub ssrc: u32,
+    /// Its items, well-formed.
+    items: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// Type and text of each item: 1 CNAME, 2 NAME, 3 EMAIL, 4 PHONE, 5 LOC, 6 TOOL, 7 NOTE,
+    /// 8 PRIV.
+    pub fn items(&self) -> impl Iterator<Item = (u8, &'a [u8])> + use<'a> {
+        let mut rest = self.items;
+        core::iter::from_fn(move || {
+            let (&[kind, length], after) = rest.split_first_chunk::<2>()?;
+            let (text, after) = after.split_at_checked(usize::from(length))?;
+            rest = after;
+            Some((kind, text))
+        })
     }
-    // Each chunk is filled with zeros up to a word.
-    let fill = used.next_multiple_of(4) - used;
-    *body = body.get(fill..)?;
-    Some((ssrc, cname))
+
+    /// Cuts a chunk off the front.
+    fn take(body: &mut &'a [u8]) -> Option<Self> {
+        let ssrc = take_u32(body)?;
+        let all = *body;
+        let mut bytes = 0;
+        // The items end with a zero byte.
+        while *all.get(bytes)? != 0 {
+            let length = usize::from(*all.get(bytes + 1)?);
+            bytes += 2 + length;
+        }
+        let items = all.get(..bytes)?;
+        // Each chunk is filled with zeros up to a word.
+        *body = all.get((bytes + 1).next_multiple_of(4)..)?;
+        Some(Chunk { ssrc, items })
+    }
 }
 
 /// Round-trip time in 1/65536 s from what a report says of our own (RFC 3550, 6.4.1): `now`
@@ -376,6 +392,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_chunk_of_a_source_description_is_read() {
+        let mut bytes = vec![0x80, RECEIVER_REPORT, 0, 1, 0, 0, 0, 9];
+        bytes.extend([0x83, SOURCE_DESCRIPTION, 0, 8, 0, 0, 0, 7]);
+        bytes.extend([1, 2, b'a', b'b', 6, 3, b'g', b's', b't', 0, 0, 0]);
+        // Nothing is said of this one; the next one has an empty item.
+        bytes.extend([0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9, 7, 0, 0, 0]);
+        let sdes = parse(&bytes).unwrap().nth(1).unwrap();
+        let found: Vec<_> = sdes
+            .chunks()
+            .map(|chunk| (chunk.ssrc, chunk.items().collect::<Vec<_>>()))
+            .collect();
+        let first = vec![(1, &b"ab"[..]), (6, &b"gst"[..])];
+        assert_eq!(found, [(7, first), (8, vec![]), (9, vec![(7, &b""[..])])]);
+        assert_eq!(sdes.cname(7), Some(&b"ab"[..]));
+    }
+
     fn walk(packets: Packets<'_>) -> usize {
         packets
             .map(|p| {
@@ -419,6 +452,9 @@ mod tests {
         assert_eq!(bye.leaving().collect::<Vec<_>>(), [9]);
         let sdes = parse(&bytes).unwrap().nth(1).unwrap();
         assert_eq!(sdes.described().collect::<Vec<_>>(), [9]);
+        let items = |chunk: Chunk<'_>| chunk.items().map(|(k, t)| (k, t.to_vec())).collect();
+        let items: Vec<Vec<(u8, Vec<u8>)>> = sdes.chunks().map(items).collect();
+        assert_eq!(items, [[(CNAME, b"x".to_vec())]]);
 
         let mut xr = vec![0x80, EXTENDED_REPORT, 0, 8, 0, 0, 0, 9];
         xr.extend_from_slice(&[4, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]);
