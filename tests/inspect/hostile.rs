@@ -3,7 +3,7 @@
 
 use mirror_inspect::{Options, inspect};
 
-use crate::check::{files, folder};
+use crate::check::{all_lists, files, folder};
 
 /// Numbers that look random (xorshift), the same ones each time.
 struct Numbers(u64);
@@ -20,7 +20,7 @@ impl Numbers {
 fn options() -> Options {
     Options {
         passphrase: Some("correct-horse-01".to_owned()),
-        ..Options::default()
+        ..all_lists()
     }
 }
 

@@ -1,11 +1,14 @@
 //! Captures of SRT.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mirror_inspect::Options;
 use serde_json::{Value, json};
 
-use crate::check::{Check, expected, files, found};
+use crate::check::{
+    Case, Check, all_lists, check_capture, compare_all, files, folder, found, sha256,
+};
+use crate::said;
 
 const FOLDER: &str = "srt";
 
@@ -23,9 +26,30 @@ fn direction<'a>(ours: &'a Value, path: &str) -> &'a Value {
     &Value::Null
 }
 
+/// Media files that captures carry.
+struct Media {
+    /// Their hashes and names.
+    names: BTreeMap<String, String>,
+    /// What `inspect` finds in transport streams.
+    found: BTreeMap<String, Value>,
+}
+
+impl Media {
+    fn new() -> Self {
+        let (mut names, mut all) = (BTreeMap::new(), BTreeMap::new());
+        for name in files("media", |n| n.starts_with("ts_") && !n.ends_with(".json")) {
+            let bytes = std::fs::read(folder("media").join(&name)).expect("readable");
+            names.insert(sha256(&bytes), name.clone());
+            let found = found("media", &name, &all_lists());
+            all.insert(name, found);
+        }
+        Media { names, found: all }
+    }
+}
+
 /// Where the payload is a whole media file, its streams are those of the file: every unit, its
 /// times and type, none damaged by the way that it took.
-fn check_tracks(check: &Check, name: &str, facts: &Value, ours: &Value, options: &Options) {
+fn check_tracks(check: &Check, name: &str, facts: &Value, ours: &Value, media: &Media) {
     let connections = ours["srt"].as_array().expect("connections");
     for (path, flow) in facts["flows"].as_object().into_iter().flatten() {
         let Some(file) = flow["payload_is_file"]
@@ -41,7 +65,7 @@ fn check_tracks(check: &Check, name: &str, facts: &Value, ours: &Value, options:
         let Some(index) = connections.iter().position(is_its) else {
             continue;
         };
-        let plain = found("media", file, options);
+        let plain = &media.found[file];
         let of_file = |track: &Value| {
             let mut track = track.clone();
             track.as_object_mut().expect("a track").remove("srt");
@@ -90,7 +114,45 @@ fn number(block: &str, key: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
-fn check_flows(check: &Check, name: &str, facts: &Value, ours: &Value) {
+/// Data packets as they are on the wire.
+fn check_wire(check: &Check, name: &str, what: &str, flow: &Value, found: &Value) {
+    for (our, their) in [
+        ("first_sequence", "first_seq"),
+        ("last_sequence", "last_seq"),
+        ("first_timestamp_us", "first_ts"),
+        ("last_timestamp_us", "last_ts"),
+        ("first_message", "first_msgno"),
+        ("last_message", "last_msgno"),
+    ] {
+        let what = format!("{what}{our}");
+        check.fact(name, &what, found[our].clone(), flow[their].clone());
+    }
+    for (our, their, names) in [
+        ("keys", "kk", ["clear", "even", "odd", "both"]),
+        (
+            "message_positions",
+            "pp",
+            ["middle", "last", "first", "alone"],
+        ),
+    ] {
+        let counts = names.iter().enumerate();
+        let counts = counts.map(|(n, name)| (n.to_string(), found[our][*name].clone()));
+        let counts: serde_json::Map<String, Value> = counts.filter(|(_, n)| *n != 0).collect();
+        check.fact(name, &format!("{what}{our}"), counts, flow[their].clone());
+    }
+    let first = found["first_sequence"].as_u64().unwrap_or(0);
+    let ranges = found["missing"]["ranges"].as_array().into_iter().flatten();
+    let behind = |n: &Value| (n.as_u64().expect("a number") + (1 << 31) - first) % (1 << 31);
+    let missing = ranges.flat_map(|r| behind(&r[0])..=behind(&r[1]));
+    let missing: Vec<u64> = missing.collect();
+    let theirs = flow["missing_seq_offsets_from_first"].as_array().cloned();
+    let theirs = theirs.unwrap_or_default();
+    let count = found["missing"]["count"].clone();
+    check.fact(name, &format!("{what}missing"), count, theirs.len());
+    check.fact(name, &format!("{what}missing numbers"), missing, theirs);
+}
+
+fn check_flows(check: &Check, name: &str, facts: &Value, ours: &Value, media: &Media) {
     for (n, (path, flow)) in facts["flows"].as_object().into_iter().flatten().enumerate() {
         let found = direction(ours, path);
         let what = |fact: &str| match n {
@@ -105,6 +167,18 @@ fn check_flows(check: &Check, name: &str, facts: &Value, ours: &Value) {
             ("payload_sha256", "payload_sha256"),
         ] {
             check.fact(name, &what(our), found[our].clone(), flow[their].clone());
+        }
+        check_wire(check, name, &what(""), flow, found);
+        let file = media
+            .names
+            .get(found["payload_sha256"].as_str().unwrap_or_default());
+        let theirs = flow["payload_is_file"].clone();
+        check.fact(name, &what("payload_is_file"), json!(file), theirs);
+        if let Some(whole) = flow["payload_is_prefix_of"].as_str() {
+            let bytes = std::fs::read(folder("media").join(whole)).expect("a media file");
+            let length = found["payload_bytes"].as_u64().expect("a length") as usize;
+            let ours = found["payload_sha256"].clone();
+            check.fact(name, &what("prefix"), ours, sha256(&bytes[..length]));
         }
         let again =
             flow["data_packets"].as_u64().unwrap_or(0) - flow["distinct"].as_u64().unwrap_or(0);
@@ -221,44 +295,36 @@ fn check_handshake(check: &Check, name: &str, facts: &Value, ours: &Value) {
 
 #[test]
 fn srt_captures_have_the_handshakes_packets_and_payloads_of_their_facts() {
-    let check = Check::new("srt");
     let names = files(FOLDER, |n| n.ends_with(".pcap"));
     assert_eq!(names.len(), 87);
-    for name in names {
-        let name = name.trim_end_matches(".pcap");
-        let facts = expected(FOLDER, name);
-        let options = Options {
-            passphrase: facts["passphrase"].as_str().map(str::to_owned),
-            units: true,
-            ..Options::default()
-        };
-        let ours = found(FOLDER, &format!("{name}.pcap"), &options);
+    let media = Media::new();
+    let options = |_: &str, facts: &Value| Options {
+        passphrase: facts["passphrase"].as_str().map(str::to_owned),
+        ..all_lists()
+    };
+    compare_all("srt", FOLDER, &names, options, &|check, case, facts| {
+        let Case { name, ours, .. } = case;
+        case.check(check, facts);
         check.fact(name, "kind", ours["kind"].clone(), "pcap");
         check.fact(name, "errors", ours["errors"].clone(), json!([]));
         check.fact(name, "unknown", ours["unknown_datagrams"].clone(), 0);
-        check_handshake(&check, name, &facts, &ours);
-        check_flows(&check, name, &facts, &ours);
-        check_tracks(&check, name, &facts, &ours, &options);
-        for (path, acks) in facts["acks"].as_object().into_iter().flatten() {
-            let (from, to) = path.split_once('>').expect("a path");
-            let found = direction(&ours, &format!("{to}>{from}"));
-            check.fact(
-                name,
-                &format!("acks {}", to == from),
-                found["acks"].clone(),
-                acks["n"].clone(),
-            );
-        }
-        let naks: u64 = ours["srt"]
-            .as_array()
-            .expect("connections")
-            .iter()
-            .flat_map(|c| {
-                ["caller_to_listener", "listener_to_caller"].map(|d| c[d]["naks"].as_u64())
-            })
-            .flatten()
-            .sum();
-        check.fact(name, "naks", naks, facts["nak_count"].as_u64().unwrap_or(0));
-    }
-    check.finish();
+        check_capture(check, name, facts, ours);
+        check_handshake(check, name, facts, ours);
+        said::check(check, name, facts, ours);
+        check_flows(check, name, facts, ours, &media);
+        check_tracks(check, name, facts, ours, &media);
+        let form = match facts["gcm_variant"].as_str() {
+            Some("1.5.4 and later (12-byte IV, network-order AAD)") => json!("since 1.5.4"),
+            Some("up to 1.5.3 (16-byte-style IV, little-endian AAD)") => json!("before 1.5.4"),
+            Some(other) => json!(other),
+            None => Value::Null,
+        };
+        let found = match ours["srt"][0]["encryption"].as_str() {
+            Some(mode) if mode.contains("gcm") && facts["gcm_variant"].is_string() => {
+                ours["srt"][0]["gcm_form"].clone()
+            }
+            _ => Value::Null,
+        };
+        check.fact(name, "gcm_variant", found, form);
+    });
 }

@@ -59,6 +59,9 @@ pub(crate) struct InspectOptions {
     /// With --json: list every unit (times, type, bytes) of every track.
     #[arg(long, requires = "json")]
     pub(crate) units: bool,
+    /// With --json: list packets: RTP, RTCP, ACKs and NAKs of SRT, the contents of PSI sections.
+    #[arg(long, requires = "json")]
+    pub(crate) packets: bool,
     /// How long a PID may be missing before TR 101 290 counts it (1.6, which leaves it to the
     /// user).
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]

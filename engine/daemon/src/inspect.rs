@@ -103,6 +103,7 @@ pub(crate) fn run(arguments: &InspectOptions) -> Result<ExitCode, Failure> {
     let mut options = Options {
         passphrase: arguments.passphrase.clone(),
         units: arguments.units,
+        packets: arguments.packets,
         pid_timeout: Some(Duration::from_secs(arguments.pid_timeout)),
         ..Options::default()
     };
@@ -247,6 +248,16 @@ fn connection_text(connection: &Value) -> String {
         lines.push(format!("  rejection {code} {name}"));
     }
     for (key, name) in [
+        ("packets_from_caller", "from the caller"),
+        ("packets_from_listener", "from the listener"),
+    ] {
+        let counts = connection[key].as_object().into_iter().flatten();
+        let counts: Vec<String> = counts.map(|(kind, n)| format!("{kind} {n}")).collect();
+        if !counts.is_empty() {
+            lines.push(format!("  {name}: {}", counts.join(", ")));
+        }
+    }
+    for (key, name) in [
         ("caller_to_listener", "caller to listener"),
         ("listener_to_caller", "listener to caller"),
     ] {
@@ -289,7 +300,7 @@ fn transport_text(transport: &TransportFacts) -> String {
         transport.packet_size,
         transport.null_packets,
         transport.continuity_errors,
-        transport.sync_errors,
+        transport.sync_errors.count,
         transport.sync_losses,
     )];
     for program in &transport.programs {
@@ -325,6 +336,7 @@ fn pid_table(transport: &TransportFacts, tracks: &[Value]) -> String {
         let rate = (seconds > 0.0).then(|| format!("{:.1}", bytes * 8.0 / seconds / 1e3));
         let gap = pid
             .pcr
+            .as_ref()
             .map(|pcr| format!("{:.1} ms", pcr.max_gap_us as f64 / 1e3));
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.add_row([
@@ -334,9 +346,9 @@ fn pid_table(transport: &TransportFacts, tracks: &[Value]) -> String {
             format!("{share:.2} %"),
             or_dash(rate),
             pid.continuity_errors.count.to_string(),
-            pid.scrambled.to_string(),
+            pid.scrambled.count.to_string(),
             pid.transport_errors.count.to_string(),
-            or_dash(pid.pcr.map(|pcr| pcr.count.to_string())),
+            or_dash(pid.pcr.as_ref().map(|pcr| pcr.count.to_string())),
             or_dash(gap),
         ]);
     }

@@ -11,7 +11,9 @@ use mirror_media::ts::place::Place;
 use mirror_media::ts::psi::{Broken, Section, Sections};
 use mirror_media::ts::{Framer, PACKET};
 
-use crate::report::{PcrFacts, PesFacts, PidFacts, ProgramFacts, TableFacts};
+use crate::Options;
+use crate::report::listed::Room;
+use crate::report::{Marks, PcrFacts, PesFacts, PidFacts, ProgramFacts, SectionFacts, TableFacts};
 
 const PIDS: usize = 8192;
 const NULL_PID: u16 = 0x1FFF;
@@ -25,6 +27,11 @@ const MAX_TABLES: usize = 1024;
 const MAX_PROGRAMS: usize = 256;
 /// 2^33 ticks of 90 kHz, in 27 MHz: where references begin afresh (2.4.2.1).
 const PCR_WRAP: u64 = (1 << 33) * 300;
+/// TR 101 290, 2.3: 100 ms.
+const MAX_PCR_STEP: u64 = 2_700_000;
+/// Different sections that are kept, of all tables and of one.
+const MAX_CONTENTS: usize = 4096;
+const MAX_CONTENTS_OF_TABLE: usize = 256;
 
 /// What is known of one PID.
 #[derive(Debug)]
@@ -53,7 +60,11 @@ pub(crate) struct Census {
 struct Found {
     packets: u64,
     /// Packets with wrong sync bytes.
-    wrong: u64,
+    wrong: Marks,
+    /// Different sections are kept, and how many still may be.
+    contents: Option<Room>,
+    /// The same of times of PES packets.
+    times: Option<Room>,
     pids: Vec<Option<Box<Seen>>>,
     sections: BTreeMap<u16, Sections>,
     tables: BTreeMap<(u16, u8), TableFacts>,
@@ -63,7 +74,7 @@ struct Found {
 /// The answers.
 pub(crate) struct Counted {
     pub(crate) packet_size: usize,
-    pub(crate) sync_errors: u64,
+    pub(crate) sync_errors: Marks,
     pub(crate) duration: Duration,
     pub(crate) bit_rate: Option<u64>,
     pub(crate) programs: Vec<ProgramFacts>,
@@ -71,8 +82,8 @@ pub(crate) struct Counted {
     pub(crate) pids: Vec<PidFacts>,
 }
 
-impl Default for Census {
-    fn default() -> Self {
+impl Census {
+    pub(crate) fn new(options: &Options) -> Self {
         let mut pids = Vec::new();
         pids.resize_with(PIDS, || None);
         let tables = TABLE_PIDS.map(|pid| (pid, Sections::private()));
@@ -84,7 +95,9 @@ impl Default for Census {
             bytes: 0,
             found: Found {
                 packets: 0,
-                wrong: 0,
+                wrong: Marks::default(),
+                contents: options.packets.then_some(Room::of(MAX_CONTENTS)),
+                times: options.packets.then_some(Room::FULL),
                 pids,
                 sections: tables.into_iter().collect(),
                 tables: BTreeMap::new(),
@@ -92,9 +105,7 @@ impl Default for Census {
             },
         }
     }
-}
 
-impl Census {
     /// The next payload of the stream.
     pub(crate) fn payload(&mut self, arrival: Instant, payload: &[u8]) {
         if self.first.is_none() {
@@ -104,10 +115,16 @@ impl Census {
         }
         self.last = self.last.max(arrival);
         let found = &mut self.found;
-        let each = |packet: &[u8; PACKET], _: &Place, when: When| found.packet(packet, when);
+        // Of the wrong ones of this payload, those that lie before a right one.
+        let mut passed = 0;
+        let each = |packet: &[u8; PACKET], _: &Place, when: When| {
+            found.skip(when.skipped - passed);
+            passed = when.skipped;
+            found.packet(packet);
+        };
         let lost = self.framer.push(self.slot, payload, 0, arrival, each);
         self.slot += 1;
-        self.found.wrong += lost.sync_errors;
+        found.skip(lost.sync_errors - passed);
     }
 
     /// Packets were lost: nothing continues across.
@@ -120,8 +137,12 @@ impl Census {
     /// The stream has ended.
     pub(crate) fn finish(mut self) -> Counted {
         let found = &mut self.found;
-        self.framer
-            .finish(|packet, _, when| found.packet(packet, when));
+        let mut passed = 0;
+        self.framer.finish(|packet, _, when| {
+            found.skip(when.skipped - passed);
+            passed = when.skipped;
+            found.packet(packet);
+        });
         let duration = self.last.saturating_since(self.first.unwrap_or(self.last));
         let micros = duration.as_micros();
         let bit_rate = u128::from(self.bytes) * 8_000_000;
@@ -142,8 +163,15 @@ impl Census {
 }
 
 impl Found {
-    fn packet(&mut self, packet: &[u8; PACKET], when: When) {
-        let number = self.packets + self.wrong + when.skipped;
+    /// So many places of the grid have a wrong sync byte.
+    fn skip(&mut self, count: u64) {
+        for _ in 0..count {
+            self.wrong.add(self.packets + self.wrong.count);
+        }
+    }
+
+    fn packet(&mut self, packet: &[u8; PACKET]) {
+        let number = self.packets + self.wrong.count;
         self.packets += 1;
         let [_, b1, b2, b3, length, flags, ..] = *packet;
         let pid = u16::from_be_bytes([b1, b2]) & 0x1FFF;
@@ -159,7 +187,9 @@ impl Found {
             seen.continuity = None;
             return;
         }
-        facts.scrambled += u64::from(b3 & 0xC0 != 0);
+        if b3 & 0xC0 != 0 {
+            facts.scrambled.add(number);
+        }
         let has_field = b3 & 0x20 != 0;
         let flags = if has_field && length > 0 { flags } else { 0 };
         if flags & 0x80 != 0 {
@@ -190,9 +220,13 @@ impl Found {
         let is_start = b1 & 0x40 != 0;
         if let Some(sections) = self.sections.get_mut(&pid) {
             let (tables, programs) = (&mut self.tables, &mut self.programs);
+            let contents = &mut self.contents;
             let mut named = Vec::new();
             sections.push(payload, is_start, |bytes, _| {
-                section(pid, number, bytes, tables, programs, &mut named);
+                let facts = section(pid, number, bytes, tables, programs, &mut named);
+                if let (Some(room), Some((facts, crc_ok))) = (contents.as_mut(), facts) {
+                    facts.keep(bytes, crc_ok, number, room);
+                }
             });
             for pid in named {
                 if self.sections.len() < MAX_TABLE_PIDS {
@@ -200,23 +234,24 @@ impl Found {
                 }
             }
         } else if is_start {
-            seen.pes(payload);
+            seen.pes(payload, &mut self.times);
         }
     }
 }
 
-/// A section of a table; `named` gets the PIDs of other tables that it names.
-fn section(
+/// A section of a table; `named` gets the PIDs of other tables that it names. Returns the table,
+/// and whether the section's CRC is right.
+fn section<'t>(
     pid: u16,
     number: u64,
     bytes: &[u8],
-    tables: &mut BTreeMap<(u16, u8), TableFacts>,
+    tables: &'t mut BTreeMap<(u16, u8), TableFacts>,
     programs: &mut BTreeMap<u16, ProgramFacts>,
     named: &mut Vec<u16>,
-) {
+) -> Option<(&'t mut TableFacts, bool)> {
     let table_id = bytes.first().copied().unwrap_or(0xFF);
     if tables.len() >= MAX_TABLES && !tables.contains_key(&(pid, table_id)) {
-        return;
+        return None;
     }
     let facts = tables
         .entry((pid, table_id))
@@ -224,12 +259,26 @@ fn section(
     facts.sections += 1;
     let section = match Section::parse(bytes) {
         Ok(section) => section,
-        Err(Broken::Crc) => return facts.crc_errors.add(number),
-        Err(Broken::Syntax) => return,
+        Err(Broken::Crc) => {
+            facts.crc_errors.add(number);
+            return Some((facts, false));
+        }
+        Err(Broken::Syntax) => return Some((facts, true)),
     };
-    if !section.current {
-        return;
+    if section.current {
+        learn(pid, table_id, &section, programs, named);
     }
+    Some((facts, true))
+}
+
+/// What a PAT or a PMT says.
+fn learn(
+    pid: u16,
+    table_id: u8,
+    section: &Section<'_>,
+    programs: &mut BTreeMap<u16, ProgramFacts>,
+    named: &mut Vec<u16>,
+) {
     match (pid, table_id) {
         (0, 0) => {
             for (number, pmt_pid) in section.programs() {
@@ -255,6 +304,34 @@ fn section(
     }
 }
 
+impl TableFacts {
+    /// Keeps a section's content, once for all that are alike.
+    fn keep(&mut self, bytes: &[u8], crc_ok: bool, first_packet: u64, room: &mut Room) {
+        let contents = self.contents.get_or_insert_default();
+        let is_full = contents.list.len() >= MAX_CONTENTS_OF_TABLE;
+        let mut known = contents.list.iter_mut();
+        match known.find(|section| section.bytes == bytes) {
+            Some(section) => section.count += 1,
+            None if !is_full => {
+                let section = SectionFacts {
+                    bytes: bytes.to_vec(),
+                    crc_ok,
+                    count: 1,
+                    first_packet,
+                };
+                contents.add(section, room);
+            }
+            None => contents.left_out += 1,
+        }
+    }
+}
+
+/// A time in the head of a PES packet (2.4.3.7): 33 bits with markers between them.
+fn pes_time(bytes: &[u8]) -> Option<u64> {
+    let [a, b, c, d, e] = bytes.first_chunk::<5>()?.map(u64::from);
+    Some((a & 0x0E) << 29 | b << 22 | (c & 0xFE) << 14 | d << 7 | e >> 1)
+}
+
 impl Seen {
     fn new(pid: u16) -> Self {
         Seen {
@@ -274,8 +351,12 @@ impl Seen {
         let twice = core::mem::replace(&mut self.duplicated, same);
         let expected = before.is_none_or(|c| c.wrapping_add(1) & 0x0F == continuity);
         let is_legal = expected || same && !twice;
-        if !is_legal {
-            self.facts.continuity_errors.add(number);
+        if is_legal && !expected {
+            self.facts.duplicates.add(number);
+        }
+        if !is_legal && self.facts.continuity_errors.add(number) {
+            let counters = (before.unwrap_or(continuity), continuity);
+            self.facts.continuity_counters.push(counters);
         }
         !same
     }
@@ -291,6 +372,7 @@ impl Seen {
             last: (number, ticks),
             max_gap_packets: 0,
             max_gap_us: 0,
+            jumps: Marks::default(),
         });
         if pcr.count > 0 {
             pcr.max_gap_packets = pcr.max_gap_packets.max(number - pcr.last.0);
@@ -299,14 +381,19 @@ impl Seen {
             if !flagged && step < 10 * 27_000_000 {
                 pcr.max_gap_us = pcr.max_gap_us.max(step / 27);
             }
+            if !flagged && step > MAX_PCR_STEP {
+                pcr.jumps.add(number);
+            }
         }
         pcr.count += 1;
         pcr.last = (number, ticks);
     }
 
     /// The head of a PES packet (2.4.3.6), as far as it lies in this TS packet.
-    fn pes(&mut self, payload: &[u8]) {
-        let Some(&[0, 0, 1, stream_id, l0, l1, _, flags, _]) = payload.first_chunk::<9>() else {
+    fn pes(&mut self, payload: &[u8], room: &mut Option<Room>) {
+        let Some((&[0, 0, 1, stream_id, l0, l1, _, flags, _], behind)) =
+            payload.split_first_chunk::<9>()
+        else {
             return;
         };
         let pes = self.facts.pes.get_or_insert_with(PesFacts::default);
@@ -317,6 +404,12 @@ impl Seen {
         if !matches!(stream_id, 0xBC | 0xBE | 0xBF | 0xF0..=0xF2 | 0xF8 | 0xFF) {
             pes.with_pts += u64::from(flags & 0x80 != 0);
             pes.with_dts += u64::from(flags & 0xC0 == 0xC0);
+            if let Some(room) = room {
+                let pts = pes_time(behind).filter(|_| flags & 0x80 != 0);
+                let dts = behind.get(5..).and_then(pes_time);
+                let dts = dts.filter(|_| flags & 0xC0 == 0xC0);
+                pes.times.get_or_insert_default().add([pts, dts], room);
+            }
         }
     }
 }

@@ -73,10 +73,10 @@ pub(crate) fn inspect(
         reader.push(piece);
         let bytes = piece.len();
         window.skip(bytes);
-        take_units(&mut reader, &mut gathered);
+        take_units(codec, &mut reader, &mut gathered);
     }
     reader.finish();
-    take_units(&mut reader, &mut gathered);
+    take_units(codec, &mut reader, &mut gathered);
     gathered.describe(&reader.track());
     let types = (0..=u8::MAX).zip(reader.nal_types().iter().copied());
     gathered.unit_types = types.filter(|(_, count)| *count > 0).collect();
@@ -84,11 +84,25 @@ pub(crate) fn inspect(
     Ok(())
 }
 
-fn take_units(reader: &mut AnnexB, gathered: &mut Gathered) {
+/// How many of the NAL units (start codes) hold slices of pictures.
+pub(crate) fn slices(codec: Codec, types: &[u8]) -> Option<u32> {
+    let is_slice: fn(&u8) -> bool = match codec {
+        // Also in partitions, of which the first counts, and of views and layers.
+        Codec::H264 => |kind| matches!(kind, 1 | 2 | 5 | 20),
+        Codec::H265 => |kind| *kind < 32,
+        Codec::Mpeg2Video => |code| (0x01..=0xAF).contains(code),
+        _ => return None,
+    };
+    u32::try_from(types.iter().filter(|t| is_slice(t)).count()).ok()
+}
+
+fn take_units(codec: Codec, reader: &mut AnnexB, gathered: &mut Gathered) {
     while let Some(unit) = reader.poll_unit() {
+        let types = unit.nal_types;
         gathered.unit_with(&unit.unit, |facts| {
             facts.offset = Some(unit.offset);
-            facts.nal_units = Some(unit.nal_units);
+            facts.slices = slices(codec, &types);
+            facts.nal_types = types;
         });
     }
 }
@@ -207,8 +221,10 @@ impl Av1 {
             pts,
             ..AccessUnit::default()
         };
-        self.gathered
-            .unit_with(&unit, |listed| listed.obu_types = facts.obu_types);
+        self.gathered.unit_with(&unit, |listed| {
+            listed.obu_types = facts.obu_types;
+            listed.frames = facts.frames;
+        });
     }
 
     fn finish(mut self, report: &mut Report) {
@@ -274,12 +290,15 @@ fn jxs_file(window: &mut Window<'_>, options: &Options, report: &mut Report) -> 
         let found = pictures.by_ref();
         let found = found.map(|p| p.map(|picture| (picture.offset + picture.bytes.len(), picture)));
         let step = whole_units((data, is_all), found, true, |picture| {
-            gathered.unit(&AccessUnit {
+            let unit = AccessUnit {
                 kind: FrameKind::Idr,
                 damaged: !picture.ended,
                 bytes: picture.bytes.len() as u32,
                 ..AccessUnit::default()
-            });
+            };
+            let header = picture.header;
+            gathered.unit_with(&unit, |listed| listed.slices = Some(header.slices()));
+            gathered.jpegxs = Some(header);
         });
         if let Step::Taken(_) = step {
             track.get_or_insert_with(|| pictures.track());

@@ -7,6 +7,7 @@
 //! capture      pcap and pcapng; the UDP datagrams in them
 //! network      which datagram belongs to which SRT connection, RTP source or transport stream
 //! srt, rtp     followers: our receivers in the place of the recorded ones
+//! gaps         numbers of a sequence that never came
 //! recovery     RTP loss that senders repaired
 //! sdp          what signalling says of payload types
 //! transport    MPEG-TS files
@@ -28,6 +29,7 @@ mod census;
 mod digest;
 mod elementary;
 mod findings;
+mod gaps;
 mod network;
 mod recovery;
 pub mod report;
@@ -56,6 +58,8 @@ pub struct Options {
     pub payload_types: Vec<(u8, PayloadHint, u32)>,
     /// Every unit is listed as well.
     pub units: bool,
+    /// Packets are listed as well: ACKs and NAKs, RTCP, RTP, the contents of PSI sections.
+    pub packets: bool,
     /// How long a PID may be missing before TR 101 290 counts it (1.6), which the standard leaves
     /// to the user; `None`: 5 s.
     pub pid_timeout: Option<Duration>,

@@ -8,14 +8,14 @@ use mirror_base::Instant;
 use mirror_media::ts::PACKET;
 use mirror_media::{Format, Packet, Pipeline};
 
-use crate::capture::fragments::Reassembly;
+use crate::capture::fragments::{FragmentCounts, Reassembly};
 use crate::capture::link::{Datagram, Seen};
 use crate::capture::{Reader, Record};
-use crate::report::{Carrier, Report};
+use crate::report::{CaptureFacts, Carrier, Report};
 use crate::rtp::Sources;
 use crate::source::Source;
 use crate::srt::Conversations;
-use crate::tracks::Gatherer;
+use crate::tracks::{Gatherer, UnitDetail};
 use crate::{Options, recovery};
 
 /// When the capture's first packet comes on our clock: there is time before it.
@@ -26,6 +26,18 @@ const MAX_STREAMS: usize = 64;
 /// The moment of a record on our clock.
 pub(crate) const fn moment(record: &Record<'_>) -> Instant {
     Instant::from_nanos(START_NS + record.at_ns)
+}
+
+/// µs since the capture's first record.
+pub(crate) fn micros(now: Instant) -> u64 {
+    now.micros_since(Instant::from_nanos(START_NS))
+}
+
+/// When a datagram came, and the number of its packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) packet: u64,
 }
 
 /// A transport stream in UDP datagrams.
@@ -46,6 +58,37 @@ struct Unused {
     link: u32,
 }
 
+impl Unused {
+    /// Says what is wrong with a capture of so many packets.
+    fn complain(&self, records: u64, fragments: FragmentCounts, report: &mut Report) {
+        for (count, what) in [
+            (
+                fragments.incomplete,
+                "datagrams came in IP fragments of which some are missing",
+            ),
+            (
+                fragments.malformed,
+                "datagrams came in IP fragments that overlap or do not fit together",
+            ),
+            (self.cut, "datagrams that were not captured to their end"),
+            (
+                self.streams,
+                "datagrams of more transport streams than are followed",
+            ),
+        ] {
+            if count > 0 {
+                report.error(format!("{count} {what}"));
+            }
+        }
+        if self.other == records && records > 0 {
+            let link = self.link;
+            report.error(format!(
+                "none of {records} packets holds a UDP datagram (link type {link})"
+            ));
+        }
+    }
+}
+
 struct Network<'o> {
     options: &'o Options,
     conversations: Conversations<'o>,
@@ -55,8 +98,9 @@ struct Network<'o> {
 }
 
 impl Network<'_> {
-    fn take(&mut self, now: Instant, datagram: &Datagram<'_>) {
-        if self.conversations.take(now, datagram) || self.sources.take(now, datagram) {
+    fn take(&mut self, moment: Moment, datagram: &Datagram<'_>) {
+        let now = moment.now;
+        if self.conversations.take(moment, datagram) || self.sources.take(moment, datagram) {
             return;
         }
         let (packets, rest) = datagram.payload.as_chunks::<PACKET>();
@@ -91,7 +135,9 @@ impl Network<'_> {
         });
         stream.slot += 1;
         stream.gatherer.payload(now, datagram.payload, false);
-        stream.gatherer.drain(&mut stream.pipeline, |_, _| {});
+        stream
+            .gatherer
+            .drain(&mut stream.pipeline, |_, _| UnitDetail::default());
     }
 }
 
@@ -110,7 +156,7 @@ pub(crate) fn inspect(
     };
     let mut reassembly = Reassembly::default();
     let mut now = Instant::from_nanos(START_NS);
-    let mut records: u64 = 0;
+    let (mut records, mut datagrams): (u64, u64) = (0, 0);
     loop {
         let record = match reader.read() {
             Ok(Some(record)) => record,
@@ -125,7 +171,11 @@ pub(crate) fn inspect(
         network.conversations.advance(now);
         network.sources.advance(now);
         match reassembly.datagram(&record) {
-            Seen::Datagram(datagram) => network.take(now, &datagram),
+            Seen::Datagram(datagram) => {
+                datagrams += 1;
+                let packet = record.number;
+                network.take(Moment { now, packet }, &datagram);
+            }
             Seen::Fragment(_) => {}
             Seen::Cut => network.unused.cut += 1,
             Seen::Other => {
@@ -139,36 +189,22 @@ pub(crate) fn inspect(
     recovery::inspect(source, options, &links, report)?;
     for ((_, to), mut stream) in network.plain {
         stream.pipeline.finish();
-        stream.gatherer.drain(&mut stream.pipeline, |_, _| {});
+        stream
+            .gatherer
+            .drain(&mut stream.pipeline, |_, _| UnitDetail::default());
         let carrier = Carrier::Udp(to.port());
         stream.gatherer.finish(&stream.pipeline, carrier, report);
     }
     let (unused, fragments) = (network.unused, reassembly.counts());
-    for (count, what) in [
-        (
-            fragments.incomplete,
-            "datagrams came in IP fragments of which some are missing",
-        ),
-        (
-            fragments.malformed,
-            "datagrams came in IP fragments that overlap or do not fit together",
-        ),
-        (unused.cut, "datagrams that were not captured to their end"),
-        (
-            unused.streams,
-            "datagrams of more transport streams than are followed",
-        ),
-    ] {
-        if count > 0 {
-            report.error(format!("{count} {what}"));
-        }
-    }
-    if unused.other == records && records > 0 {
-        let link = unused.link;
-        report.error(format!(
-            "none of {records} packets holds a UDP datagram (link type {link})"
-        ));
-    }
+    report.capture = Some(CaptureFacts {
+        packets: records,
+        duration_us: micros(now),
+        datagrams,
+        other_packets: unused.other,
+        cut: unused.cut,
+        fragments,
+    });
+    unused.complain(records, fragments, report);
     report.unknown_datagrams = unused.unknown;
     Ok(())
 }

@@ -350,6 +350,8 @@ fn conclude(run: Run<'_>, report: &mut Report) {
     };
     let carrier = Carrier::Rtp(media.to.port(), media.ssrc);
     let depacketiser = run.depacketiser;
+    let (elementary_bytes, payload_sha256, bare_sha256) = depacketiser.elementary();
+    let (unit_types, shape) = (depacketiser.types(), depacketiser.shape.facts());
     depacketiser
         .gatherer
         .finish(&depacketiser.pipeline, carrier, &mut apart);
@@ -359,8 +361,11 @@ fn conclude(run: Run<'_>, report: &mut Report) {
         lost: statistics.source.packets_dropped,
         access_units: apart.tracks.iter().map(|t| t.access_units).sum(),
         damaged: apart.tracks.iter().map(|t| t.damaged).sum(),
+        unit_types,
+        shape,
         payload_bytes: depacketiser.payload_bytes,
-        elementary_bytes: depacketiser.hash.bytes,
-        payload_sha256: depacketiser.hash.hex(),
+        elementary_bytes,
+        payload_sha256,
+        bare_sha256,
     });
 }

@@ -2,15 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use mirror_media::codec::jpegxs;
 use mirror_media::{Codec, FieldOrder, Segmentation, SpliceCommand, Tr101290, Track};
 use serde_json::{Map, Value, json};
 
-mod network;
+use crate::capture::fragments::FragmentCounts;
+
+pub(crate) mod listed;
+mod rtp;
+mod srt;
 mod transport;
 mod units;
-pub use network::{DirectionFacts, Merged, Outcome, Recovered, RtpFacts, SrtFacts};
+pub use listed::Listed;
+pub(crate) use rtp::rtcp_name;
+pub use rtp::{Merged, Recovered, RtcpFacts, RtpFacts, RtpPacketFacts, ShapeFacts};
+pub use srt::{
+    AckFacts, DirectionFacts, ExtensionFacts, HandshakeFacts, NakFacts, Outcome, Spoken, SrtFacts,
+    WireFacts,
+};
 pub use transport::{
-    Marks, PcrFacts, PesFacts, PidFacts, ProgramFacts, TableFacts, TransportFacts,
+    Marks, PcrFacts, PesFacts, PidFacts, ProgramFacts, SectionFacts, TableFacts, TransportFacts,
 };
 pub use units::{UnitFacts, Units};
 
@@ -53,6 +64,39 @@ impl Kind {
     }
 }
 
+/// A capture as such.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CaptureFacts {
+    /// Packets in the file.
+    pub packets: u64,
+    /// From the first one to the last, µs.
+    pub duration_us: u64,
+    /// UDP datagrams, those put together of fragments among them.
+    pub datagrams: u64,
+    /// Packets that hold no UDP.
+    pub other_packets: u64,
+    /// Datagrams that were not captured to their end.
+    pub cut: u64,
+    /// IP fragments.
+    pub fragments: FragmentCounts,
+}
+
+impl CaptureFacts {
+    fn json(&self) -> Value {
+        json!({
+            "packets": self.packets,
+            "duration_s": listed::seconds(self.duration_us),
+            "datagrams": self.datagrams,
+            "other_packets": self.other_packets,
+            "cut_datagrams": self.cut,
+            "ip_fragments": self.fragments.fragments,
+            "reassembled": self.fragments.assembled,
+            "incomplete": self.fragments.incomplete,
+            "malformed": self.fragments.malformed,
+        })
+    }
+}
+
 /// Everything that was found in a file.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -60,12 +104,16 @@ pub struct Report {
     pub file: String,
     /// What it is.
     pub kind: Kind,
+    /// The capture, if it is one.
+    pub capture: Option<CaptureFacts>,
     /// SRT connections, in the order of their first datagrams.
     pub srt: Vec<SrtFacts>,
     /// RTP sources, likewise.
     pub rtp: Vec<RtpFacts>,
     /// RTCP that names no source of the capture, by type.
     pub rtcp: BTreeMap<&'static str, u64>,
+    /// RTCP packets in order, if that was asked for.
+    pub rtcp_packets: Option<Listed<RtcpFacts>>,
     /// RTP and RTCP packets whose headers are malformed.
     pub malformed_rtp: u64,
     /// Packets of what looked like RTP and never proved to be a source (RFC 3550, A.1).
@@ -92,9 +140,11 @@ impl Report {
         Report {
             file: file.to_owned(),
             kind,
+            capture: None,
             srt: Vec::new(),
             rtp: Vec::new(),
             rtcp: BTreeMap::new(),
+            rtcp_packets: None,
             malformed_rtp: 0,
             unproven_packets: 0,
             unknown_datagrams: 0,
@@ -135,6 +185,18 @@ impl Report {
 
     /// The object that `--json` prints.
     pub fn json(&self) -> Value {
+        let mut facts = self.general();
+        if let Some(packets) = &self.rtcp_packets
+            && let Value::Object(map) = &mut facts
+        {
+            packets.put("rtcp_packets", RtcpFacts::json, &mut |key, value| {
+                map.insert(key.to_owned(), value);
+            });
+        }
+        facts
+    }
+
+    fn general(&self) -> Value {
         fn list<T>(of: &[T], each: impl Fn(&T) -> Value) -> Vec<Value> {
             of.iter().map(each).collect()
         }
@@ -142,6 +204,7 @@ impl Report {
         json!({
             "file": self.file,
             "kind": self.kind.name(),
+            "capture": self.capture.as_ref().map(CaptureFacts::json),
             "srt": list(&self.srt, SrtFacts::json),
             "rtp": list(&self.rtp, RtpFacts::json),
             "rtcp": self.rtcp,
@@ -229,6 +292,8 @@ pub struct TrackFacts {
     pub unit_types: BTreeMap<u8, u64>,
     /// AV1 frames: coded, of these hidden, and shown again.
     pub av1_frames: Option<[u64; 3]>,
+    /// JPEG XS files: what the last codestream's header says.
+    pub jpegxs: Option<jpegxs::Header>,
     /// Every unit, if that was asked for.
     pub units: Option<Units>,
 }
@@ -303,6 +368,25 @@ impl TrackFacts {
         put("content_light", json!(light));
     }
 
+    /// What only files of AV1 and JPEG XS tell.
+    fn put_files(&self, put: &mut impl FnMut(&str, Value)) {
+        if let Some([coded, hidden, again]) = self.av1_frames {
+            put("coded_frames", json!(coded));
+            put("hidden_frames", json!(hidden));
+            put("shown_again", json!(again));
+        }
+        if let Some(header) = &self.jpegxs {
+            let facts = json!({
+                "profile_code": header.profile,
+                "level_code": header.level,
+                "precinct_width": header.precinct_width,
+                "slice_height": header.slice_height,
+                "components": header.components,
+            });
+            put("jpegxs", facts);
+        }
+    }
+
     fn json(&self) -> Value {
         let track = &self.track;
         let (video, audio) = (track.codec.is_video(), track.codec.is_audio());
@@ -375,11 +459,7 @@ impl TrackFacts {
             "unit_types",
             json!((!self.unit_types.is_empty()).then_some(&self.unit_types)),
         );
-        if let Some([coded, hidden, again]) = self.av1_frames {
-            put("coded_frames", json!(coded));
-            put("hidden_frames", json!(hidden));
-            put("shown_again", json!(again));
-        }
+        self.put_files(&mut put);
         if let Some(units) = &self.units {
             put("units", units.json());
             put("units_left_out", json!(units.left_out));

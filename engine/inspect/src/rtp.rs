@@ -4,20 +4,26 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use memchr::memmem;
 use mirror_base::ring::{CHUNK_SLOTS, Chunk};
 use mirror_base::{Discard, Instant, SlotRing};
-use mirror_media::files::annexb;
-use mirror_media::{Codec, Format, Packet, PayloadFormat, PayloadHint, Pipeline};
+use mirror_media::codec::av1::obu::DELIMITER;
+use mirror_media::files::obu::TemporalUnit;
+use mirror_media::{AccessUnit, Codec, Format, Packet, PayloadFormat, PayloadHint, Pipeline};
 use mirror_rtp::{Config, Header, Session, Statistics, is_rtcp, rtcp};
 
 use crate::Options;
 use crate::capture::link::Datagram;
 use crate::digest::Hash;
+use crate::network::{Moment, micros};
 use crate::recovery::{Links, Suspect};
-use crate::report::{Carrier, Recovered, Report, RtpFacts};
-use crate::tracks::Gatherer;
+use crate::report::listed::Room;
+use crate::report::{
+    Carrier, Listed, Recovered, Report, RtcpFacts, RtpFacts, RtpPacketFacts, ShapeFacts, rtcp_name,
+};
+use crate::tracks::{Gatherer, UnitDetail};
 
 /// Sources that are followed.
 const MAX_SOURCES: usize = 256;
@@ -38,36 +44,191 @@ pub(crate) struct Depacketiser {
     pub(crate) ring: SlotRing,
     pub(crate) pipeline: Pipeline,
     pub(crate) gatherer: Gatherer,
-    pub(crate) hash: Hash,
-    /// Bytes of a unit, again and again.
-    unit: Vec<u8>,
-    /// Units whose bytes were gone from the ring.
-    pub(crate) overwritten: u64,
     pub(crate) payload_bytes: u64,
     slots_kept: u64,
-    /// NAL units by type.
-    nal_types: BTreeMap<u8, u64>,
+    pub(crate) shape: Shape,
+    content: Content,
+}
+
+/// What units hold.
+struct Content {
+    /// Bytes of a unit, again and again.
+    unit: Vec<u8>,
+    hash: Hash,
+    /// On request: without what is repeated at will, parameter sets and temporal delimiters.
+    bare: Option<Hash>,
+    /// Units whose bytes were gone from the ring.
+    overwritten: u64,
+    /// NAL units or OBUs by type.
+    types: BTreeMap<u8, u64>,
+    /// Media clock, Hz.
+    clock_rate: u32,
+}
+
+impl Content {
+    /// One unit, whose bytes are there.
+    fn take(&mut self, codec: Option<Codec>, unit: &AccessUnit) -> UnitDetail {
+        self.hash.add(&self.unit);
+        let mut types = Vec::new();
+        let bare = &mut self.bare;
+        let mut sizes = Vec::new();
+        parts(codec, &self.unit, |kind, is_bare, part| {
+            types.push(kind);
+            sizes.push(part.len() as u32);
+            if let Some(bare) = bare.as_mut().filter(|_| is_bare) {
+                bare.add(part);
+            }
+        });
+        for kind in &types {
+            *self.types.entry(*kind).or_default() += 1;
+        }
+        UnitDetail {
+            types,
+            sizes,
+            rtp_timestamp: unit.pts.and_then(|pts| self.media_clock(pts)),
+        }
+    }
+
+    /// A time as the media clock has it; `None` where 90 kHz do not tell it.
+    fn media_clock(&self, pts: i64) -> Option<u32> {
+        let rate = i128::from(self.clock_rate);
+        let ticks = (i128::from(pts) * rate + i128::from(CLOCK / 2)).div_euclid(CLOCK.into());
+        // Modulo 2^32, as on the wire.
+        (rate <= CLOCK.into()).then_some(ticks as u32)
+    }
+}
+
+/// Ticks of the clock that units use.
+const CLOCK: i64 = 90_000;
+
+/// The NAL units of `bytes` with their start codes (four bytes each, as they are made here), or
+/// its OBUs: type, whether it is neither a parameter set nor a delimiter, and bytes.
+fn parts(codec: Option<Codec>, bytes: &[u8], mut each: impl FnMut(u8, bool, &[u8])) {
+    const CODE: [u8; 4] = [0, 0, 0, 1];
+    if codec == Some(Codec::Av1) {
+        let mut at = 0;
+        for obu in TemporalUnit::alone(bytes, 0).obus().map_while(Result::ok) {
+            let part = bytes.get(at..at + obu.bytes).unwrap_or_default();
+            at += obu.bytes;
+            each(obu.header.kind, obu.header.kind != DELIMITER, part);
+        }
+        return;
+    }
+    let kind = |nal: &[u8]| match (codec, nal.first()) {
+        (Some(Codec::H264), Some(first)) => Some((first & 0x1F, !matches!(first & 0x1F, 7 | 8))),
+        (Some(Codec::H265), Some(first)) => {
+            let kind = first >> 1 & 0x3F;
+            Some((kind, !matches!(kind, 32..=34)))
+        }
+        _ => None,
+    };
+    let mut codes = memmem::find_iter(bytes, &CODE).peekable();
+    while let Some(at) = codes.next() {
+        let end = codes.peek().copied().unwrap_or(bytes.len());
+        let part = bytes.get(at..end).unwrap_or_default();
+        // No NAL unit ends with a zero byte (H.264 and HEVC, 7.4): some senders leave one of the
+        // next start code behind it.
+        let size = part.iter().rposition(|&b| b != 0).map_or(0, |n| n + 1);
+        let part = part.get(..size).unwrap_or_default();
+        let nal = part.get(CODE.len()..).unwrap_or_default();
+        if let Some((kind, is_bare)) = kind(nal) {
+            each(kind, is_bare, part);
+        }
+    }
+}
+
+/// Packets as they were released, each once and in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shape {
+    /// First and last: sequence number and timestamp.
+    ends: Option<[(u16, u32); 2]>,
+    markers: u64,
+    timestamps: u64,
+    /// Timestamps of late.
+    recent: VecDeque<u32>,
+    /// The first sequence numbers that were not released.
+    missing: Vec<u16>,
+}
+
+/// Timestamps that are remembered: as many frames are hardly ever interleaved.
+const RECENT: usize = 256;
+/// Sequence numbers of missing packets that are told.
+const MAX_MISSING: usize = 1000;
+
+impl Shape {
+    fn take(&mut self, sequence: u16, timestamp: u32, marker: bool, lost_before: u64) {
+        let [first, _] = self.ends.unwrap_or([(sequence, timestamp); 2]);
+        self.ends = Some([first, (sequence, timestamp)]);
+        self.markers += u64::from(marker);
+        if self.recent.back() != Some(&timestamp) {
+            if !self.recent.contains(&timestamp) {
+                self.timestamps += 1;
+            }
+            self.recent.push_back(timestamp);
+            if self.recent.len() > RECENT {
+                self.recent.pop_front();
+            }
+        }
+        let room = MAX_MISSING - self.missing.len();
+        let lost = u16::try_from(lost_before).unwrap_or(u16::MAX);
+        let numbers = (1..=lost).rev().map(|n| sequence.wrapping_sub(n));
+        self.missing.extend(numbers.take(room));
+    }
+
+    pub(crate) fn facts(&self) -> ShapeFacts {
+        let ends = self.ends.unwrap_or_default();
+        ShapeFacts {
+            first_sequence: ends[0].0,
+            last_sequence: ends[1].0,
+            first_timestamp: ends[0].1,
+            last_timestamp: ends[1].1,
+            markers: self.markers,
+            distinct_timestamps: self.timestamps,
+            missing: self.missing.clone(),
+        }
+    }
 }
 
 impl Depacketiser {
     pub(crate) fn new(ssrc: u32, payload_type: u8, options: &Options) -> Self {
         let (hint, clock_rate) = hint(payload_type, options);
         let format = Format::Rtp {
-            hint,
+            hint: hint.clone(),
             clock_rate,
             ssrc,
         };
+        let usual = hint.map_or(CLOCK as u32, |hint| hint.format.clock_rate());
+        let clock_rate = if clock_rate > 0 { clock_rate } else { usual };
         Depacketiser {
             ring: SlotRing::new(),
             pipeline: Pipeline::new(format, crate::limits(options)),
             gatherer: Gatherer::new(options),
-            hash: Hash::default(),
-            unit: Vec::new(),
-            overwritten: 0,
             payload_bytes: 0,
             slots_kept: 0,
-            nal_types: BTreeMap::new(),
+            shape: Shape::default(),
+            content: Content {
+                unit: Vec::new(),
+                hash: Hash::default(),
+                bare: options.packets.then(Hash::default),
+                overwritten: 0,
+                types: BTreeMap::new(),
+                clock_rate,
+            },
         }
+    }
+
+    /// Bytes of elementary stream (or of MPEG-TS) and their hash; on request also without what
+    /// is repeated at will.
+    pub(crate) fn elementary(&self) -> (u64, String, Option<String>) {
+        let content = &self.content;
+        let bare = content.bare.as_ref().map(Hash::hex);
+        let bare = bare.filter(|_| !content.types.is_empty());
+        (content.hash.bytes, content.hash.hex(), bare)
+    }
+
+    /// NAL units or OBUs by type.
+    pub(crate) fn types(&self) -> BTreeMap<u8, u64> {
+        self.content.types.clone()
     }
 
     /// A packet that was released from the ring.
@@ -76,18 +237,25 @@ impl Depacketiser {
             return;
         };
         self.payload_bytes += slot.payload.len() as u64;
+        let marker = slot.meta.flags & 0x80 != 0;
+        let packet = self.ring.get_packet(delivery.slot).unwrap_or_default();
+        if let Some(&[_, _, high, low]) = packet.first_chunk::<4>() {
+            let sequence = u16::from_be_bytes([high, low]);
+            let lost = delivery.lost_before.into();
+            self.shape.take(sequence, slot.meta.timestamp, marker, lost);
+        }
         self.pipeline.push(Packet {
             slot: delivery.slot,
             arrival: delivery.arrival,
             lost_before: delivery.lost_before,
             discontinuity: delivery.discontinuity,
             timestamp: slot.meta.timestamp,
-            marker: slot.meta.flags & 0x80 != 0,
+            marker,
             payload_type: slot.meta.flags & 0x7F,
             payload: slot.payload,
         });
         if self.pipeline.container() == Some("mpegts") {
-            self.hash.add(slot.payload);
+            self.content.hash.add(slot.payload);
             let gap = delivery.lost_before > 0 || delivery.discontinuity;
             self.gatherer.payload(delivery.arrival, slot.payload, gap);
         }
@@ -96,21 +264,18 @@ impl Depacketiser {
 
     /// Takes the units that are ready.
     pub(crate) fn units(&mut self) {
-        let (ring, hash, unit_bytes) = (&self.ring, &mut self.hash, &mut self.unit);
-        let (overwritten, nal_types) = (&mut self.overwritten, &mut self.nal_types);
+        let (ring, content) = (&self.ring, &mut self.content);
         self.gatherer.drain(&mut self.pipeline, |pipeline, unit| {
             if pipeline.container() == Some("mpegts") {
-                return;
+                return UnitDetail::default();
             }
-            unit_bytes.clear();
-            if pipeline.extract(unit, ring, unit_bytes) {
-                hash.add(unit_bytes);
+            content.unit.clear();
+            if pipeline.extract(unit, ring, &mut content.unit) {
                 let track = pipeline.tracks().get(usize::from(unit.track));
-                for kind in nal_types_of(track.map(|t| t.codec), unit_bytes) {
-                    *nal_types.entry(kind).or_default() += 1;
-                }
+                content.take(track.map(|t| t.codec), unit)
             } else {
-                *overwritten += 1;
+                content.overwritten += 1;
+                UnitDetail::default()
             }
         });
     }
@@ -148,16 +313,6 @@ impl Depacketiser {
     }
 }
 
-/// Types of the NAL units in `bytes`, in order; nothing for other codecs.
-fn nal_types_of(codec: Option<Codec>, bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let of = move |nal: &[u8]| match (codec, nal.first()) {
-        (Some(Codec::H264), Some(first)) => Some(first & 0x1F),
-        (Some(Codec::H265), Some(first)) => Some(first >> 1 & 0x3F),
-        _ => None,
-    };
-    annexb::nal_units(bytes).filter_map(of)
-}
-
 /// What is known of a payload type, and its clock rate (0: the format's own).
 pub(crate) fn hint(payload_type: u8, options: &Options) -> (Option<PayloadHint>, u32) {
     let named = options.payload_types.iter().find(|t| t.0 == payload_type);
@@ -192,9 +347,10 @@ struct Stream {
     jitter_buffer: Duration,
     /// Packets too long for a slot.
     too_long: u64,
-    last_sequence: u16,
     suspect: Suspect,
     rtcp: Counts,
+    /// Its packets, on request.
+    list: Option<Listed<RtpPacketFacts>>,
 }
 
 /// Figures of a session that are printed.
@@ -231,6 +387,9 @@ pub(crate) struct Sources<'o> {
     /// RTCP: the SSRCs that a compound names, and how often each type came.
     reports: BTreeMap<Vec<u32>, Counts>,
     order: u64,
+    /// RTCP packets, on request, and the room for them and for RTP packets.
+    listed: Option<Listed<RtcpFacts>>,
+    room: Room,
 }
 
 fn config(options: &Options, payload_type: u8) -> Config {
@@ -240,22 +399,6 @@ fn config(options: &Options, payload_type: u8) -> Config {
         session_timeout: SESSION_TIMEOUT,
         clock_rate: if rate > 0 { rate } else { usual },
         ..Config::default()
-    }
-}
-
-/// What the standards call a packet.
-fn type_name(packet: &rtcp::Packet<'_>) -> &'static str {
-    match packet.packet_type {
-        200 => "SR",
-        201 => "RR",
-        202 => "SDES",
-        203 => "BYE",
-        204 => "APP",
-        205 if packet.nacks().next().is_some() => "NACK",
-        206 if packet.is_picture_loss() => "PLI",
-        206 if packet.full_intra_requests().next().is_some() => "FIR",
-        207 => "XR",
-        _ => "other",
     }
 }
 
@@ -276,19 +419,14 @@ impl Stream {
             due: Instant::FAR_FUTURE,
             jitter_buffer: config.jitter_buffer,
             too_long: 0,
-            last_sequence: header.sequence,
             suspect: Suspect::default(),
             rtcp: Counts::new(),
+            list: options.packets.then(Listed::default),
         }
     }
 
     fn drain(&mut self, now: Instant) {
         while let Some(delivery) = self.session.poll_delivery(now, &self.depacketiser.ring) {
-            if let Some(packet) = self.depacketiser.ring.get_packet(delivery.slot)
-                && let Some(&[_, _, high, low]) = packet.first_chunk::<4>()
-            {
-                self.last_sequence = u16::from_be_bytes([high, low]);
-            }
             self.depacketiser.push(&delivery);
         }
         self.depacketiser.release(self.session.delivery_index());
@@ -350,13 +488,14 @@ impl Stream {
             Some("mpegts") => "MP2T",
             _ => tracks.first().map_or("unknown", |t| t.codec.name()),
         };
+        let (elementary_bytes, payload_sha256, bare_sha256) = depacketiser.elementary();
         let before = report.tracks.len();
         let carrier = Carrier::Rtp(to.port(), ssrc);
         depacketiser
             .gatherer
             .finish(&depacketiser.pipeline, carrier, report);
         if let Some(track) = report.tracks.get_mut(before) {
-            track.unit_types = depacketiser.nal_types;
+            track.unit_types = depacketiser.content.types.clone();
         }
         let units = report
             .tracks
@@ -376,15 +515,19 @@ impl Stream {
             reordered: figures.reordered,
             rejected: figures.rejected,
             recovered: Recovered::default(),
-            first_sequence: self.origin.first_sequence,
-            last_sequence: self.last_sequence,
+            shape: ShapeFacts {
+                first_sequence: self.origin.first_sequence,
+                ..depacketiser.shape.facts()
+            },
             jitter_us: stats.jitter_us,
             rtcp: self.rtcp,
             access_units: units,
             payload_bytes: depacketiser.payload_bytes,
-            elementary_bytes: depacketiser.hash.bytes,
-            payload_sha256: depacketiser.hash.hex(),
+            elementary_bytes,
+            payload_sha256,
+            bare_sha256,
             merged: None,
+            packets_listed: self.list,
         }
     }
 }
@@ -399,25 +542,32 @@ impl<'o> Sources<'o> {
             malformed: 0,
             reports: BTreeMap::new(),
             order: 0,
+            listed: if options.packets {
+                Some(Listed::new())
+            } else {
+                None
+            },
+            room: Room::FULL,
         }
     }
 
     /// A datagram; `false` if it is neither RTP nor RTCP.
-    pub(crate) fn take(&mut self, now: Instant, datagram: &Datagram<'_>) -> bool {
+    pub(crate) fn take(&mut self, moment: Moment, datagram: &Datagram<'_>) -> bool {
         if datagram.payload.first().is_none_or(|b| b >> 6 != 2) {
             return false;
         }
         if is_rtcp(datagram.payload) {
-            return self.rtcp(now, datagram);
+            return self.rtcp(moment, datagram);
         }
         match Header::parse(datagram.payload) {
-            Ok(header) => self.rtp(now, datagram, &header),
+            Ok(header) => self.rtp(moment, datagram, &header),
             Err(_) => self.malformed += 1,
         }
         true
     }
 
-    fn rtp(&mut self, now: Instant, datagram: &Datagram<'_>, header: &Header) {
+    fn rtp(&mut self, moment: Moment, datagram: &Datagram<'_>, header: &Header) {
+        let now = moment.now;
         let key = (datagram.to, header.ssrc);
         if !self.streams.contains_key(&key) {
             if self.streams.len() >= MAX_SOURCES {
@@ -436,6 +586,11 @@ impl<'o> Sources<'o> {
             stream.renew(now, options);
         }
         stream.suspect.look(header, datagram.payload);
+        if let Some(list) = &mut stream.list {
+            let packet = RtpPacketFacts::new(moment.packet, micros(now), header, datagram.payload);
+            let bytes = packet.bytes();
+            list.add_sized(packet, bytes, &mut self.room);
+        }
         stream
             .depacketiser
             .fit(datagram.payload.len(), &mut self.budget);
@@ -453,7 +608,8 @@ impl<'o> Sources<'o> {
             .retain(|_, stream| stream.session.is_valid() || stream.past.packets > 0);
     }
 
-    fn rtcp(&mut self, now: Instant, datagram: &Datagram<'_>) -> bool {
+    fn rtcp(&mut self, moment: Moment, datagram: &Datagram<'_>) -> bool {
+        let now = moment.now;
         let Ok(packets) = rtcp::parse(datagram.payload) else {
             self.malformed += 1;
             return true;
@@ -461,7 +617,19 @@ impl<'o> Sources<'o> {
         let mut named = Vec::new();
         let mut counts = Counts::new();
         for packet in packets {
-            *counts.entry(type_name(&packet)).or_default() += 1;
+            *counts.entry(rtcp_name(&packet)).or_default() += 1;
+            if let Some(list) = &mut self.listed {
+                let facts = RtcpFacts {
+                    packet: moment.packet,
+                    at_us: micros(now),
+                    from: datagram.from,
+                    to: datagram.to,
+                    count: packet.count,
+                    packet_type: packet.packet_type,
+                    body: packet.body.to_vec(),
+                };
+                list.add_sized(facts, packet.body.len(), &mut self.room);
+            }
             named.extend(packet.ssrc());
             named.extend(packet.report_blocks().map(|block| block.ssrc));
             named.extend(packet.leaving());
@@ -514,6 +682,7 @@ impl<'o> Sources<'o> {
                 *rtcp.entry(name).or_default() += count;
             }
         }
+        report.rtcp_packets = self.listed.take();
         let mut streams: Vec<Stream> = self.streams.into_values().collect();
         streams.sort_by_key(|stream| stream.origin.first_at);
         let mut links = Links::default();

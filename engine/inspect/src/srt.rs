@@ -8,22 +8,72 @@
 mod direction;
 
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 
 use mirror_base::Instant;
 use mirror_srt::observe::{
-    Greeting, Observed, ObservedHandshake, ObservedKind, Stage, encryption_of, observe,
+    Block, Greeting, Observed, ObservedHandshake, ObservedKind, Stage, encryption_of,
+    is_gcm_since_154, observe,
 };
 use mirror_srt::{Cipher, RejectionCode, shown_stream_id};
 
 use crate::Options;
 use crate::capture::link::Datagram;
-use crate::report::{Outcome, Report, SrtFacts};
+use crate::network::{Moment, micros};
+use crate::report::listed::Room;
+use crate::report::{ExtensionFacts, HandshakeFacts, Outcome, Report, Spoken, SrtFacts};
 use direction::{Direction, Sender};
 
 /// Longest stream ID (spec section 4.2).
 const MAX_STREAM_ID: usize = 512;
 /// Conversations that are followed.
 const MAX_CONVERSATIONS: usize = 1024;
+/// Handshakes, extensions and goodbyes of a conversation that are kept.
+const MAX_SAID: usize = 32;
+/// Bytes of blocks behind a handshake that are kept: what a datagram of 1500 bytes has.
+const MAX_ATTACHED: usize = 1500;
+
+/// What was said in a conversation, besides data and what answers it.
+#[derive(Debug, Default)]
+struct Said {
+    /// Packets by type, from the caller and from the listener.
+    packets: [BTreeMap<&'static str, u64>; 2],
+    handshakes: Vec<HandshakeFacts>,
+    extensions: Vec<ExtensionFacts>,
+    shutdowns: Vec<Spoken>,
+}
+
+impl Said {
+    fn take(&mut self, seen: &Observed, spoken: Spoken) {
+        let side = usize::from(!spoken.from_caller);
+        if let Some(counts) = self.packets.get_mut(side) {
+            *counts.entry(seen.name()).or_default() += 1;
+        }
+        match &seen.kind {
+            ObservedKind::Handshake(handshake) if self.handshakes.len() < MAX_SAID => {
+                let mut handshake = handshake.as_ref().clone();
+                handshake.attached.truncate(MAX_ATTACHED);
+                self.handshakes.push(HandshakeFacts {
+                    spoken,
+                    timestamp: seen.timestamp,
+                    destination: seen.destination,
+                    information: seen.information,
+                    handshake,
+                });
+            }
+            ObservedKind::Extension { kind, content } if self.extensions.len() < MAX_SAID => {
+                self.extensions.push(ExtensionFacts {
+                    spoken,
+                    block: Block::parse(*kind, content),
+                });
+            }
+            ObservedKind::Shutdown if self.shutdowns.len() < MAX_SAID => {
+                self.shutdowns.push(spoken);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// One caller's socket at one listener.
 struct Conversation {
@@ -39,6 +89,7 @@ struct Conversation {
     /// The KMREQ of the conclusion, or the first one in a packet of its own.
     key_request: Option<Vec<u8>>,
     outcome: Outcome,
+    said: Said,
     /// Of the caller, and of the listener.
     senders: [Sender; 2],
     directions: [Direction; 2],
@@ -51,6 +102,7 @@ pub(crate) struct Conversations<'o> {
     /// Where the last datagram went.
     last: usize,
     refused: u64,
+    room: Room,
 }
 
 impl Conversation {
@@ -67,6 +119,7 @@ impl Conversation {
             response: None,
             key_request: None,
             outcome: Outcome::Timeout,
+            said: Said::default(),
             senders: [Sender::default(); 2],
             directions: [Direction::default(), Direction::default()],
         }
@@ -164,23 +217,32 @@ impl Conversation {
 
     fn take(
         &mut self,
-        now: Instant,
+        Moment { now, packet }: Moment,
         options: &Options,
         datagram: &Datagram<'_>,
         seen: &Observed,
         from_caller: bool,
+        room: &mut Room,
     ) {
+        let spoken = Spoken {
+            packet,
+            at_us: micros(now),
+            from_caller,
+        };
+        self.said.take(seen, spoken);
         match &seen.kind {
             ObservedKind::Handshake(handshake) => {
                 self.handshake(now, seen, handshake, from_caller);
             }
-            ObservedKind::Greeting { is_response, words } => {
-                let place = if *is_response {
-                    &mut self.response
-                } else {
-                    &mut self.request
+            ObservedKind::Extension {
+                kind: kind @ (1 | 2),
+                content,
+            } => {
+                let place = match kind {
+                    1 => &mut self.request,
+                    _ => &mut self.response,
                 };
-                *place = place.or(Some(*words));
+                *place = place.or_else(|| Greeting::parse(content));
             }
             ObservedKind::Shutdown if self.outcome == Outcome::Timeout && !from_caller => {
                 self.outcome = Outcome::Rejected(None);
@@ -195,24 +257,33 @@ impl Conversation {
             (back, forth)
         };
         match &seen.kind {
-            ObservedKind::Ack => other.acks += 1,
-            ObservedKind::Nak => other.naks += 1,
+            ObservedKind::Ack(ack) => other.ack(spoken, seen.information, ack, options, room),
+            ObservedKind::Nak(nak) => other.nak(spoken, nak, options, room),
             ObservedKind::Data { .. } => {
                 self.outcome = Outcome::Connected;
                 let keys = self.key_request.as_deref();
                 own.data(now, datagram, seen, &sender, keys, options);
             }
-            ObservedKind::KeyRequest(request) => match &self.key_request {
+            ObservedKind::Extension {
+                kind: 3,
+                content: request,
+            } => match &self.key_request {
                 Some(first) if first != request => own.key_request(now, datagram.payload, request),
                 Some(_) => {}
                 None => self.key_request = Some(request.clone()),
             },
-            ObservedKind::OfSender | ObservedKind::Shutdown => own.feed(now, datagram.payload),
+            ObservedKind::Keepalive | ObservedKind::DropRequest | ObservedKind::Shutdown => {
+                own.feed(now, datagram.payload);
+            }
             _ => {}
         }
     }
 
-    fn facts(&self) -> SrtFacts {
+    fn facts(&mut self) -> SrtFacts {
+        let said = core::mem::take(&mut self.said);
+        let least = self.sender(true).version;
+        let material = self.key_request.as_deref().and_then(encryption_of);
+        let gcm = material.is_some_and(|(cipher, _)| cipher == Cipher::Gcm);
         let encryption = match self.key_request.as_deref().map(encryption_of) {
             None => "none".to_owned(),
             Some(None) => "unknown".to_owned(),
@@ -238,9 +309,14 @@ impl Conversation {
                 .map(|id| shown_stream_id(id, MAX_STREAM_ID)),
             latency_ms: [caller, listener],
             encryption,
+            gcm_since_154: least.filter(|_| gcm).map(is_gcm_since_154),
             outcome: self.outcome,
             group_id: self.group_id,
-            directions: self.directions.each_ref().map(Direction::facts),
+            packets: said.packets,
+            handshakes: said.handshakes,
+            extensions: said.extensions,
+            shutdowns: said.shutdowns,
+            directions: self.directions.each_mut().map(Direction::facts),
         }
     }
 }
@@ -252,11 +328,12 @@ impl<'o> Conversations<'o> {
             all: Vec::new(),
             last: 0,
             refused: 0,
+            room: Room::FULL,
         }
     }
 
     /// A datagram; `false` if it is of no conversation.
-    pub(crate) fn take(&mut self, now: Instant, datagram: &Datagram<'_>) -> bool {
+    pub(crate) fn take(&mut self, moment: Moment, datagram: &Datagram<'_>) -> bool {
         let first = datagram.payload.first_chunk::<4>();
         let is_handshake = first == Some(&[0x80, 0, 0, 0]);
         if self.all.is_empty() && !is_handshake {
@@ -292,7 +369,8 @@ impl<'o> Conversations<'o> {
         };
         self.last = index;
         if let Some(conversation) = self.all.get_mut(index) {
-            conversation.take(now, self.options, datagram, &seen, from_caller);
+            let room = &mut self.room;
+            conversation.take(moment, self.options, datagram, &seen, from_caller, room);
         }
         true
     }

@@ -3,17 +3,30 @@
 use std::collections::BTreeMap;
 
 use mirror_base::Instant;
+use mirror_media::codec::jpegxs::Header;
 use mirror_media::gop::{Gop, GopTracker};
 use mirror_media::{AccessUnit, Codec, FrameKind, Pipeline, Track};
 
 use crate::Options;
 use crate::census::Census;
+use crate::elementary::slices;
 use crate::report::{
     Carrier, GopFacts, Report, SpliceFacts, TrackFacts, TransportFacts, UnitFacts, Units,
 };
 
 /// Modulus of MPEG-TS times.
 const PTS_WRAP: i64 = 1 << 33;
+
+/// What a reader knows of a unit besides the unit itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnitDetail {
+    /// Types of its NAL units or OBUs.
+    pub(crate) types: Vec<u8>,
+    /// And their bytes.
+    pub(crate) sizes: Vec<u32>,
+    /// RTP: its time on the media clock.
+    pub(crate) rtp_timestamp: Option<u32>,
+}
 
 /// Gathers the facts of one track.
 #[derive(Debug)]
@@ -35,6 +48,7 @@ pub(crate) struct Gathered {
     highest_pts: Option<i64>,
     pub(crate) unit_types: BTreeMap<u8, u64>,
     pub(crate) av1_frames: Option<[u64; 3]>,
+    pub(crate) jpegxs: Option<Header>,
     /// Kept if they are wanted.
     list: Option<Units>,
 }
@@ -61,6 +75,7 @@ impl Gathered {
             highest_pts: None,
             unit_types: BTreeMap::new(),
             av1_frames: None,
+            jpegxs: None,
             list: options.units.then(Units::default),
         }
     }
@@ -153,6 +168,7 @@ impl Gathered {
             bytes: self.bytes,
             unit_types: self.unit_types,
             av1_frames: self.av1_frames,
+            jpegxs: self.jpegxs,
             units: self.list,
             track: self.track,
         }
@@ -182,6 +198,7 @@ impl Gatherer {
         Gatherer {
             options: Options {
                 units: options.units,
+                packets: options.packets,
                 ..Options::default()
             },
             census: None,
@@ -195,24 +212,40 @@ impl Gatherer {
     /// A payload of a transport stream, which the pipeline gets as well; packets were lost before
     /// it if there is a `gap`.
     pub(crate) fn payload(&mut self, arrival: Instant, payload: &[u8], gap: bool) {
-        let census = self.census.get_or_insert_default();
+        let options = &self.options;
+        let fresh = || Box::new(Census::new(options));
+        let census = self.census.get_or_insert_with(fresh);
         if gap {
             census.gap();
         }
         census.payload(arrival, payload);
     }
 
-    /// Takes all that the pipeline has ready; `each` sees every unit first.
+    /// Takes all that the pipeline has ready; `each` sees every unit first, and tells more of it.
     pub(crate) fn drain(
         &mut self,
         pipeline: &mut Pipeline,
-        mut each: impl FnMut(&Pipeline, &AccessUnit),
+        mut each: impl FnMut(&Pipeline, &AccessUnit) -> UnitDetail,
     ) {
         while let Some(unit) = pipeline.poll_unit() {
-            each(pipeline, &unit);
+            let detail = each(pipeline, &unit);
             self.learn(pipeline);
             if let Some(track) = self.tracks.get_mut(usize::from(unit.track)) {
-                track.unit(&unit);
+                let codec = track.track.codec;
+                track.unit_with(&unit, |facts| {
+                    facts.rtp_timestamp = detail.rtp_timestamp;
+                    match codec {
+                        Codec::Av1 => {
+                            facts.obu_types = detail.types;
+                            facts.obu_bytes = detail.sizes;
+                        }
+                        _ if detail.types.is_empty() => {}
+                        _ => {
+                            facts.slices = slices(codec, &detail.types);
+                            facts.nal_types = detail.types;
+                        }
+                    }
+                });
             }
         }
         while let Some(splice) = pipeline.poll_splice() {

@@ -7,7 +7,7 @@ use mirror_media::{Format, Packet, Pipeline};
 use crate::Options;
 use crate::report::{Carrier, Report};
 use crate::source::{Source, Window};
-use crate::tracks::Gatherer;
+use crate::tracks::{Gatherer, UnitDetail};
 
 pub(crate) fn inspect(
     source: &dyn Source,
@@ -55,10 +55,10 @@ pub(crate) fn inspect(
         pipeline.push(packet);
         gatherer.payload(packet.arrival, packet.payload, false);
         window.skip(bytes);
-        gatherer.drain(&mut pipeline, |_, _| {});
+        gatherer.drain(&mut pipeline, |_, _| UnitDetail::default());
     }
     pipeline.finish();
-    gatherer.drain(&mut pipeline, |_, _| {});
+    gatherer.drain(&mut pipeline, |_, _| UnitDetail::default());
     if pipeline.counters().ts_packets == 0 {
         report.error("no MPEG-TS packets were found");
     }

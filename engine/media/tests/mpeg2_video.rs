@@ -193,7 +193,7 @@ fn a_field_without_its_other_is_a_unit_of_its_own() {
         picture(P, 1, BOTTOM, 1..=2),
     ]
     .concat();
-    let counts: Vec<u32> = units(&es).iter().map(|u| u.nal_units).collect();
+    let counts: Vec<usize> = units(&es).iter().map(|u| u.nal_types.len()).collect();
     assert_eq!(counts, [7, 8]);
 }
 

@@ -6,6 +6,7 @@ use mirror_media::Tr101290;
 use serde_json::{Map, Value, json};
 
 use super::Carrier;
+use super::listed::{Listed, hex};
 
 /// Places of something that are kept; more are only counted.
 const MAX_MARKS: usize = 100;
@@ -20,11 +21,14 @@ pub struct Marks {
 }
 
 impl Marks {
-    pub(crate) fn add(&mut self, packet: u64) {
+    /// One more; whether its place is kept.
+    pub(crate) fn add(&mut self, packet: u64) -> bool {
         self.count += 1;
-        if self.packets.len() < MAX_MARKS {
+        let is_kept = self.packets.len() < MAX_MARKS;
+        if is_kept {
             self.packets.push(packet);
         }
+        is_kept
     }
 
     fn json(&self) -> Value {
@@ -33,7 +37,7 @@ impl Marks {
 }
 
 /// Clock references of a PID.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PcrFacts {
     /// How many.
     pub count: u64,
@@ -45,10 +49,13 @@ pub struct PcrFacts {
     pub max_gap_packets: u64,
     /// By their own values, within one time base, µs.
     pub max_gap_us: u64,
+    /// Packets whose reference is not within 100 ms of the one before, without
+    /// discontinuity_indicator (TR 101 290, 2.3).
+    pub jumps: Marks,
 }
 
 /// Heads of PES packets of a PID.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PesFacts {
     /// Of the last one.
     pub stream_id: u8,
@@ -60,6 +67,9 @@ pub struct PesFacts {
     pub with_dts: u64,
     /// Whose length is not told.
     pub unbounded: u64,
+    /// Presentation and decoding times of each, 90 kHz as they are on the wire, if that was asked
+    /// for. Heads that go on in another TS packet are left out.
+    pub times: Option<Listed<[Option<u64>; 2]>>,
 }
 
 /// One PID.
@@ -70,11 +80,15 @@ pub struct PidFacts {
     /// Packets.
     pub packets: u64,
     /// Of these, scrambled ones.
-    pub scrambled: u64,
+    pub scrambled: Marks,
     /// Packets that were damaged on the way here (transport_error_indicator).
     pub transport_errors: Marks,
     /// Packets whose continuity counter is not the next one.
     pub continuity_errors: Marks,
+    /// Of the first ones: the counter before, and the one that came.
+    pub continuity_counters: Vec<(u8, u8)>,
+    /// Packets that are the same as the one before, which is allowed once (2.4.3.3).
+    pub duplicates: Marks,
     /// Packets with discontinuity_indicator.
     pub discontinuities: Marks,
     /// Packets with random_access_indicator.
@@ -90,9 +104,11 @@ impl PidFacts {
         PidFacts {
             pid,
             packets: 0,
-            scrambled: 0,
+            scrambled: Marks::default(),
             transport_errors: Marks::default(),
             continuity_errors: Marks::default(),
+            continuity_counters: Vec::new(),
+            duplicates: Marks::default(),
             discontinuities: Marks::default(),
             random_access: Marks::default(),
             pcr: None,
@@ -101,34 +117,70 @@ impl PidFacts {
     }
 
     fn json(&self) -> Value {
-        let pcr = self.pcr.map(|pcr| {
+        let pcr = self.pcr.as_ref().map(|pcr| {
             json!({
                 "count": pcr.count,
                 "first": [pcr.first.0, pcr.first.1],
                 "last": [pcr.last.0, pcr.last.1],
                 "max_gap_packets": pcr.max_gap_packets,
                 "max_gap_ms": pcr.max_gap_us as f64 / 1000.0,
+                "jumps": pcr.jumps.json(),
             })
         });
-        let pes = self.pes.map(|pes| {
-            json!({
-                "stream_id": pes.stream_id,
-                "count": pes.count,
-                "with_pts": pes.with_pts,
-                "with_dts": pes.with_dts,
-                "unbounded": pes.unbounded,
-            })
+        let pes = self.pes.as_ref().map(|pes| {
+            let mut map = Map::new();
+            let mut put = |key: &str, value: Value| {
+                map.insert(key.to_owned(), value);
+            };
+            put("stream_id", json!(pes.stream_id));
+            put("count", json!(pes.count));
+            put("with_pts", json!(pes.with_pts));
+            put("with_dts", json!(pes.with_dts));
+            put("unbounded", json!(pes.unbounded));
+            if let Some(times) = &pes.times {
+                times.put("times", |[pts, dts]| json!([pts, dts]), &mut put);
+            }
+            Value::Object(map)
         });
         json!({
             "pid": self.pid,
             "packets": self.packets,
-            "scrambled": self.scrambled,
+            "scrambled": self.scrambled.json(),
             "transport_errors": self.transport_errors.json(),
-            "continuity_errors": self.continuity_errors.json(),
+            "continuity_errors": {
+                "count": self.continuity_errors.count,
+                "packets": self.continuity_errors.packets,
+                "counters": self.continuity_counters,
+            },
+            "duplicates": self.duplicates.json(),
             "discontinuities": self.discontinuities.json(),
             "random_access": self.random_access.json(),
             "pcr": pcr,
             "pes": pes,
+        })
+    }
+}
+
+/// What sections of a table hold: those that are alike, byte for byte.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SectionFacts {
+    /// The section, CRC included.
+    pub bytes: Vec<u8>,
+    /// Its CRC is right, or it has none.
+    pub crc_ok: bool,
+    /// How often it came.
+    pub count: u64,
+    /// The packet that it was first complete with.
+    pub first_packet: u64,
+}
+
+impl SectionFacts {
+    fn json(&self) -> Value {
+        json!({
+            "hex": hex(&self.bytes),
+            "crc_ok": self.crc_ok,
+            "count": self.count,
+            "first_packet": self.first_packet,
         })
     }
 }
@@ -144,6 +196,8 @@ pub struct TableFacts {
     pub sections: u64,
     /// Of these, with a wrong CRC, and in which packets they end.
     pub crc_errors: Marks,
+    /// Different ones, if that was asked for.
+    pub contents: Option<Listed<SectionFacts>>,
 }
 
 impl TableFacts {
@@ -153,16 +207,23 @@ impl TableFacts {
             table_id,
             sections: 0,
             crc_errors: Marks::default(),
+            contents: None,
         }
     }
 
     fn json(&self) -> Value {
-        json!({
-            "pid": self.pid,
-            "table_id": self.table_id,
-            "sections": self.sections,
-            "crc_errors": self.crc_errors.json(),
-        })
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Value| {
+            map.insert(key.to_owned(), value);
+        };
+        put("pid", json!(self.pid));
+        put("table_id", json!(self.table_id));
+        put("sections", json!(self.sections));
+        put("crc_errors", self.crc_errors.json());
+        if let Some(contents) = &self.contents {
+            contents.put("contents", SectionFacts::json, &mut put);
+        }
+        Value::Object(map)
     }
 }
 
@@ -204,7 +265,7 @@ pub struct TransportFacts {
     /// All that were read.
     pub packets: u64,
     /// Places in the grid with a wrong sync byte: packets that were not read.
-    pub sync_errors: u64,
+    pub sync_errors: Marks,
     /// Of PID 0x1FFF.
     pub null_packets: u64,
     /// Continuity counters that were not the next one.
@@ -237,7 +298,8 @@ impl TransportFacts {
         put("packets", json!(self.packets));
         put("null_packets", json!(self.null_packets));
         put("continuity_errors", json!(self.continuity_errors));
-        put("sync_errors", json!(self.sync_errors));
+        put("sync_errors", json!(self.sync_errors.count));
+        put("sync_error_packets", json!(self.sync_errors.packets));
         put("sync_losses", json!(self.sync_losses));
         put("duration_s", json!(self.duration.as_secs_f64()));
         put("bit_rate", json!(self.bit_rate));

@@ -1,5 +1,6 @@
 //! Every unit of an elementary stream, one by one.
 
+use mirror_media::codec::av1::Frame;
 use mirror_media::{AccessUnit, DisplayOrder, FrameKind};
 use serde_json::{Map, Value, json};
 
@@ -33,10 +34,18 @@ pub struct UnitFacts {
     pub order: Option<DisplayOrder>,
     /// Offset of its first byte, in files of NAL units.
     pub offset: Option<u64>,
-    /// NAL units in it, likewise.
-    pub nal_units: Option<u32>,
-    /// AV1 files: types of its OBUs.
+    /// H.264 and HEVC, in files and in RTP: types of its NAL units (MPEG-2 video: start codes).
+    pub nal_types: Vec<u8>,
+    /// Of these, such as hold slices.
+    pub slices: Option<u32>,
+    /// AV1, likewise: types of its OBUs.
     pub obu_types: Vec<u8>,
+    /// Bytes of each, header and size included.
+    pub obu_bytes: Vec<u32>,
+    /// AV1 files: its frames.
+    pub frames: Vec<Frame>,
+    /// RTP: its time on the media clock, as it is on the wire.
+    pub rtp_timestamp: Option<u32>,
 }
 
 impl From<&AccessUnit> for UnitFacts {
@@ -54,8 +63,12 @@ impl From<&AccessUnit> for UnitFacts {
             recovery: unit.recovery,
             order: unit.order,
             offset: None,
-            nal_units: None,
+            nal_types: Vec::new(),
+            slices: None,
             obu_types: Vec::new(),
+            obu_bytes: Vec::new(),
+            frames: Vec::new(),
+            rtp_timestamp: None,
         }
     }
 }
@@ -103,11 +116,23 @@ impl UnitFacts {
         if let Some(offset) = self.offset {
             put("offset", json!(offset));
         }
-        if let Some(units) = self.nal_units {
-            put("nal_units", json!(units));
+        if !self.nal_types.is_empty() {
+            put("nal_units", json!(self.nal_types.len()));
+            put("nal_types", json!(self.nal_types));
+        }
+        if let Some(slices) = self.slices {
+            put("slices", json!(slices));
+        }
+        if let Some(timestamp) = self.rtp_timestamp {
+            put("rtp_timestamp", json!(timestamp));
+        }
+        if !self.frames.is_empty() {
+            let names = self.frames.iter().map(Frame::to_string);
+            put("frames", names.collect());
         }
         if !self.obu_types.is_empty() {
             put("obu_types", json!(self.obu_types));
+            put("obu_bytes", json!(self.obu_bytes));
         }
         Value::Object(map)
     }

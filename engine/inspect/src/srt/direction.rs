@@ -3,9 +3,12 @@
 use core::time::Duration;
 
 use mirror_base::ring::{CHUNK_SLOTS, Chunk};
+use mirror_base::seq::Unwrapper;
 use mirror_base::{Instant, SlotRing};
 use mirror_media::{Format, Packet, Pipeline};
-use mirror_srt::observe::{Greeting, Observed, ObservedKind, StandIn};
+use mirror_srt::observe::{
+    AckForm, Greeting, Observed, ObservedAck, ObservedKind, ObservedNak, StandIn,
+};
 use mirror_srt::{
     Config, Connection, HandshakeAction, Handshaker, ListenerPolicy, Passphrase, Security,
 };
@@ -13,8 +16,12 @@ use mirror_srt::{
 use crate::Options;
 use crate::capture::link::Datagram;
 use crate::digest::Hash;
-use crate::report::{Carrier, DirectionFacts, Report};
-use crate::tracks::Gatherer;
+use crate::gaps::{Gaps, Place};
+use crate::report::listed::Room;
+use crate::report::{
+    AckFacts, Carrier, DirectionFacts, Listed, NakFacts, Report, Spoken, WireFacts,
+};
+use crate::tracks::{Gatherer, UnitDetail};
 
 /// Packets that a follower may hold: those of the longest latency and the fastest stream met.
 const MAX_CHUNKS: usize = 512;
@@ -66,8 +73,13 @@ struct Follower {
 #[derive(Default)]
 pub(super) struct Direction {
     follower: Option<Box<Follower>>,
-    pub(super) acks: u64,
-    pub(super) naks: u64,
+    wire: Wire,
+    acks: u64,
+    naks: u64,
+    first_ack: Option<AckFacts>,
+    last_ack: Option<AckFacts>,
+    ack_list: Option<Listed<AckFacts>>,
+    nak_list: Option<Listed<NakFacts>>,
     encrypted: u64,
     retransmitted: u64,
     filter_packets: u64,
@@ -82,8 +94,110 @@ pub(super) struct Direction {
 
 /// Packets that wait for a key.
 const MAX_HELD: usize = 256;
+/// Stretches of missing numbers that are told.
+const MAX_RANGES: usize = 100;
+
+/// Data packets as they are on the wire.
+#[derive(Debug, Default)]
+struct Wire {
+    facts: WireFacts,
+    packets: u64,
+    numbers: Unwrapper<31>,
+    gaps: Gaps,
+}
+
+impl Wire {
+    /// One more packet: sequence number, message number, place in it, key.
+    fn data(&mut self, seen: &Observed) {
+        let ObservedKind::Data {
+            sequence,
+            message,
+            position,
+            key,
+            is_filter,
+            ..
+        } = seen.kind
+        else {
+            return;
+        };
+        let facts = &mut self.facts;
+        if let Some(count) = facts.keys.get_mut(usize::from(key)) {
+            *count += 1;
+        }
+        if is_filter {
+            return;
+        }
+        self.packets += 1;
+        if let Some(count) = facts.positions.get_mut(usize::from(position)) {
+            *count += 1;
+        }
+        facts.messages.1 = message;
+        let place = self.gaps.see(self.numbers.unwrap(sequence.into()));
+        if place == Place::Only {
+            facts.messages.0 = message;
+        }
+        if matches!(place, Place::Only | Place::Lowest) {
+            (facts.sequences.0, facts.timestamps.0) = (sequence, seen.timestamp);
+        }
+        if matches!(place, Place::Only | Place::Highest) {
+            (facts.sequences.1, facts.timestamps.1) = (sequence, seen.timestamp);
+        }
+    }
+
+    fn facts(&self) -> Option<WireFacts> {
+        const NUMBER: u64 = 0x7FFF_FFFF;
+        let number = |n: u64| (n & NUMBER) as u32;
+        let stretches = self.gaps.stretches().take(MAX_RANGES);
+        (self.packets > 0).then(|| WireFacts {
+            missing: self.gaps.count(),
+            missing_ranges: stretches.map(|(a, b)| (number(a), number(b))).collect(),
+            ..self.facts.clone()
+        })
+    }
+}
 
 impl Direction {
+    /// Its receiver's ACK.
+    pub(super) fn ack(
+        &mut self,
+        spoken: Spoken,
+        number: u32,
+        ack: &ObservedAck,
+        options: &Options,
+        room: &mut Room,
+    ) {
+        self.acks += 1;
+        let facts = AckFacts {
+            spoken,
+            number,
+            ack: *ack,
+        };
+        if ack.form == AckForm::Full {
+            self.first_ack = self.first_ack.or(Some(facts));
+            self.last_ack = Some(facts);
+        }
+        if options.packets {
+            self.ack_list.get_or_insert_default().add(facts, room);
+        }
+    }
+
+    /// Its receiver's NAK.
+    pub(super) fn nak(
+        &mut self,
+        spoken: Spoken,
+        nak: &ObservedNak,
+        options: &Options,
+        room: &mut Room,
+    ) {
+        self.naks += 1;
+        if options.packets {
+            let bytes = 8 * nak.ranges.len();
+            let nak = nak.clone();
+            let list = self.nak_list.get_or_insert_default();
+            list.add_sized(NakFacts { spoken, nak }, bytes, room);
+        }
+    }
+
     pub(super) fn data(
         &mut self,
         now: Instant,
@@ -98,10 +212,12 @@ impl Direction {
             key,
             retransmitted,
             is_filter,
+            ..
         } = seen.kind
         else {
             return;
         };
+        self.wire.data(seen);
         if is_filter {
             self.filter_packets += 1;
             return;
@@ -176,8 +292,13 @@ impl Direction {
         self.complaint.take()
     }
 
-    pub(super) fn facts(&self) -> DirectionFacts {
+    pub(super) fn facts(&mut self) -> DirectionFacts {
         let mut facts = DirectionFacts {
+            wire: self.wire.facts(),
+            first_ack: self.first_ack,
+            last_ack: self.last_ack,
+            ack_list: self.ack_list.take(),
+            nak_list: self.nak_list.take(),
             retransmitted: self.retransmitted,
             fec_packets: self.filter_packets,
             acks: self.acks,
@@ -359,7 +480,8 @@ impl Follower {
             });
             let gap = delivery.lost_before > 0 || delivery.discontinuity;
             self.gatherer.payload(delivery.arrival, slot.payload, gap);
-            self.gatherer.drain(&mut self.pipeline, |_, _| {});
+            self.gatherer
+                .drain(&mut self.pipeline, |_, _| UnitDetail::default());
         }
         self.ring.release_before(self.connection.delivery_index());
         self.due = self
@@ -369,6 +491,7 @@ impl Follower {
     }
 
     fn drain_units(&mut self) {
-        self.gatherer.drain(&mut self.pipeline, |_, _| {});
+        self.gatherer
+            .drain(&mut self.pipeline, |_, _| UnitDetail::default());
     }
 }

@@ -16,14 +16,14 @@ const SLOT_BITS: u32 = 15;
 const HELD: usize = 3;
 
 /// An access unit of a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileUnit {
     /// What it is. Its positions are the file's, see [`offset_of`].
     pub unit: AccessUnit,
     /// Offset of its first byte.
     pub offset: u64,
-    /// NAL units in it.
-    pub nal_units: u32,
+    /// Types of the NAL units in it (MPEG-2 video: start codes), in order.
+    pub nal_types: Vec<u8>,
 }
 
 /// The offset in the file that `position` stands for.
@@ -54,8 +54,8 @@ pub struct AnnexB {
     fresh: bool,
     /// The next byte is the first of a NAL unit.
     at_header: bool,
-    /// Offsets of NAL units that belong to units in the making.
-    begun: VecDeque<u64>,
+    /// Offsets and types of NAL units that belong to units in the making.
+    begun: VecDeque<(u64, u8)>,
     ready: VecDeque<FileUnit>,
     nal_types: Box<[u64; 256]>,
 }
@@ -135,7 +135,7 @@ impl AnnexB {
         self.assembler.nal_end(at, Instant::ZERO);
         self.assembler
             .start_code(at, 0, behind, bytes, Instant::ZERO);
-        self.begun.push_back(start);
+        self.begun.push_back((start, 0));
         if self.begun.len() > MAX_BEGUN {
             self.begun.pop_front();
         }
@@ -155,6 +155,9 @@ impl AnnexB {
             };
             if let Some(count) = self.nal_types.get_mut(usize::from(kind)) {
                 *count += 1;
+            }
+            if let Some(begun) = self.begun.back_mut() {
+                begun.1 = kind;
             }
         }
         self.fresh &= bytes.iter().all(|&b| b == 0) && self.taken + (bytes.len() as u64) < 200;
@@ -181,15 +184,14 @@ impl AnnexB {
     fn collect(&mut self) {
         while let Some(unit) = self.assembler.poll_unit() {
             let end = offset_of(unit.end);
-            let mut nal_units = 0;
-            while self.begun.front().is_some_and(|&at| at < end) {
-                self.begun.pop_front();
-                nal_units += 1;
+            let mut nal_types = Vec::new();
+            while let Some((_, kind)) = self.begun.pop_front_if(|begun| begun.0 < end) {
+                nal_types.push(kind);
             }
             self.ready.push_back(FileUnit {
                 unit,
                 offset: offset_of(unit.first),
-                nal_units,
+                nal_types,
             });
         }
     }

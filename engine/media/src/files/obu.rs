@@ -211,6 +211,8 @@ impl<'a> Iterator for Obus<'a> {
 pub struct UnitFacts {
     /// `obu_type` of its OBUs.
     pub obu_types: Vec<u8>,
+    /// Bytes of each, header and size included.
+    pub obu_bytes: Vec<u32>,
     /// Its frames, coded or shown again, in decoding order.
     pub frames: Vec<Frame>,
     /// A sequence header is in it.
@@ -264,6 +266,7 @@ impl Reader {
                 break;
             };
             facts.obu_types.push(obu.header.kind);
+            facts.obu_bytes.push(obu.bytes as u32);
             match self.state.take(&obu.header, obu.payload) {
                 Told::Frame(frame) => facts.frames.push(frame),
                 Told::Sequence => facts.sequence = true,

@@ -32,6 +32,11 @@ impl GcmForm {
     }
 }
 
+/// Whether a peer of `version` uses [`GcmForm::Current`].
+pub(crate) const fn is_current_gcm(version: u32) -> bool {
+    matches!(GcmForm::for_peer(version), GcmForm::Current)
+}
+
 /// The counter block: salt bytes 0 to 13, the sequence number in bytes 10 to 13 XORed in, and a
 /// block counter from 0 (spec section 16.3).
 #[inline]

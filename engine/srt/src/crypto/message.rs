@@ -188,6 +188,16 @@ impl<'a> KeyMaterial<'a> {
         })
     }
 
+    /// The KK field: 1 even, 2 odd, 3 both keys.
+    pub(crate) const fn kk(&self) -> u8 {
+        self.kk
+    }
+
+    /// The keys as they are on the wire.
+    pub(crate) const fn wrapped(&self) -> &'a [u8] {
+        self.wrapped
+    }
+
     /// The keys; `None` when the KEK is another.
     pub(crate) fn unwrap(&self, kek: &Secret) -> Option<KeyPair<Secret>> {
         let len = self.wrapped.len() - WRAP_LEN;

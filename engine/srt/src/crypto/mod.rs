@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use agree::{Agreement, Terms};
 pub use agree::{CallerSecurity, ListenerPolicy, Security};
+pub(crate) use cipher_iv::is_current_gcm;
 pub use message::KmState;
 pub(crate) use message::{KeyMaterial, Message};
 pub(crate) use packet_key::Suite;
