@@ -63,6 +63,36 @@ fn h264_with_aac_shows_closed_gops_and_stays_in_sync() {
 }
 
 #[test]
+fn pes_packets_as_units_keep_clocks_and_health_without_key_frames() {
+    let test = Alone::begin("timeline-pes");
+    let settings = ["frame.units=pes", "gop.keyframe_timeout=2s"];
+    let engine = Engine::start(&test, &settings);
+    let make = "-f lavfi -i testsrc2=size=640x360:rate=25:duration=20 -f lavfi -i \
+                sine=frequency=440:sample_rate=48000:duration=20 -c:v libx264 -preset ultrafast \
+                -bf 2 -g 25 -sc_threshold 0 -b:v 1M -c:a aac -b:a 96k -f mpegts";
+    let _sender = send(&test, &engine, "timeline-h264-20s.ts", make);
+    let record = engine.wait_stream("live/cam1", "two tracks", seconds(20), |s| {
+        s["tracks"].as_array().is_some_and(|t| t.len() == 2)
+    });
+    assert_eq!(record["tracks"][0]["codec"], "H264", "{record:#}");
+    wait_for("drift samples", seconds(20), || {
+        number(&about(&engine, "sync"), "sample_count") > 3.0
+    });
+    let sync = about(&engine, "sync");
+    assert_eq!(sync["status"], "synced", "{sync:#}");
+    assert!(number(&sync["video"], "packet_count") > 50.0, "{sync:#}");
+    // Longer than the time for a key frame.
+    std::thread::sleep(seconds(3));
+    let recovery = about(&engine, "recovery");
+    assert_eq!(recovery["state"], "normal", "{recovery:#}");
+    assert_eq!(recovery["is_healthy"], true, "{recovery:#}");
+    let buffer = about(&engine, "buffer");
+    assert_eq!(buffer["gop"]["key_frame_missing"], false, "{buffer:#}");
+    let stats = engine.stats("live/cam1");
+    assert_eq!(stats["tr101290"]["1.1"]["count"], 0, "{stats:#}");
+}
+
+#[test]
 fn hevc_with_b_pyramids_and_two_audio_tracks_shows_all_its_tracks() {
     let test = Alone::begin("timeline-hevc");
     let engine = Engine::start(&test, &[]);
