@@ -436,7 +436,13 @@ mod tests {
 
     #[test]
     fn a_bad_scenario_is_wrong_use_and_an_absent_engine_a_failure() {
-        let dir = std::env::temp_dir().join(format!("mirror-loadtest-cli-{}", std::process::id()));
+        // <target>/<profile>/deps/<test binary>: what a killed run leaves is the next one's.
+        let target = std::env::current_exe().unwrap();
+        let dir = target
+            .ancestors()
+            .nth(3)
+            .unwrap()
+            .join("tmp/mirror-loadtest-cli");
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join("bad.toml");
         std::fs::write(&file, "duration = \"10\"\n").unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::http::{self, Response};
 use crate::process::Process;
-use crate::{Alone, poll, release_binary, seconds};
+use crate::{Alone, poll, release_binary, seconds, target_dir};
 
 /// Free loopback ports for one engine.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +134,12 @@ impl Engine {
         settings: &[&str],
         arguments: &[&str],
     ) -> Self {
+        // What an engine leaves that is killed lies in the target folder, where the next one
+        // tidies up.
+        let runtime = target_dir().join("run");
+        std::fs::create_dir_all(&runtime).expect("the target folder is writable");
         let mut command = Command::new(Self::binary());
+        command.env("RUNTIME_DIRECTORY", runtime);
         command.arg("run").args(ports.arguments());
         for setting in settings {
             command.args(["--set", setting]);

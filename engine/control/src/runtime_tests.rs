@@ -3,14 +3,10 @@
 use mirror_base::ShardId;
 use mirror_stream::report::{Command, EndReason, Event, Protocol, Status};
 
-use crate::testing::{Engine, Options, request, stream, until};
+use crate::testing::{Engine, Options, request, scratch, stream, until};
 
 fn with_rules(text: &str, set: &[&str]) -> Engine {
-    let file = std::env::temp_dir().join(format!(
-        "mirror-rules-{}-{}.toml",
-        std::process::id(),
-        set.len()
-    ));
+    let file = scratch("rules").join(format!("{}.toml", set.len()));
     std::fs::write(&file, text).unwrap();
     let set = set.iter().map(|s| (*s).to_owned()).collect();
     Engine::start(Options {

@@ -142,10 +142,7 @@ impl Engine {
     pub(crate) fn with_config(text: &str, set: &[&str]) -> Engine {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let file = std::env::temp_dir().join(format!(
-            "mirror-control-{}-{number}.toml",
-            std::process::id()
-        ));
+        let file = scratch("control").join(format!("{number}.toml"));
         std::fs::write(&file, text).unwrap();
         let engine = Engine::start(Options {
             set: set.iter().map(|s| (*s).to_owned()).collect(),
@@ -454,4 +451,21 @@ pub(crate) fn snapshot_of(shard: u16, streams: Vec<StreamSnapshot>) -> Event {
         }],
         streams,
     }))
+}
+
+/// An empty directory of the target folder for one test, known by its name, or for the files of
+/// several: what a run leaves that is killed is used by the next one, not kept for ever.
+pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
+    static FRESH: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    // <target>/<profile>/deps/<test binary>
+    let target = std::env::current_exe().unwrap();
+    let target = target.ancestors().nth(3).unwrap();
+    let directory = target.join("tmp/mirror-control").join(name);
+    let mut fresh = FRESH.lock().unwrap_or_else(PoisonError::into_inner);
+    if !fresh.iter().any(|known| known == name) {
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        fresh.push(name.to_owned());
+    }
+    directory
 }

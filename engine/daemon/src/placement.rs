@@ -138,7 +138,10 @@ mod tests {
 
     /// Two cores on two nodes, and an interface with two queues on node 1.
     fn sys() -> std::path::PathBuf {
-        let sys = std::env::temp_dir().join(format!("mirror-placement-{}", std::process::id()));
+        // <target>/<profile>/deps/<test binary>: what a killed run leaves is the next one's.
+        let target = std::env::current_exe().unwrap();
+        let target = target.ancestors().nth(3).unwrap();
+        let sys = target.join("tmp/mirror-daemon/sys");
         for dir in [
             "devices/system/cpu/cpu0/node0",
             "devices/system/cpu/cpu1/node1",

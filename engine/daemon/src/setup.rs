@@ -312,7 +312,11 @@ mod tests {
 
     #[test]
     fn a_map_with_missing_cores_is_a_row_of_check_and_stops_a_run() {
-        let map = std::env::temp_dir().join(format!("mirror-map-{}.toml", std::process::id()));
+        // <target>/<profile>/deps/<test binary>: what a killed run leaves is the next one's.
+        let target = std::env::current_exe().unwrap();
+        let folder = target.ancestors().nth(3).unwrap().join("tmp/mirror-daemon");
+        std::fs::create_dir_all(&folder).unwrap();
+        let map = folder.join("map.toml");
         std::fs::write(&map, "[[shard]]\ncore = 4000\n").unwrap();
         let options = PrintOptions {
             config: ConfigOptions {

@@ -7,6 +7,7 @@ mod cage;
 mod create;
 mod latency;
 mod list;
+mod private;
 mod response;
 mod routes;
 #[cfg(test)]
@@ -14,7 +15,6 @@ mod tests;
 
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cage::{Cage, CageCounters, Door};
+use private::PrivateDirectory;
 use response::Response;
 pub(crate) use response::percent_decode;
 
@@ -175,24 +176,10 @@ struct Room {
     _directory: PrivateDirectory,
 }
 
-/// tiny_http's socket in its directory.
-const SOCKET: &str = "http";
-
-/// A directory that only this user can enter; removed with the socket in it when dropped.
-struct PrivateDirectory(PathBuf);
-
-impl Drop for PrivateDirectory {
-    fn drop(&mut self) {
-        // Not remove_dir_all: it needs a descriptor, and there may be none.
-        let _ = std::fs::remove_file(self.0.join(SOCKET));
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 impl Inner {
     fn start(service: Arc<Service>) -> io::Result<Inner> {
-        let directory = private_directory()?;
-        let path = directory.0.join(SOCKET);
+        let directory = PrivateDirectory::new()?;
+        let path = directory.socket();
         let listener = UnixListener::bind(&path)?;
         let room = Arc::new(Room {
             server: tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?,
@@ -422,34 +409,4 @@ fn probe(path: &std::path::Path) -> io::Result<()> {
     } else {
         Err(io::Error::other("no 200"))
     }
-}
-
-/// A directory that only this user can enter.
-fn private_directory() -> io::Result<PrivateDirectory> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let mut bases: Vec<PathBuf> = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
-        .iter()
-        .filter_map(std::env::var_os)
-        .map(PathBuf::from)
-        .collect();
-    bases.push(std::env::temp_dir());
-    bases.push(PathBuf::from("/run"));
-    bases.push(PathBuf::from("/dev/shm"));
-    let mut last = io::Error::other("no directory for the API's inner socket");
-    for base in bases {
-        // sun_path has 108 bytes.
-        if base.as_os_str().len() > 60 {
-            continue;
-        }
-        for _ in 0..16 {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let nanos = crate::clock::now().as_nanos();
-            let directory = base.join(format!("mirror-{}-{number}-{nanos:x}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
-                Ok(()) => return Ok(PrivateDirectory(directory)),
-                Err(error) => last = error,
-            }
-        }
-    }
-    Err(last)
 }

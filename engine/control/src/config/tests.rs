@@ -5,9 +5,7 @@ use std::time::Duration;
 use super::*;
 
 pub(super) fn file(name: &str, text: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("mirror-config-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join(name);
+    let path = crate::testing::scratch("config").join(name);
     std::fs::write(&path, text).unwrap();
     path
 }

@@ -11,7 +11,7 @@ use mirror_stream::report::{
 use redis::Commands;
 use serde_json::Value;
 
-use crate::testing::{Engine, Options, request, stream, until};
+use crate::testing::{Engine, Options, request, scratch, stream, until};
 
 /// A redis-server of the test's own, on a free loopback port.
 struct Server {
@@ -49,7 +49,7 @@ impl Server {
                 "--appendonly",
                 "no",
             ])
-            .args(["--dir", &std::env::temp_dir().display().to_string()])
+            .args(["--dir", &scratch("redis").display().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -414,7 +414,7 @@ fn password_comes_from_its_file_and_a_wrong_one_is_told() {
         port,
         child: Some(child),
     };
-    let file = std::env::temp_dir().join(format!("mirror-redis-password-{}", std::process::id()));
+    let file = scratch("password").join("password");
     std::fs::write(&file, "wrong\n").unwrap();
     let with_file = || {
         let mut options = options(port);
