@@ -39,8 +39,9 @@ impl Default for StartCodes {
     }
 }
 
-/// Bytes that the processor compares at once: SSE2, which every x86-64 has, and NEON.
-const LANES: usize = 16;
+/// Columns that a packet's bytes are put into: twice as many as SSE2, which every x86-64 has, and
+/// NEON compare at once. The fewer columns, the more packets have to be looked at again.
+const LANES: usize = 32;
 
 /// How many of `packets`, which are payload behind their first four bytes, hold no start code
 /// and do not end with what may be the beginning of one. Never inlined, so that the search's
@@ -62,7 +63,7 @@ pub(super) fn without_code(packets: &[[u8; PACKET]]) -> usize {
 }
 
 /// The least byte of each column of [`LANES`]. A start code's halves that are in `data` are in
-/// it, too; in one packet of thirty of random bytes there is one that is not in `data`.
+/// it, too; in one packet of sixty of random bytes there is one that is not in `data`.
 #[inline]
 fn least(data: &[u8; DATA]) -> [u8; LANES] {
     let (rows, _) = data.as_chunks::<LANES>();
@@ -246,7 +247,7 @@ mod tests {
         let mut packet = [0x55; PACKET];
         // Columns 0 and 1, in different rows.
         packet[4 + 2 * LANES] = 0;
-        packet[4 + 5 * LANES + 1] = 1;
+        packet[4 + 4 * LANES + 1] = 1;
         assert!(holds_half(&least(packet.last_chunk().unwrap())));
         assert_eq!(without_code(&[packet, packet]), 2);
         packet[4 + 2 * LANES + 1] = 0;
