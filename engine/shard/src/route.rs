@@ -194,7 +194,8 @@ impl<C: Clock> Core<C> {
         #[cfg(test)]
         assert!(!session.poisons_datagrams, "the test poisoned this session");
         let ring = entry.stream.ring_mut();
-        let outcome = connection.handle_datagram(now, datagram.arrival, datagram.payload, ring);
+        // The short ways were tried, and left it.
+        let outcome = connection.handle_any(now, datagram.arrival, datagram.payload, ring);
         self.handling = NOBODY;
         if let Err(reason) = outcome {
             entry.stream.count_discard(reason);

@@ -261,12 +261,16 @@ pub(crate) fn serve<C: Clock>(
         // Served by `serve_configured`.
         Proto::Configured(_) => {}
     }
-    if is_due(stream.poll_timeout()) {
-        stream.handle_timeout(now);
-    }
     served.drained &= session.end.is_some();
+    served.next = session.proto.poll_timeout();
+    // Who looks at no payload has no clock of its own.
+    if !stream.only_counts() {
+        if is_due(stream.poll_timeout()) {
+            stream.handle_timeout(now);
+        }
+        served.next = earliest(served.next, stream.poll_timeout());
+    }
     served.changed = stream.take_changed();
-    served.next = earliest(session.proto.poll_timeout(), stream.poll_timeout());
     served
 }
 

@@ -61,8 +61,13 @@ impl Connection {
             .take_sealed(now, arrival, datagram, ring, stats, last_heard)
     }
 
+    /// [`Connection::handle_datagram`] of one that [`Connection::take_plain`] and
+    /// [`Connection::take_sealed`] did not take.
+    ///
+    /// # Errors
+    /// Why it was not used.
     #[inline(never)]
-    fn handle_any(
+    pub fn handle_any(
         &mut self,
         now: Instant,
         arrival: Instant,

@@ -138,12 +138,11 @@ impl Connection {
     fn write_nak(&mut self, now: Instant, clock: u32, out: &mut [u8]) -> Option<usize> {
         let mut writer = Writer::packet(out, self.header(Control::Nak, 0, clock));
         let mut ranges = 0;
-        for (first, last) in self.receiver.nak_ranges() {
-            if !write_range(&mut writer, self.nak_limit, first, last) {
-                break;
-            }
-            ranges += 1;
-        }
+        self.receiver.each_nak_range(|first, last| {
+            let written = write_range(&mut writer, self.nak_limit, first, last);
+            ranges += u32::from(written);
+            written
+        });
         let len = writer.finish();
         self.receiver.note_nak(now, &self.rtt);
         if ranges == 0 {

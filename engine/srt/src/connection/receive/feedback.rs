@@ -6,6 +6,7 @@ use core::time::Duration;
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
 use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, Receiver};
+use crate::connection::loss::Range;
 use crate::connection::rtt::{Confirmation, Rtt};
 use crate::packet::Header;
 use crate::packet::ack::FullAck;
@@ -133,21 +134,28 @@ impl Receiver {
         }
     }
 
-    /// The ranges to report. Gaps that were repaired since they were found are left out.
-    pub(crate) fn nak_ranges(
+    /// Hands out the ranges to report, until one is not taken. Gaps that were repaired since they
+    /// were found are left out. Plain loops: each loss comes by here.
+    pub(crate) fn each_nak_range(
         &self,
-    ) -> impl Iterator<Item = (PacketSequenceNumber, PacketSequenceNumber)> + '_ {
-        let whole = (self.nak == Nak::Whole).then(|| self.loss.iter());
-        let fresh = (self.nak == Nak::Fresh).then(|| {
-            self.fresh
-                .iter()
-                .flat_map(|gap| self.loss.within(gap.first, gap.last))
-        });
-        whole
-            .into_iter()
-            .flatten()
-            .chain(fresh.into_iter().flatten())
-            .map(|range| (self.seq_of(range.first), self.seq_of(range.last)))
+        mut take: impl FnMut(PacketSequenceNumber, PacketSequenceNumber) -> bool,
+    ) {
+        let mut take = |range: Range| take(self.seq_of(range.first), self.seq_of(range.last));
+        match self.nak {
+            Nak::None => {}
+            Nak::Whole => {
+                let _ = self.loss.iter().all(take);
+            }
+            Nak::Fresh => {
+                for gap in &self.fresh {
+                    for range in self.loss.within(gap.first, gap.last) {
+                        if !take(range) {
+                            return;
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// An ACKACK (spec section 10.4): a sample of the RTT and of the drift.
