@@ -1,6 +1,10 @@
 //! What a sender and the engine do about losses, against GStreamer's rtpbin and FEC encoder:
 //! NACK and RTX (RFC 4585, 4588), PLI and FIR, SMPTE ST 2022-1, SMPTE ST 2022-7.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mirror_tests::engine::{Engine, find, number};
 use mirror_tests::process::Process;
 use mirror_tests::relay::{Passed, Relay, free_ports};
@@ -249,5 +253,81 @@ fn st_2022_1_of_gstreamer_and_two_paths_of_st_2022_7_give_back_what_is_lost() {
     assert!(legs[0]["packets_lost"].as_u64() > Some(0), "{legs:#}");
     assert!(legs[1]["packets_lost"].as_u64() > Some(0), "{legs:#}");
     assert!(Passed::get(&second.passed().lost) > 10);
+    drop(senders);
+}
+
+/// A relay to `to` that lets nothing pass until it is opened.
+fn gate(to: u16) -> (Relay, Arc<AtomicBool>) {
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let relay = Relay::start(to, None, move |_, _| is_open.load(Ordering::Relaxed));
+    (relay, open)
+}
+
+/// What the API says of the wait for gaps of `id`, once it is as `wanted` and why.
+fn wait_for_gaps(engine: &Engine, id: &str, cause: &str, wanted: RangeInclusive<f64>) -> Value {
+    let stats = stats_when(engine, id, |s| {
+        let hold = &medium(s)["jitter_buffer"];
+        hold["cause"] == cause
+            && hold["effective_ms"]
+                .as_f64()
+                .is_some_and(|ms| wanted.contains(&ms))
+    });
+    medium(&stats)["jitter_buffer"].clone()
+}
+
+#[test]
+fn gaps_are_waited_for_as_long_as_a_fec_matrix_or_the_slower_path_takes() {
+    let test = Alone::begin("rtp-hold");
+    let ports = free_ports(3, 5);
+    let (fec_port, first, second) = (ports[0], ports[1], ports[2]);
+    let head = "payload_types = { 96 = \"MP2T\" }\nbandwidth = 20000000\n";
+    let config = format!(
+        "[[rtp.sessions]]\nid = \"fec\"\nport = {fec_port}\nfec_column_port = {}\n{head}\
+         [[rtp.sessions]]\nid = \"paths\"\nport = {first}\nsecond_leg = {{ port = {second} }}\n{head}",
+        fec_port + 2
+    );
+    let config = test.write("engine.toml", &config).display().to_string();
+    let engine = Engine::start_with(&test, &[], &["--config", &config]);
+    // Two minutes of some 200 packets a second.
+    let media = format!(
+        "{} ! h264parse ! mpegtsmux alignment=7 ! rtpmp2tpay pt=96 ssrc=0",
+        h264(30).replace("num-buffers=150", "num-buffers=3600")
+    );
+    let (columns, columns_open) = gate(fec_port + 2);
+    let (slower, slower_open) = gate(second);
+    let matrix = format!(
+        "-q {media} ! rtpst2022-1-fecenc name=f rows=5 columns=10 pt=97 enable-row-fec=false \
+         f.src ! queue ! udpsink host=127.0.0.1 port={fec_port} \
+         f.fec_0 ! queue ! udpsink host=127.0.0.1 port={} async=false \
+         f.fec_1 ! queue ! fakesink async=false",
+        columns.port()
+    );
+    let paths = format!(
+        "-q {media} ! tee name=t ! queue ! udpsink host=127.0.0.1 port={first} \
+         t. ! queue max-size-time=2000000000 max-size-buffers=0 \
+         ! udpsink host=127.0.0.1 port={} ts-offset=400000000",
+        slower.port()
+    );
+    let senders = [gst(&test, "fec", &matrix), gst(&test, "paths", &paths)];
+
+    // Nothing that repairs was seen: what is set for all sessions.
+    for id in ["fec", "paths"] {
+        stats_when(&engine, id, |s| has_frames(s, 60.0));
+        let hold = wait_for_gaps(&engine, id, "configured", 50.0..=50.0);
+        assert_eq!(hold["follows"], true, "{id}: {hold:#}");
+    }
+    columns_open.store(true, Ordering::Relaxed);
+    slower_open.store(true, Ordering::Relaxed);
+    // Two matrices of 50 packets: half a second, as even as the encoder's bit rate is.
+    wait_for_gaps(&engine, "fec", "fec", 300.0..=1000.0);
+    // A quarter more than the second path lags behind.
+    wait_for_gaps(&engine, "paths", "2022-7", 450.0..=1000.0);
+    for id in ["fec", "paths"] {
+        let stats = engine.stats(id);
+        let hold = &medium(&stats)["jitter_buffer"];
+        assert_eq!(hold["too_short"], false, "{id}: {hold:#}");
+        assert_eq!(number(&stats, "packets_dropped"), 0.0, "{id}: {stats:#}");
+    }
     drop(senders);
 }
