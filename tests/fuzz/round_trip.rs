@@ -116,6 +116,21 @@ fn two_paths_give_every_packet_that_came_on_either() {
 }
 
 #[test]
+fn mpeg_video_in_slices_and_pieces_of_them_comes_out_as_it_went_in() {
+    play("mpv", 100);
+}
+
+#[test]
+fn vp8_in_partitions_cut_anywhere_comes_out_as_it_went_in() {
+    play("vp8", 250);
+}
+
+#[test]
+fn vp9_in_layers_cut_anywhere_comes_out_as_it_went_in() {
+    play("vp9", 250);
+}
+
+#[test]
 fn every_round_trip_is_played() {
     let source = include_str!("round_trip.rs");
     for (name, _) in ROUND_TRIPS {

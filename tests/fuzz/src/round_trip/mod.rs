@@ -6,6 +6,7 @@ mod elements;
 mod nal;
 mod numbered;
 mod obu;
+mod pictures;
 mod recovery;
 mod rtcp;
 mod sdp;
@@ -44,6 +45,9 @@ pub const ROUND_TRIPS: &[RoundTrip] = &[
     ("fec", recovery::fec),
     ("rtx", recovery::rtx),
     ("two_paths", recovery::two_paths),
+    ("mpv", pictures::mpv),
+    ("vp8", pictures::vp8),
+    ("vp9", pictures::vp9),
 ];
 
 /// The first byte says which, the rest are its choices.
