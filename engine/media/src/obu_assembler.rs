@@ -362,7 +362,10 @@ impl ObuAssembler {
         if self.obu.stage == Stage::Payload && !self.open && self.obu.header.is_kept() {
             // A unit of which no OBU came whole is one all the same.
             self.open_at(self.obu.mark);
-            self.unit.bytes = self.unit.bytes.saturating_add(self.obu.payload);
+            // RTP's extractor leaves it out.
+            if !self.source_delimits {
+                self.unit.bytes = self.unit.bytes.saturating_add(self.obu.payload);
+            }
         }
         self.obu.stage = Stage::Idle;
         self.state.forget_slots();

@@ -1,6 +1,7 @@
 //! The headers that payload formats put before the media in each packet, as far as they have to
 //! be passed over, and the extraction of units whose bytes lie behind such headers.
 
+use memchr::memmem;
 use mirror_base::{Position, SlotRing};
 
 use super::parameters::AuHeader;
@@ -47,6 +48,8 @@ pub(crate) fn extract(
 ) -> bool {
     let before = out.len();
     let mut payload_type = None;
+    // What follows a hole is of no use up to the next start code.
+    let mut torn = false;
     for index in unit.first.slot..=unit.end.slot {
         let Some(slot) = ring.get(index) else {
             if !unit.damaged || index < ring.oldest() {
@@ -54,6 +57,7 @@ pub(crate) fn extract(
                 return false;
             }
             // Lost.
+            torn = matches!(header, Header::Mpv);
             continue;
         };
         let this_type = slot.meta.flags & 0x7F;
@@ -70,8 +74,15 @@ pub(crate) fn extract(
                 otherwise
             }
         };
-        let from = bound(unit.first, media).max(media);
+        let mut from = bound(unit.first, media).max(media);
         let to = bound(unit.end, slot.payload.len());
+        if torn {
+            let rest = slot.payload.get(from..).unwrap_or_default();
+            let Some(code) = memmem::find(rest, &[0, 0, 1]) else {
+                continue;
+            };
+            (from, torn) = (from + code, false);
+        }
         out.extend_from_slice(slot.payload.get(from..to).unwrap_or_default());
     }
     true

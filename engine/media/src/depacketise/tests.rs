@@ -324,38 +324,55 @@ fn one_nal_unit_each() -> Vec<Sent> {
     out
 }
 
+/// Loses every packet in turn, and the one after the next: each unit's bytes are those that it
+/// hands out, and what came of a picture is told, even where nothing of it can be handed out.
+fn assert_bytes(name: &str, all: &[Sent], run: impl Fn(&[Sent]) -> Run) {
+    let count = run(all).units.len();
+    for at in (0..all.len()).step_by(1 + all.len() / 300) {
+        let kept = all
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| *n != at && *n != at + 2);
+        let kept: Vec<Sent> = kept.map(|(_, p)| p.clone()).collect();
+        let r = run(&kept);
+        let mut out = Vec::new();
+        for (n, unit) in r.units.iter().enumerate() {
+            out.clear();
+            assert!(r.input.extract(unit, &r.ring, &mut out));
+            assert_eq!(unit.bytes as usize, out.len(), "{name} {at}: unit {n}");
+        }
+        assert!(r.units.len() + 2 >= count, "{name} {at}: {}", r.units.len());
+    }
+}
+
 #[test]
 fn a_unit_counts_the_bytes_that_it_hands_out_whatever_was_lost_of_it() {
-    for (name, codec) in [
-        ("rtp20_gst_h264_stapa_fua_mtu500", Codec::H264),
-        ("rtp22_gst_h265_ap_fu_mtu400", Codec::H265),
-        ("rtp41_gst_pli_h264_rcvleg", Codec::H264),
-        // Without delimiters: a unit may be one NAL unit, and all of it be left out.
-        ("without delimiters", Codec::H264),
+    let interleaved = "packetization-mode=2;sprop-interleaving-depth=4";
+    for (name, format, fmtp) in [
+        ("rtp20_gst_h264_stapa_fua_mtu500", PayloadFormat::H264, ""),
+        ("rtp22_gst_h265_ap_fu_mtu400", PayloadFormat::H265, ""),
+        ("rtp41_gst_pli_h264_rcvleg", PayloadFormat::H264, ""),
+        ("rtp50_av1_svt_1200", PayloadFormat::Av1, ""),
+        ("rtp51_av1_aom_altref_mtu300", PayloadFormat::Av1, ""),
+        ("rtp52_av1_aom_rt_tiles_mtu250", PayloadFormat::Av1, ""),
+        ("rtp67_syn_klv", PayloadFormat::Smpte336m, ""),
+        ("rtp82_ffmpeg_mpeg2video", PayloadFormat::Mpv, ""),
+        ("rtp88_gst_mpeg2video", PayloadFormat::Mpv, ""),
     ] {
-        let all = match name {
-            "without delimiters" => one_nal_unit_each(),
-            name => sent(name),
-        };
-        let count = run(Some(codec), &all).units.len();
-        // Every packet in turn, and the one after the next, are lost.
-        for at in (0..all.len()).step_by(1 + all.len() / 300) {
-            let kept = all
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| *n != at && *n != at + 2);
-            let kept: Vec<Sent> = kept.map(|(_, p)| p.clone()).collect();
-            let r = run(Some(codec), &kept);
-            let mut out = Vec::new();
-            for (n, unit) in r.units.iter().enumerate() {
-                out.clear();
-                assert!(r.input.extract(unit, &r.ring, &mut out));
-                assert_eq!(unit.bytes as usize, out.len(), "{name} {at}: unit {n}");
-            }
-            // What came of a picture is told, even where nothing of it can be handed out.
-            assert!(r.units.len() + 2 >= count, "{name} {at}: {}", r.units.len());
-        }
+        assert_bytes(name, &sent(name), |sent| run_as(format, fmtp, 90_000, sent));
     }
+    // Without delimiters: a unit may be one NAL unit, and all of it be left out.
+    let name = "without delimiters";
+    assert_bytes(name, &one_nal_unit_each(), |sent| {
+        run(Some(Codec::H264), sent)
+    });
+    // In decoding order a lost packet may take a unit with others that wait for it.
+    let name = "rtp63_syn_h264_stapb_mtap_fub";
+    let r = run_as(PayloadFormat::H264, interleaved, 90_000, &sent(name));
+    assert_eq!(
+        r.units.iter().map(|u| u.bytes as usize).sum::<usize>(),
+        r.extract_all().len()
+    );
 }
 
 #[test]
