@@ -88,6 +88,11 @@ fn session_descriptions_that_were_found_by_fuzzing_break_nothing() {
 }
 
 #[test]
+fn captures_that_were_found_by_fuzzing_break_nothing() {
+    replay("capture");
+}
+
+#[test]
 fn transport_streams_that_were_found_by_fuzzing_break_nothing() {
     replay("transport_stream");
 }

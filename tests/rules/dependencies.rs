@@ -36,7 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "base", "srt", "rtp", "media", "stream", "uring", "shard", "netem",
         ],
     ),
-    ("fuzz", &["base", "media", "rtp", "srt"]),
+    ("fuzz", &["base", "inspect", "media", "rtp", "srt"]),
     (
         "tests",
         &["base", "srt", "rtp", "media", "stream", "inspect", "netem"],

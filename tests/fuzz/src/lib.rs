@@ -1,11 +1,12 @@
 //! What the fuzz targets do, one module each: bytes from a hostile peer go through the public
-//! doors of `mirror-srt`, `mirror-rtp` and `mirror-media`, and what must hold afterwards is
-//! asserted. libFuzzer drives them (`fuzz_targets/`), and every toolchain's test replays the
+//! doors of `mirror-srt`, `mirror-rtp`, `mirror-media` and `mirror-inspect`, and what must hold
+//! afterwards is asserted. libFuzzer drives them (`fuzz_targets/`), and every toolchain's test replays the
 //! corpora (`replay.rs`).
 
 pub mod audio;
 pub mod av1;
 pub mod bitstream;
+pub mod capture;
 pub mod connection;
 pub mod depacketise;
 pub mod detect;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("rtcp", rtcp::run),
     ("rtp_session", rtp_session::run),
     ("sdp", sdp::run),
+    ("capture", capture::run),
     ("transport_stream", transport_stream::run),
     ("h264", bitstream::h264),
     ("h265", bitstream::h265),

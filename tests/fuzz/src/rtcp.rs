@@ -16,6 +16,8 @@ pub fn run(data: &[u8]) {
         let _ = (packet.sender_info(), packet.ssrc(), packet.leaving_reason());
         assert!(packet.report_blocks().count() <= 31);
         assert!(packet.leaving().count() <= 31 && packet.described().count() <= 31);
+        let items: usize = packet.chunks().map(|chunk| chunk.items().count()).sum();
+        assert!(items * 2 <= packet.body.len(), "{packet:?}");
         for ssrc in packet.described() {
             assert!(packet.cname(ssrc).is_none_or(|name| name.len() <= 255));
             let _ = packet.receiver_delay(ssrc);
