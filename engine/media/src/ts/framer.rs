@@ -4,7 +4,8 @@
 //!
 //! Payloads are nearly always whole packets: [`Framer::push`] then looks at their sync bytes
 //! alone. Any other payload is gathered with what is undecided before it, so that packets may
-//! lie across payloads in any way. Synchronisation has the hysteresis of TR 101 290: two wrong
+//! lie across payloads in any way, up to five of them: one that lies in more, which takes payloads
+//! of less than 47 bytes, is given up and counted. Synchronisation has the hysteresis of TR 101 290: two wrong
 //! sync bytes in a row lose it, five right ones (or a payload that begins with two) gain it.
 
 use mirror_base::Instant;

@@ -344,16 +344,18 @@ fn on_grid(packets: &[u8], stride: usize) -> Vec<u8> {
     out
 }
 
-/// Whole packets, or pieces of any size.
+/// Whole packets, or pieces of any size, but no two in a row that are shorter than a packet: one
+/// that lies in more than five payloads is given up.
 fn datagrams(stream: &[u8], shape: &Shape, choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    let mut rest = stream;
+    let (mut rest, mut least) = (stream, 1);
     while !rest.is_empty() {
         let size = if shape.aligned {
             shape.stride * choices.between(1, 7)
         } else {
-            choices.between(1, 1_472)
+            choices.between(least, 1_472)
         };
+        least = if size < shape.stride { shape.stride } else { 1 };
         let (now, after) = rest.split_at(size.min(rest.len()));
         out.push(now.to_vec());
         rest = after;
