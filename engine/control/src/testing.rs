@@ -453,19 +453,23 @@ pub(crate) fn snapshot_of(shard: u16, streams: Vec<StreamSnapshot>) -> Event {
     }))
 }
 
-/// An empty directory of the target folder for one test, known by its name, or for the files of
-/// several: what a run leaves that is killed is used by the next one, not kept for ever.
+/// A directory of the target folder for what is called `name` of the test at hand, empty when it
+/// asks first: tests may run in processes of their own at the same time. What a run leaves that is
+/// killed is used by the next one, not kept for ever.
 pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
-    static FRESH: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static FRESH: Mutex<Vec<std::path::PathBuf>> = Mutex::new(Vec::new());
+    // The harness names a test's thread after it.
+    let test = std::thread::current().name().unwrap_or("any").to_owned();
     // <target>/<profile>/deps/<test binary>
     let target = std::env::current_exe().unwrap();
     let target = target.ancestors().nth(3).unwrap();
-    let directory = target.join("tmp/mirror-control").join(name);
+    let directory = target.join("tmp/mirror-control");
+    let directory = directory.join(test.replace("::", "-")).join(name);
     let mut fresh = FRESH.lock().unwrap_or_else(PoisonError::into_inner);
-    if !fresh.iter().any(|known| known == name) {
+    if !fresh.contains(&directory) {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
-        fresh.push(name.to_owned());
+        fresh.push(directory.clone());
     }
     directory
 }

@@ -345,10 +345,11 @@ fn on_grid(packets: &[u8], stride: usize) -> Vec<u8> {
 }
 
 /// Whole packets, or pieces of any size, but no two in a row that are shorter than a packet: one
-/// that lies in more than five payloads is given up.
+/// that lies in more than five payloads is given up. Nor is the first one shorter: a few bytes of
+/// an arrival time alone count as a payload without packets.
 fn datagrams(stream: &[u8], shape: &Shape, choices: &mut Choices<'_>) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    let (mut rest, mut least) = (stream, 1);
+    let (mut rest, mut least) = (stream, shape.stride);
     while !rest.is_empty() {
         let size = if shape.aligned {
             shape.stride * choices.between(1, 7)
