@@ -327,20 +327,20 @@ impl DecodingOrder {
     /// Writes down of which NAL units `unit` is made, and gives it the bounds of the slots that
     /// they lie in.
     pub(crate) fn list(&mut self, unit: &mut AccessUnit) {
-        while let Some(nal) = self.fed.front() {
-            if nal.first == unit.first {
-                break;
-            }
-            self.listed_parts -= nal.parts.len();
-            self.fed.pop_front();
-        }
+        let begins = self.fed.iter().position(|nal| nal.first == unit.first);
         let mut nals = Vec::new();
-        let mut bytes = 0;
-        while bytes < unit.bytes as usize
-            && let Some(nal) = self.fed.pop_front()
-        {
-            bytes += nal.bytes;
-            nals.push(nal);
+        // One that began before numbers were followed is made of none of these.
+        if let Some(begins) = begins {
+            for nal in self.fed.drain(..begins) {
+                self.listed_parts -= nal.parts.len();
+            }
+            let mut bytes = 0;
+            while bytes < unit.bytes as usize
+                && let Some(nal) = self.fed.pop_front()
+            {
+                bytes += nal.bytes;
+                nals.push(nal);
+            }
         }
         for nal in &nals {
             unit.first = unit.first.min(nal.first);
