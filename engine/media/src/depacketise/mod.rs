@@ -382,7 +382,9 @@ impl RtpInput {
         self.close(self.last_arrival, true);
         if let Some(mut old) = self.depacketiser.take() {
             while let Some(unit) = each!(&mut old, d => d.poll_unit()) {
-                if self.tracks.is_empty() || self.ready.len() >= MAX_READY {
+                // Of a track that was never shown nothing was believed.
+                let is_shown = usize::from(unit.track) < self.tracks.len();
+                if !is_shown || self.ready.len() >= MAX_READY {
                     break;
                 }
                 self.ready.push_back(unit);
