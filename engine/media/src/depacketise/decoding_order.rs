@@ -27,6 +27,8 @@ const MAX_WAITING: usize = 512;
 const MAX_PARTS: usize = 4096;
 const MAX_WAITING_PARTS: usize = 16 * 1024;
 const MAX_LISTED_PARTS: usize = 64 * 1024;
+/// Where decoding order numbers begin: they may run down, turn after turn, and do not get below 0.
+const FIRST: u64 = 1 << 62;
 /// What is fed to the assembler in the place of bytes that were not kept.
 const REST: [u8; 4096] = [0xFF; 4096];
 
@@ -156,9 +158,9 @@ impl DecodingOrder {
         if piece.begins {
             // One that is open has lost its end.
             let don = match piece.don {
-                Some(don) => self.unwrapper.unwrap(u64::from(don)),
+                Some(don) => FIRST.wrapping_add(self.unwrapper.unwrap(u64::from(don))),
                 // An FU-A should be announced by an FU-B.
-                None => self.last_don.map_or(1 << 16, |don| don + 1),
+                None => self.last_don.map_or(FIRST, |don| don + 1),
             };
             self.last_don = Some(don);
             let mut head = Vec::with_capacity(64);
