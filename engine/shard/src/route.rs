@@ -95,15 +95,20 @@ impl<C: Clock> Core<C> {
         }
     }
 
-    /// Opens a chunk behind the one that is full for the SRT session that `datagram` may be of.
+    /// Opens a chunk behind the one that is full for the SRT session that `datagram` is of.
     fn open_next_chunk(&mut self, datagram: &Datagram<'_>) -> bool {
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
             return false;
         };
-        let index = self.ids.place(u32::from_be_bytes([a, b, c, d]));
+        let id = u32::from_be_bytes([a, b, c, d]);
+        let index = self.ids.place(id);
         let Some(session) = self.sessions.value_at_mut(index) else {
             return false;
         };
+        // A stranger's datagram moves nothing, not even this.
+        if session.socket_id != id || !datagram.origin.is_named(&session.name) {
+            return false;
+        }
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return false;
         };
