@@ -166,7 +166,7 @@ impl Driver for CostDriver {
 
     fn flush(&mut self) {}
 
-    fn wait(&mut self, _: Instant) {}
+    fn wait(&mut self, _: Instant, _: bool) {}
 
     fn open_callers(&mut self, _: &SocketOptions) -> Result<usize, String> {
         Err("nobody calls here".to_owned())

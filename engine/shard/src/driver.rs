@@ -46,8 +46,9 @@ pub trait Driver {
     fn send(&mut self, socket: usize, peer: SocketAddr, local: Option<IpAddr>, bytes: &[u8]);
     /// Sends what is queued.
     fn flush(&mut self);
-    /// Blocks until something arrives, somebody wakes the shard, or `until`.
-    fn wait(&mut self, until: Instant);
+    /// Blocks until something arrives, somebody wakes the shard, or `until`. `held`: nothing that
+    /// may come is handed on before `until`, so that there is no hurry to take it.
+    fn wait(&mut self, until: Instant, held: bool);
     /// Opens the socket that calls leave from: a free port of its own, outside every group, so
     /// that answers come to this shard whatever steers the others. Returns its index. Called
     /// once at the most.
@@ -125,8 +126,12 @@ impl Driver for Reactor {
         Reactor::flush(self);
     }
 
-    fn wait(&mut self, until: Instant) {
-        Reactor::wait(self, until);
+    fn wait(&mut self, until: Instant, held: bool) {
+        if held {
+            self.wait_held(until);
+        } else {
+            Reactor::wait(self, until);
+        }
     }
 
     fn open_callers(&mut self, options: &SocketOptions) -> Result<usize, String> {

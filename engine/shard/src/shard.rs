@@ -244,7 +244,7 @@ impl<D: Driver> Shard<D> {
             return Turn::Finished;
         }
         let until = self.core.next_deadline().min(limit);
-        self.driver.wait(until);
+        self.driver.wait(until, self.core.holds_all());
         Turn::Running
     }
 
@@ -500,6 +500,12 @@ impl<C: Clock> Core<C> {
             && self.pending.is_empty()
             && self.draining.is_none()
             && !self.events.waits()
+    }
+
+    /// Whether all that comes is held back until a tick of the wheel: SRT's packets are, by TSBPD,
+    /// and are taken no later for being taken in by the tick. RTP is handed on as it comes.
+    fn holds_all(&self) -> bool {
+        self.by_ssrc.is_empty() && self.configured == 0
     }
 
     fn next_deadline(&self) -> Instant {

@@ -28,7 +28,7 @@ use crate::probe::SetupError;
 use crate::send::SendQueue;
 use crate::socket::UdpSocket;
 use crate::sys::{self, EnterArgs, KernelTimespec};
-use crate::wait::{Plan, capped_min_wait_us, plan};
+use crate::wait::{Dial, Plan, Waiting, plan};
 use crate::waker::Waker;
 
 const BUFFER_GROUP: u16 = 0;
@@ -68,7 +68,7 @@ pub struct Reactor {
     queue: SendQueue,
     counters: ReactorCounters,
     min_wait: Duration,
-    min_wait_us: u32,
+    dial: Dial,
     coalesces_in_kernel: bool,
     enter_flags: u32,
     /// The kernel was entered since the last reap.
@@ -123,7 +123,7 @@ impl Reactor {
             intake: Intake::new(sockets.iter().map(UdpSocket::own_address)),
             rearm: (0..sockets.len() as u32).collect(),
             tokens: (0..sockets.len() as u64).collect(),
-            min_wait_us: capped_min_wait_us(config.min_wait, &sockets),
+            dial: Dial::new(config.min_wait, &sockets),
             waker_file: (sockets.len() + config.spare_sockets) as u32,
             queue: SendQueue::new(config.send_batch, sockets.iter().all(UdpSocket::segments)),
             min_wait: config.min_wait,
@@ -183,7 +183,7 @@ impl Reactor {
                 self.tokens.push(index as u64);
             }
         }
-        self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
+        self.dial = Dial::new(self.min_wait, &self.sockets);
         self.rearm.push(index as u32);
         self.arm();
         Ok(index)
@@ -211,7 +211,7 @@ impl Reactor {
         let _ = self.register_file(index, -1);
         // Task work that is still due lets go of the file: then the port is free.
         let _ = self.enter(0, None);
-        self.min_wait_us = capped_min_wait_us(self.min_wait, &self.sockets);
+        self.dial = Dial::new(self.min_wait, &self.sockets);
     }
 
     fn register_file(&self, index: usize, fd: i32) -> Result<(), SetupError> {
@@ -249,7 +249,7 @@ impl Reactor {
     /// The wake coalescing that is in force: what was configured, capped by what the smallest
     /// receive buffer can take meanwhile.
     pub fn min_wait(&self) -> Duration {
-        Duration::from_micros(self.min_wait_us.into())
+        Duration::from_micros(self.dial.usual_us.into())
     }
 
     /// Whether the kernel coalesces wakes itself (`min_wait`, Linux 6.12); see [`Reactor::wait`]
@@ -345,6 +345,16 @@ impl Reactor {
     /// Before Linux 6.12 there is no `min_wait`; then a wait that follows datagrams ends after
     /// `min_wait` by timeout, and a wait that follows silence ends with the first datagram.
     pub fn wait(&mut self, until: Instant) {
+        self.wait_for(until, false);
+    }
+
+    /// [`wait`](Self::wait) where nothing that may come is handed on before `until`: a wait of up
+    /// to twice `min_wait` is not divided then. A wake costs as much as dozens of datagrams.
+    pub fn wait_held(&mut self, until: Instant) {
+        self.wait_for(until, true);
+    }
+
+    fn wait_for(&mut self, until: Instant, held: bool) {
         self.arm();
         let ready = self.behind
             || self.waker.is_raised()
@@ -363,12 +373,12 @@ impl Reactor {
         let result = if left_ns == 0 {
             self.enter(0, None)
         } else {
-            let plan = plan(
-                left_ns,
-                self.min_wait_us,
-                self.coalesces_in_kernel,
-                self.busy,
-            );
+            let waiting = Waiting {
+                coalesces_in_kernel: self.coalesces_in_kernel,
+                busy: self.busy,
+                held,
+            };
+            let plan = plan(left_ns, self.dial, waiting);
             let result = self.enter(plan.want, Some(plan));
             if !self.ring.completion().is_empty() {
                 self.counters.wakeups += 1;
@@ -655,7 +665,7 @@ mod tests {
         let to = socket.local_addr();
         let mut reactor = Reactor::new(ReactorConfig::default(), vec![socket]).unwrap();
         reactor.coalesces_in_kernel = false;
-        reactor.min_wait_us = 2_000;
+        reactor.dial.usual_us = 2_000;
         let sender = std::net::UdpSocket::bind(address).unwrap();
         sender.send_to(b"first", to).unwrap();
         let start = reactor.now();

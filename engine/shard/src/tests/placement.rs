@@ -170,3 +170,22 @@ fn a_shard_without_streams_sleeps_until_its_snapshot() {
     );
     assert!(world.shards[0].is_idle());
 }
+
+#[test]
+fn a_shard_hurries_only_for_what_is_not_held_by_tsbpd() {
+    let mut world = World::new(config(1));
+    let caller = world.call("live/cam");
+    world.run(Duration::from_millis(500));
+    world.callers[caller].to_send = 400;
+    world.run(Duration::from_millis(20));
+    assert!(world.shards[0].driver.slept_held);
+
+    for sequence in 1..5 {
+        let packet = super::sources::packet(0xABCD, sequence);
+        world.send_to_engine(addr("192.0.2.7:4000"), addr(super::world::RTP), &packet);
+        world.step();
+    }
+    assert_eq!(world.started("rtp_0000abcd").len(), 1);
+    world.run(Duration::from_millis(5));
+    assert!(!world.shards[0].driver.slept_held, "RTP has no hold");
+}

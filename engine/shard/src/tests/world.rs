@@ -86,6 +86,7 @@ pub(crate) struct VirtualDriver {
     counters: ReactorCounters,
     /// What the loop last asked to sleep until.
     pub(crate) slept_until: Instant,
+    pub(crate) slept_held: bool,
 }
 
 impl Driver for VirtualDriver {
@@ -195,8 +196,9 @@ impl Driver for VirtualDriver {
 
     fn flush(&mut self) {}
 
-    fn wait(&mut self, until: Instant) {
+    fn wait(&mut self, until: Instant, held: bool) {
         self.slept_until = until;
+        self.slept_held = held;
     }
 
     fn counters(&self) -> ReactorCounters {
@@ -428,6 +430,7 @@ impl World {
                     stall: Duration::ZERO,
                     counters: ReactorCounters::default(),
                     slept_until: Instant::ZERO,
+                    slept_held: false,
                 };
                 let parts = ShardParts {
                     id,
