@@ -1,7 +1,7 @@
 //! The peer's address changes, and others claim that it did.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{LISTENER, Pair, Path, connected};
+use super::pair::{LISTENER, Pair, Path, TICK, connected};
 use super::*;
 use crate::packet::Control;
 use crate::test_support::Random;
@@ -192,6 +192,134 @@ fn a_peer_that_sends_little_is_followed_too() {
     }
     assert_eq!(pair.got.len(), 20);
     assert_eq!(pair.received().peer_moves, 1);
+}
+
+/// A pair with a second of latency whose caller has sent 20 packets, of which 1005 and 1006 are
+/// missing, and then nothing new any more; and the two retransmissions, as the caller sends them.
+fn with_a_gap(mut pair: Pair) -> (Pair, Vec<Vec<u8>>) {
+    let mut out = [0; 1500];
+    let mut again = Vec::new();
+    for sequence in 1000..1020_u32 {
+        let mut packet = [0x55; 1316];
+        packet.chunks_mut(188).for_each(|p| p[0] = 0x47);
+        pair.caller.send(pair.now, &packet).unwrap();
+        let len = pair.caller.poll_transmit(pair.now, &mut out).unwrap();
+        if matches!(sequence, 1005 | 1006) {
+            out[4] |= 4;
+            again.push(out[..len].to_vec());
+        } else {
+            pair.inject(&out[..len]).unwrap();
+        }
+        pair.now += TICK;
+    }
+    (pair, again)
+}
+
+fn long_latency() -> Config {
+    Config {
+        latency: Duration::from_secs(1),
+        ..Config::default()
+    }
+}
+
+#[cfg(feature = "crypto")]
+fn encrypted(cipher: crate::CipherPolicy) -> Pair {
+    let passphrase = crate::Passphrase::new("behind another door").unwrap();
+    let length = Some(crate::KeyLength::Aes128);
+    let caller = CallerSecurity::new(&passphrase, length, cipher, true, [3; 32]);
+    let policy = super::pair::Policy {
+        passphrase: Some(passphrase),
+        require: true,
+        cipher,
+    };
+    let clean = super::pair::CLEAN;
+    let mut pair = Pair::with_security(1, clean, 1000, long_latency(), Some(caller), policy);
+    pair.connect();
+    pair
+}
+
+/// Clear, AES-CTR and AES-GCM.
+fn each_cipher() -> Vec<(Pair, Vec<Vec<u8>>)> {
+    let mut pairs = vec![with_a_gap(connected(long_latency()))];
+    #[cfg(feature = "crypto")]
+    for cipher in [crate::CipherPolicy::Ctr, crate::CipherPolicy::Gcm] {
+        pairs.push(with_a_gap(encrypted(cipher)));
+    }
+    pairs
+}
+
+#[test]
+fn a_retransmission_of_what_is_missing_proves_as_much_as_a_new_packet() {
+    for (mut pair, again) in each_cipher() {
+        pair.now += Duration::from_millis(150);
+        assert!(claims(&mut pair, elsewhere(1), &again[0]));
+        assert_eq!(pair.inject(&again[0]), Ok(()));
+        // What has come by now is missing no more, neither from here nor from elsewhere.
+        pair.now += Duration::from_millis(150);
+        assert!(!claims(&mut pair, elsewhere(2), &again[0]));
+        assert!(claims(&mut pair, elsewhere(2), &again[1]));
+    }
+}
+
+#[test]
+fn a_peer_of_whom_only_a_few_retransmissions_come_and_then_a_keepalive_is_followed() {
+    // Right behind the last packet from the old address, or somewhat later.
+    for silence_ms in [0, 5, 40] {
+        for (mut pair, again) in each_cipher() {
+            pair.now += Duration::from_millis(silence_ms);
+            for packet in &again {
+                assert!(!claims(&mut pair, elsewhere(1), packet), "too early");
+            }
+            // Its source has paused: nothing but this comes any more.
+            pair.now += Duration::from_secs(1);
+            let keepalive = pair.control(Control::Keepalive, 0, &[0]);
+            assert!(!claims(&mut pair, elsewhere(2), &keepalive), "who is that?");
+            assert!(claims(&mut pair, elsewhere(1), &keepalive));
+            assert_eq!(pair.inject(&keepalive), Ok(()));
+            assert_eq!(pair.received().peer_moves, 1);
+        }
+    }
+}
+
+#[test]
+fn a_keepalive_moves_nothing_without_a_proof_or_while_the_old_address_lives() {
+    for (mut pair, again) in each_cipher() {
+        let keepalive = pair.control(Control::Keepalive, 0, &[0]);
+        // A copy of what was received is no proof, a second later either.
+        let mut copy = again[0].clone();
+        copy[..4].copy_from_slice(&1004_u32.to_be_bytes());
+        pair.now += Duration::from_millis(40);
+        assert!(!claims(&mut pair, elsewhere(1), &copy));
+        pair.now += Duration::from_millis(60);
+        assert!(!claims(&mut pair, elsewhere(1), &keepalive));
+        // Nor is a control packet that comes too early behind a proof.
+        let mut other = pair;
+        other.now += Duration::from_millis(1);
+        assert!(other.inject(&keepalive).is_ok(), "the old address is heard");
+        assert!(!claims(&mut other, elsewhere(1), &again[0]));
+        other.now += Duration::from_millis(60);
+        assert!(!claims(&mut other, elsewhere(1), &keepalive));
+        // The old address is heard once more: the proof was a copy.
+        assert!(other.inject(&keepalive).is_ok());
+        other.now += Duration::from_secs(1);
+        let keepalive = other.control(Control::Keepalive, 0, &[0]);
+        assert!(!claims(&mut other, elsewhere(1), &keepalive));
+        assert_eq!(other.received().peer_moves, 0);
+    }
+}
+
+#[test]
+fn what_a_peer_keeps_for_ever_proves_it_however_old_it_is() {
+    // Without too-late drop a gap is waited for, and asked for, until it is closed.
+    let mut pair = connected(long_latency());
+    pair.listener.as_mut().unwrap().receiver.never_drops();
+    let (mut pair, again) = with_a_gap(pair);
+    pair.now += Duration::from_secs(4);
+    let mut ahead = again[0].clone();
+    ahead[8..12].copy_from_slice(&(pair.clock() + 2_000_000).to_be_bytes());
+    assert!(!claims(&mut pair, elsewhere(1), &ahead), "not sent yet");
+    assert!(claims(&mut pair, elsewhere(1), &again[0]));
+    assert_eq!(pair.inject(&again[0]), Ok(()));
 }
 
 /// A world of its own: path, latency, tolerance, pacing and first number drawn from the seed.

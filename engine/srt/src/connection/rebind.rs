@@ -5,11 +5,17 @@
 //!
 //! What proves a peer is data that continues its stream: our socket ID, a sequence number that is
 //! missing or comes next within the window, a timestamp that is the peer's present time, and a
-//! payload that the session's keys decrypt to a transport stream, if it has any. Whoever cannot
-//! see the stream would have to guess some 60 bits. Whoever can see it is kept off while the peer still sends: one such packet counts only after
-//! a silence of the old address, several in a row, without one from the old address between them,
-//! after a shorter one. Control packets prove nothing, so a forged SHUTDOWN, ACK, NAK or handshake
-//! from elsewhere does nothing.
+//! payload that the session's keys decrypt to a transport stream, if it has any. A retransmission
+//! of what is missing proves as much as a new packet; a copy of what was received proves nothing.
+//! Whoever cannot see the stream would have to guess some 60 bits. Whoever can see it is kept off
+//! while the peer still sends: one such packet counts only after a silence of the old address,
+//! several in a row, without one from the old address between them, after a shorter one.
+//!
+//! A peer whose source has paused may send a few retransmissions while the silence is still too
+//! short, and then nothing but keepalives. So an address that has proven itself is remembered as
+//! long as the old one is not heard, and its next keepalive or data packet moves when the silence
+//! is long enough. By themselves control packets prove nothing, so a forged SHUTDOWN, ACK, NAK,
+//! keepalive or handshake from elsewhere does nothing.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -17,7 +23,7 @@ use core::time::Duration;
 use mirror_base::Instant;
 
 use super::{Connection, Phase, Proof};
-use crate::packet::Header;
+use crate::packet::{Control, Header};
 
 /// The old address has been silent so long that one proof is enough.
 const LONG_SILENCE: Duration = Duration::from_millis(100);
@@ -37,6 +43,13 @@ pub(super) struct Candidate {
     proofs: u8,
 }
 
+impl Candidate {
+    /// The sequence numbers of its proofs.
+    fn known(&self) -> &[u32] {
+        self.sequences.get(..self.proofs.into()).unwrap_or(&[])
+    }
+}
+
 impl Connection {
     /// A datagram for our socket ID came from `from`, which is not the peer's address. True: it
     /// is from now on; the datagram is still to be given to [`Connection::handle_datagram`], and
@@ -52,21 +65,23 @@ impl Connection {
         // As it was on the wire: what the old address sent may wait in the queue behind this
         // datagram when we were held up.
         let silence = arrival.min(now).saturating_since(self.last_heard);
-        if !matches!(self.phase, Phase::Established) || silence < SHORT_SILENCE {
+        if !matches!(self.phase, Phase::Established) {
             return false;
         }
         let Some((header, _)) = Header::parse(datagram) else {
             return false;
         };
-        if header.is_control()
-            || header.destination != self.socket_id
-            || !self.receiver.continues(arrival, &header)
-            || !self.proves_key(&header, datagram)
-        {
+        let may_follow = !header.is_control() || header.control() == Control::Keepalive;
+        if header.destination != self.socket_id || !may_follow {
             return false;
         }
-        let proofs = self.count_proof(from, header.word0);
-        if silence < LONG_SILENCE && proofs < PROOFS {
+        let proofs = if self.proves(silence, arrival, &header, datagram) {
+            self.count_proof(from, header.word0)
+        } else {
+            self.proofs_of(from)
+        };
+        let needed = if silence >= LONG_SILENCE { 1 } else { PROOFS };
+        if silence < SHORT_SILENCE || proofs < needed {
             return false;
         }
         self.candidate = None;
@@ -75,12 +90,36 @@ impl Connection {
         true
     }
 
+    /// Whether it is data that only the peer sends. While the old address is all but alive, only
+    /// what is missing is worth the look: there is little of it.
+    fn proves(
+        &self,
+        silence: Duration,
+        arrival: Instant,
+        header: &Header,
+        datagram: &[u8],
+    ) -> bool {
+        !header.is_control()
+            && (silence >= SHORT_SILENCE || self.receiver.misses(header))
+            && self.receiver.continues(arrival, header)
+            && self.proves_key(header, datagram)
+    }
+
+    /// The proofs of `from` since the old address was last heard.
+    fn proofs_of(&self, from: SocketAddr) -> u8 {
+        let heard = self.last_heard;
+        self.candidate
+            .filter(|c| c.from == from && c.heard == heard)
+            .map_or(0, |c| c.proofs)
+    }
+
     /// Proofs in a row, this one included: from one address, of different packets, none from the
-    /// old address between them.
+    /// old address between them. A copy of another address's proof is none.
     fn count_proof(&mut self, from: SocketAddr, sequence: u32) -> u8 {
         let heard = self.last_heard;
         let mut candidate = match self.candidate {
-            Some(c) if c.from == from && c.heard == heard => c,
+            Some(c) if c.heard == heard && c.from == from => c,
+            Some(c) if c.heard == heard && c.known().contains(&sequence) => return 0,
             _ => Candidate {
                 from,
                 heard,
@@ -88,10 +127,8 @@ impl Connection {
                 proofs: 0,
             },
         };
-        let (known, room) = candidate.sequences.split_at_mut(candidate.proofs.into());
-        if !known.contains(&sequence)
-            && let Some(next) = room.first_mut()
-        {
+        let is_new = !candidate.known().contains(&sequence);
+        if is_new && let Some(next) = candidate.sequences.get_mut(usize::from(candidate.proofs)) {
             *next = sequence;
             candidate.proofs += 1;
         }

@@ -162,15 +162,21 @@ impl TimeBase {
     }
 
     /// Whether `timestamp` is about the peer's present time, whatever turn its clock is in: a
-    /// packet may be a retransmission, or have waited at the sender for as long as that keeps any.
-    pub(crate) fn is_present(&self, timestamp: u32, arrival: Instant) -> bool {
+    /// packet may be a retransmission, or have waited at the sender for as long as that keeps any,
+    /// which is for ever if it `keeps_all`.
+    pub(crate) fn is_present(&self, timestamp: u32, arrival: Instant, keeps_all: bool) -> bool {
         let age = micros(arrival)
             .saturating_sub(self.base_us)
             .saturating_sub(i64::from(timestamp))
             .saturating_sub(self.drift_us);
         // Into half a turn around 0.
         let age = (age + TURN_US / 2).rem_euclid(TURN_US) - TURN_US / 2;
-        (-PRESENT_AHEAD_US..=self.delay_us + PRESENT_BEHIND_US).contains(&age)
+        let oldest = if keeps_all {
+            TURN_US / 2
+        } else {
+            self.delay_us + PRESENT_BEHIND_US
+        };
+        (-PRESENT_AHEAD_US..=oldest).contains(&age)
     }
 
     /// A control packet with `timestamp` arrived: when it lies a whole turn beside our clock, data
@@ -348,12 +354,17 @@ mod tests {
         for turn in 0..3 {
             let now = (turn << 32) + 1_000_000 + 50_000_000;
             let arrival = Instant::from_micros(now);
-            assert!(time.is_present(50_000_000, arrival), "turn {turn}");
-            assert!(time.is_present(49_000_000, arrival));
-            assert!(time.is_present(50_400_000, arrival));
-            assert!(!time.is_present(48_000_000, arrival));
-            assert!(!time.is_present(51_000_000, arrival));
-            assert!(!time.is_present(50_000_000 + (1 << 31), arrival));
+            assert!(time.is_present(50_000_000, arrival, false), "turn {turn}");
+            assert!(time.is_present(49_000_000, arrival, false));
+            assert!(time.is_present(50_400_000, arrival, false));
+            assert!(!time.is_present(48_000_000, arrival, false));
+            assert!(
+                time.is_present(48_000_000, arrival, true),
+                "as old as it may be"
+            );
+            assert!(!time.is_present(51_000_000, arrival, true));
+            assert!(!time.is_present(51_000_000, arrival, false));
+            assert!(!time.is_present(50_000_000 + (1 << 31), arrival, false));
         }
     }
 

@@ -659,6 +659,12 @@ impl Receiver {
         2 * u64::from(self.flow_window)
     }
 
+    /// As if the peer had not agreed to too-late drop.
+    #[cfg(test)]
+    pub(crate) const fn never_drops(&mut self) {
+        self.mode.drop_too_late = false;
+    }
+
     /// No packet comes any more: nothing is acknowledged or asked for, gaps wait for nothing.
     pub(crate) fn stop(&mut self) {
         self.finished = true;
@@ -684,20 +690,26 @@ impl Receiver {
     }
 
     /// Whether a data packet continues what was received: it is missing or comes next, within
-    /// the window, and its timestamp is about the peer's present time.
+    /// the window, and its timestamp is about the peer's present time. A peer that drops nothing
+    /// may repeat what is of any age.
     pub(crate) fn continues(&self, arrival: Instant, header: &Header) -> bool {
         if header.word1 & KK_MASK == KK_MASK {
             return false;
         }
         let seq = PacketSequenceNumber::new(header.word0);
         let offset = i64::from(self.expected_seq.distance_to(seq));
+        let comes_next = (0..i64::from(self.flow_window)).contains(&offset);
+        let keeps_all = !self.mode.drop_too_late;
+        (comes_next || self.misses(header))
+            && self.time.is_present(header.timestamp, arrival, keeps_all)
+    }
+
+    /// Whether a data packet is on the list of those that are missing.
+    pub(crate) fn misses(&self, header: &Header) -> bool {
+        let seq = PacketSequenceNumber::new(header.word0);
+        let offset = i64::from(self.expected_seq.distance_to(seq));
         let index = self.expected.saturating_add_signed(offset);
-        let wanted = if offset >= 0 {
-            offset < i64::from(self.flow_window)
-        } else {
-            index >= self.deliver && self.loss.within(index, index).next().is_some()
-        };
-        wanted && self.time.is_present(header.timestamp, arrival)
+        offset < 0 && index >= self.deliver && self.loss.within(index, index).next().is_some()
     }
 
     /// Figures of the moment. The newest packet held came when something was last heard, the
