@@ -37,37 +37,6 @@ const MAX_REFUSED: usize = 1024;
 /// Bytes of the SRT stream ID that are shown.
 const SHOWN_STREAM_ID: usize = 512;
 
-/// A token bucket: so many a second, a second's worth at once.
-#[derive(Debug)]
-pub(crate) struct Rate {
-    per_second: u32,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Rate {
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        Rate {
-            per_second,
-            tokens: f64::from(per_second),
-            at: now,
-        }
-    }
-
-    /// Takes a token, if there is one.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let rate = f64::from(self.per_second);
-        let gained = now.saturating_since(self.at).as_secs_f64() * rate;
-        self.tokens = (self.tokens + gained).min(rate);
-        self.at = now;
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
-    }
-}
-
 /// A conclusion that waits for control's answer.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -203,6 +172,7 @@ impl<C: Clock> Core<C> {
         if datagram.payload.len() > MAX_HANDSHAKE {
             return self.discard(Discard::TooLong);
         }
+        let host = datagram.origin.peer().ip();
         let action = handshaker.handle_datagram(
             datagram.arrival,
             datagram.origin.peer().addr(),
@@ -211,7 +181,7 @@ impl<C: Clock> Core<C> {
         );
         match action {
             // The handshaker is cheap, but a spoofed flood must not buy replies without end.
-            Ok(HandshakeAction::Reply(_)) if !self.inductions.take(now) => {
+            Ok(HandshakeAction::Reply(_)) if !self.inductions.admits(now, host) => {
                 self.discard(Discard::HandshakeLimit);
             }
             Ok(HandshakeAction::Reply(len)) => {
@@ -235,7 +205,7 @@ impl<C: Clock> Core<C> {
                 }
             }
             Ok(HandshakeAction::Conclude(request)) => {
-                if self.conclusions.take(now) {
+                if self.conclusions.admits(now, host) {
                     self.conclude(request, datagram.socket, datagram.origin.local().ip());
                 } else {
                     self.discard(Discard::HandshakeLimit);
@@ -578,20 +548,4 @@ impl<C: Clock> Core<C> {
 /// The stream ID as people may see it.
 pub(crate) fn printable(raw: &[u8]) -> String {
     mirror_srt::shown_stream_id(raw, SHOWN_STREAM_ID)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_allows_a_seconds_worth_at_once_and_then_its_pace() {
-        let mut rate = Rate::new(10, Instant::ZERO);
-        let burst = (0..50).filter(|_| rate.take(Instant::ZERO)).count();
-        assert_eq!(burst, 10);
-        let later = (0..50)
-            .filter(|_| rate.take(Instant::from_millis(500)))
-            .count();
-        assert_eq!(later, 5);
-    }
 }

@@ -16,6 +16,7 @@ mod call;
 mod candidates;
 mod command;
 mod configured;
+mod door;
 mod handshake;
 mod ids;
 mod mailbox;

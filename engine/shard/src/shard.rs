@@ -19,8 +19,9 @@ use crate::call::Calls;
 use crate::candidates::Candidates;
 use crate::config::ShardsConfig;
 use crate::configured::Port;
+use crate::door::{Door, Rate};
 use crate::driver::{Clock, Driver};
-use crate::handshake::{Pending, Rate, Refused};
+use crate::handshake::{Pending, Refused};
 use crate::ids::SocketIds;
 use crate::mailbox::{EventSink, Mail, Mailboxes};
 use crate::outbox::Outbox;
@@ -171,10 +172,10 @@ pub(crate) struct Core<C> {
     random: u64,
     pub(crate) ids: SocketIds,
     pub(crate) handshaker: Option<mirror_srt::Handshaker>,
-    pub(crate) inductions: Rate,
+    pub(crate) inductions: Door,
     /// RTP sources that may be opened: a session costs some 10 µs to set up.
     pub(crate) opened_sources: Rate,
-    pub(crate) conclusions: Rate,
+    pub(crate) conclusions: Door,
     pub(crate) pending: Pending,
     /// What control refused a moment ago.
     pub(crate) refused: Refused,
@@ -328,9 +329,9 @@ impl<C: Clock> Core<C> {
             streams: Arena::new(capacity + config.max_streams as usize),
             sessions: Arena::new(capacity),
             handshaker,
-            inductions: Rate::new(per_second.saturating_mul(8), now),
+            inductions: Door::new(per_second.saturating_mul(8), now),
             opened_sources: Rate::new(SOURCES_PER_SECOND, now),
-            conclusions: Rate::new(per_second, now),
+            conclusions: Door::new(per_second, now),
             id,
             config,
             directory,

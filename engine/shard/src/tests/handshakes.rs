@@ -176,3 +176,51 @@ fn a_refused_conclusion_that_comes_again_gets_its_answer_without_asking_control_
     world.call_and_wait("live/a");
     assert_eq!(asked(&world).len(), 2);
 }
+
+/// A caller's request: its induction, or its conclusion with the cookie that it was given.
+fn request(socket_id: u32, cookie: Option<u32>) -> Vec<u8> {
+    let mut words = vec![0x8000_0000, 0, 0, 0];
+    match cookie {
+        None => words.extend([4, 2, 1000, 1500, 8192, 1, socket_id, 0]),
+        Some(cookie) => words.extend([5, 5, 1000, 1500, 8192, u32::MAX, socket_id, cookie]),
+    }
+    words.extend([0; 4]);
+    if cookie.is_some() {
+        words.extend([1 << 16 | 3, 0x0001_0501, 0xBF, 120 << 16]);
+        words.extend([5 << 16 | 1, u32::from_le_bytes(*b"evil")]);
+    }
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+#[test]
+fn one_host_that_floods_handshakes_does_not_keep_out_others() {
+    let mut world = World::new(config(1));
+    world.policy = |request| match request.stream_id.as_str() {
+        "live/good" => Some(Ok(Security::clear())),
+        _ => Some(Err(RejectionCode::FORBIDDEN.0)),
+    };
+    let (flood, srt) = (addr("198.51.100.66:6000"), addr(super::world::SRT));
+    world.send_to_engine(flood, srt, &request(1, None));
+    world.run(Duration::from_millis(10));
+    let (_, _, answer) = &world.to_others[0];
+    let cookie = u32::from_be_bytes(answer[44..48].try_into().unwrap());
+    let mut good = None;
+    for ms in 0..1_500_u32 {
+        // Ten times as many conclusions as are looked at, and more inductions than that.
+        for n in 0..20 {
+            let conclusion = request(1 + ms * 20 + n, Some(cookie));
+            world.send_to_engine(flood, srt, &conclusion);
+        }
+        for _ in 0..40 {
+            world.send_to_engine(flood, srt, &request(1, None));
+        }
+        world.step();
+        if ms == 700 {
+            good = Some(world.call("live/good"));
+        }
+    }
+    assert!(world.callers[good.unwrap()].connected);
+    let counters = &world.snapshot()[0].counters;
+    assert!((2_500..4_500).contains(&counters.rejected));
+    assert!(counters.discards.get(Discard::HandshakeLimit) > 50_000);
+}
