@@ -3,15 +3,16 @@
 //! `+` and `#` stand for themselves, so that `streamid=#!::r=x,m=request` may be written as it
 //! is. Used by the validation of `[[srt.callers]]`.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mirror_srt::{CipherPolicy, KeyLength};
+use mirror_srt::{CipherPolicy, KeyLength, shown_stream_id};
 use serde::{Serialize, Serializer};
 
-use super::Secret;
 use super::srt::check_passphrase;
 use super::value::parse_duration;
+use super::{HIDDEN, Secret};
 
 /// The longest stream ID, bytes (spec section 19).
 const MAX_STREAM_ID: usize = 512;
@@ -41,7 +42,7 @@ pub enum Host {
 }
 
 /// A remote SRT listener.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallerUrl {
     /// Where it is.
     pub host: Host,
@@ -55,9 +56,15 @@ pub struct CallerUrl {
 }
 
 impl CallerUrl {
-    /// The URL for people: without its passphrase.
+    /// The URL for people: without its passphrase, nor what is secret in its stream ID.
     pub fn shown(&self) -> &str {
         &self.shown
+    }
+}
+
+impl fmt::Debug for CallerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 
@@ -95,6 +102,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
         let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         shown.push(match name {
             "passphrase" => "passphrase=***".to_owned(),
+            "streamid" | "srt_streamid" => shown_pair(pair, name, raw),
             _ => pair.to_owned(),
         });
         let taken = match decode(raw) {
@@ -132,6 +140,19 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
         cipher: found.cipher,
         require: found.require,
     })
+}
+
+/// A stream ID as people may see it: passwords and tokens in it are hidden, as those of publishers
+/// are; without any it is as it was written.
+fn shown_pair(pair: &str, name: &str, raw: &str) -> String {
+    let Some(value) = decode(raw) else {
+        return pair.to_owned();
+    };
+    let shown = shown_stream_id(value.as_bytes(), MAX_STREAM_ID);
+    if shown == value || !shown.contains(HIDDEN) {
+        return pair.to_owned();
+    }
+    format!("{name}={}", shown.replace('%', "%25").replace('&', "%26"))
 }
 
 /// `host:port`, the host an address, an IPv6 address in brackets, or a name.
@@ -293,6 +314,28 @@ mod tests {
         let p = parse("srt://h:1?passphrase=0123456789ab&streamid=x").unwrap();
         assert_eq!(p.url.shown(), "srt://h:1?passphrase=***&streamid=x");
         assert!(!format!("{p:?}").contains("0123456789ab"));
+    }
+
+    #[test]
+    fn url_is_shown_without_what_its_stream_id_holds_of_secrets() {
+        for (id, shown) in [
+            (
+                "%23!::r=a,token=s3cret,m=request",
+                "#!::r=a,token=***,m=request",
+            ),
+            ("read:live/a:bob:s3cret", "read:live/a:bob:***"),
+            ("app/s?x=1%26key=s3cret", "app/s?x=1%26key=***"),
+            ("%23!::r=live/a", "%23!::r=live/a"),
+            ("50%25", "50%25"),
+        ] {
+            for name in ["streamid", "srt_streamid"] {
+                let p = parse(&format!("srt://h:1?{name}={id}&latency=200")).unwrap();
+                let expected = format!("srt://h:1?{name}={shown}&latency=200");
+                assert_eq!(p.url.shown(), expected);
+                assert!(!format!("{p:?}").contains("s3cret"));
+                assert_eq!(p.url.stream_id.contains("s3cret"), id.contains("s3cret"));
+            }
+        }
     }
 
     #[test]
