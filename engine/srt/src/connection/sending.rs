@@ -1,7 +1,7 @@
 //! What leaves a sender: runs of equal datagrams, pacing, drops.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{CLEAN, Pair, Path, connected};
+use super::pair::{CLEAN, Pair, Path, TICK, connected};
 use super::*;
 use crate::config::InputBandwidth;
 use crate::packet::{Control, Header};
@@ -250,4 +250,58 @@ fn losses_are_repaired_although_not_a_single_nak_arrives() {
     }
     assert!(pair.got == sent);
     assert!(pair.received().pkt_rcv_loss >= 15);
+}
+
+#[test]
+fn a_window_that_opens_again_unheard_stops_nobody_for_ever() {
+    let mut pair = connected(Config::default());
+    let sent = pair.send(20);
+    pair.run(Duration::from_millis(200));
+    assert_eq!(pair.got.len(), 20);
+    // The peer's buffer is full for a moment; what it says when it has room again is lost, and
+    // since it receives nothing it says nothing more.
+    let ack = pair.control(Control::Ack, 4711, &[1020, 10_000, 1_000, 0]);
+    let now = pair.now;
+    pair.caller
+        .handle_datagram(now, now, &ack, &mut pair.none)
+        .unwrap();
+    for i in 0..10_u8 {
+        pair.caller.send(pair.now, &[i; 100]).unwrap();
+    }
+    pair.run(Duration::from_millis(100));
+    assert!(pair.got.len() == 20, "it keeps to the window");
+    pair.run(Duration::from_millis(700));
+    assert_eq!(pair.got.len(), sent.len() + 10);
+    assert_eq!(pair.caller.statistics().pkt_snd_drop, 0);
+}
+
+#[test]
+fn a_window_that_stays_closed_is_asked_seldom() {
+    let mut pair = connected(Config {
+        send_drop_delay: None,
+        ..Config::default()
+    });
+    pair.send(20);
+    pair.run(Duration::from_millis(200));
+    let mut out = [0; 1500];
+    let mut asked = 0;
+    for number in 5_000..15_000 {
+        // The peer takes what comes, and has no room for more.
+        let ack = pair.control(Control::Ack, number, &[1020 + asked, 10_000, 1_000, 0]);
+        pair.now += TICK;
+        let now = pair.now;
+        let caller = &mut pair.caller;
+        caller
+            .handle_datagram(now, now, &ack, &mut pair.none)
+            .unwrap();
+        if number < 5_200 {
+            caller.send(now, &[1; 100]).unwrap();
+        }
+        caller.handle_timeout(now, &mut pair.none);
+        while let Some(len) = caller.poll_transmit(now, &mut out) {
+            let (header, _) = Header::parse(&out[..len]).unwrap();
+            asked += u32::from(!header.is_control());
+        }
+    }
+    assert!((10..=110).contains(&asked), "{asked} in 5 s");
 }

@@ -110,6 +110,8 @@ pub(crate) struct Sender {
     message: u32,
     /// Packets the peer has room for behind `acked`.
     window: u32,
+    /// When it was last heard that there is none.
+    closed_at: Instant,
     loss: LossList,
     drop_requests: VecDeque<(u64, u64)>,
 
@@ -166,6 +168,7 @@ impl Sender {
             acked: 0,
             message: 1,
             window: 0,
+            closed_at: Instant::ZERO,
             loss: LossList::new(),
             drop_requests: VecDeque::new(),
             pacer: Pacer::new(config, payload_size),
@@ -371,12 +374,16 @@ impl Sender {
             self.last_progress = now;
             self.blind_repeats = 0;
         }
-        if ack.light {
-            self.window = self.window.saturating_sub(advance);
-            return Ok(());
+        let window = match (ack.light, ack.available) {
+            (true, _) => self.window.saturating_sub(advance),
+            (false, available) => available.map_or(self.window, |n| n.min(MAX_WINDOW)),
+        };
+        if window == 0 && (self.window > 0 || advance > 0) {
+            self.closed_at = now;
         }
-        if let Some(available) = ack.available {
-            self.window = available.min(MAX_WINDOW);
+        self.window = window;
+        if ack.light {
+            return Ok(());
         }
         if let Some((smoothed, variance)) = ack.rtt_us {
             rtt.learn(now, smoothed, variance, only_sending);
@@ -461,6 +468,10 @@ impl Sender {
             self.blind_repeats += 1;
             self.last_progress = now;
         }
+        if now >= self.window_asked(rtt) {
+            // One packet asks whether the window is open by now.
+            self.window = 1;
+        }
         if now >= self.overdue(rtt) {
             // The oldest one, which may be all that is missing, and the newest one, which shows the
             // peer what is: what it did not hear of it will ask for.
@@ -481,6 +492,15 @@ impl Sender {
         oldest.map_or(Instant::FAR_FUTURE, |held| {
             held.sent.max(self.unasked_at) + rtt.timeout() + OVERDUE
         })
+    }
+
+    /// When a closed window is asked after. The peer says once that it is open again, and nothing
+    /// more while it receives nothing: were that lost, both would wait for ever.
+    fn window_asked(&self, rtt: &Rtt) -> Instant {
+        if self.window > 0 || self.sent >= self.next || self.in_flight() > 0 {
+            return Instant::FAR_FUTURE;
+        }
+        self.closed_at + rtt.timeout() + OVERDUE
     }
 
     /// Spec section 11.5, fast retransmit: RTO = count·(SRTT + 4·RTTVar + 20 ms) + 10 ms.
@@ -517,6 +537,7 @@ impl Sender {
         drop.min(paced)
             .min(self.blind_repeat_due(rtt))
             .min(self.overdue(rtt))
+            .min(self.window_asked(rtt))
     }
 
     fn in_flight(&self) -> u64 {
