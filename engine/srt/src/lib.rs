@@ -27,8 +27,8 @@ pub use config::{Config, InputBandwidth};
 pub use connection::{Batch, CloseReason, Connection, Event, Proof, SendError, is_plain};
 pub use credentials::{shown_field, shown_stream_id};
 pub use crypto::{
-    CallerSecurity, Cipher, CipherPolicy, KeyLength, KmState, ListenerPolicy, Passphrase,
-    PassphraseLength, Security,
+    CallerSecurity, Cipher, CipherPolicy, KeyLength, KeyQuestion, KmState, ListenerPolicy,
+    Passphrase, PassphraseLength, Security,
 };
 pub use handshake::{ConnectRequest, HandshakeAction, Handshaker};
 pub use packet::destination_socket_id;

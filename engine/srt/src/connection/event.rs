@@ -13,10 +13,13 @@ pub enum CloseReason {
     IdleTimeout,
     /// `close()` was called.
     Local,
-    /// Caller: no answer within `connect_timeout`.
+    /// Caller: no answer within `connect_timeout`; rendezvous: within ten of them.
     ConnectTimeout,
-    /// Caller: rejected by the listener.
+    /// Caller: rejected by the listener. Rendezvous: by the peer, or the peer's request by us.
     Rejected(RejectionCode),
+    /// Rendezvous: the peer greeted, but nothing was concluded within ten `connect_timeout`s. Where
+    /// passphrases differ the peer tells no reason.
+    Unconcluded,
     /// The peer broke the protocol.
     Protocol,
 }
@@ -24,7 +27,7 @@ pub enum CloseReason {
 /// What happened to a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// Caller: the handshake is done.
+    /// Caller, rendezvous: the handshake is done.
     Connected,
     /// It is over. Deliveries that TSBPD still holds keep coming until `is_drained()`.
     Closed(CloseReason),
@@ -48,7 +51,8 @@ impl fmt::Display for CloseReason {
             CloseReason::IdleTimeout => f.write_str("nothing was heard of the peer"),
             CloseReason::Local => f.write_str("closed locally"),
             CloseReason::ConnectTimeout => f.write_str("no answer to the handshake"),
-            CloseReason::Rejected(code) => write!(f, "rejected by the listener: {code}"),
+            CloseReason::Rejected(code) => write!(f, "rejected: {code}"),
+            CloseReason::Unconcluded => f.write_str("the peer greeted, but concluded nothing"),
             CloseReason::Protocol => f.write_str("the peer broke the protocol"),
         }
     }

@@ -1,5 +1,5 @@
-//! Datagrams from the peer: data to the receiver, the handshake's answers to the caller, control
-//! packets (spec section 1.2) to whom they concern. Called by the shard for each datagram.
+//! Datagrams from the peer: data to the receiver, handshakes to whoever asks, control packets
+//! (spec section 1.2) to whom they concern. Called by the shard for each datagram.
 
 use mirror_base::{Ahead, Discard, Instant, PacketSequenceNumber, SlotRing};
 
@@ -99,6 +99,7 @@ impl Connection {
         match self.phase {
             Phase::Closed => Err(Discard::Closed),
             Phase::Calling(_) => self.handle_while_calling(now, arrival, &header, rest),
+            Phase::Meeting(_) => self.handle_while_meeting(now, arrival, &header, rest, ring),
             Phase::Established => {
                 self.last_heard = now;
                 self.handle_control(now, arrival, &header, rest, ring)
@@ -148,7 +149,7 @@ impl Connection {
     }
 
     /// Control packets (spec section 1.2) of an established connection.
-    fn handle_control(
+    pub(super) fn handle_control(
         &mut self,
         now: Instant,
         arrival: Instant,
@@ -182,12 +183,17 @@ impl Connection {
                 self.sender.slow_down();
                 Ok(())
             }
-            // A repeated conclusion response; PEERERROR means file mode.
             Control::Keepalive => {
                 self.receiver.follow_turn(arrival, header.timestamp, ring);
                 Ok(())
             }
-            Control::Handshake | Control::PeerError => Ok(()),
+            // A caller's repeated conclusion response, or rendezvous.
+            Control::Handshake => {
+                self.handle_late_handshake(cif);
+                Ok(())
+            }
+            // It means file mode.
+            Control::PeerError => Ok(()),
             Control::Extension => self.handle_extension(header, cif),
             Control::Unknown => Err(Discard::UnknownControl),
         }

@@ -11,6 +11,7 @@ mod event;
 mod incoming;
 mod keys;
 mod loss;
+mod meeting;
 mod outgoing;
 mod rates;
 mod rebind;
@@ -29,6 +30,7 @@ use crate::crypto::{CallerSecurity, Refresh, Security, Terms};
 use crate::handshake::ConnectRequest;
 use crate::handshake::caller::{Agreed, Caller};
 use crate::handshake::flags;
+use crate::handshake::rendezvous::Rendezvous;
 use crate::packet::timestamp;
 use crate::reject::RejectionCode;
 use crate::statistics::Statistics;
@@ -52,6 +54,7 @@ const IP_UDP_LEN: u32 = 28;
 #[derive(Debug)]
 enum Phase {
     Calling(Box<Caller>),
+    Meeting(Box<Rendezvous>),
     Established,
     Closed,
 }
@@ -62,6 +65,8 @@ struct Pending {
     response: bool,
     shutdown: bool,
     keepalive: bool,
+    /// Rendezvous: the response is an AGREEMENT, which a repeated conclusion asks for again.
+    repeats_agreement: bool,
     ackacks: [u32; MAX_ACKACKS],
     ackack_count: usize,
 }
@@ -130,6 +135,7 @@ impl Connection {
             flags: request.flags,
             receive_latency: latencies.receive,
             peer_latency: latencies.peer,
+            initial_sequence: request.initial_sequence,
             timestamp: request.timestamp,
         };
         let terms = security.into_terms();
@@ -164,12 +170,7 @@ impl Connection {
         next_index: u64,
         security: Option<CallerSecurity>,
     ) -> Self {
-        // Spec section 3: the highest number is not allowed as initial one.
-        let initial = if initial_sequence.get() == PacketSequenceNumber::MAX {
-            PacketSequenceNumber::new(0)
-        } else {
-            initial_sequence
-        };
+        let initial = meeting::allowed(initial_sequence);
         let mut connection = Self::new(now, peer, socket_id, initial, config, next_index);
         let caller = Caller::new(
             now,
@@ -184,10 +185,12 @@ impl Connection {
         connection
     }
 
-    /// Caller: slot indexes of received packets begin at `next_index` (the ring's `end`), which
-    /// may have moved since [`Connection::connect`]. Without effect once the handshake is done.
+    /// Caller, rendezvous: slot indexes of received packets begin at `next_index` (the ring's
+    /// `end`), which may have moved since the connection was made. Without effect once the
+    /// handshake is done.
     pub fn begin_at(&mut self, next_index: u64) {
-        if next_index == self.next_index || !matches!(self.phase, Phase::Calling(_)) {
+        let pending = matches!(self.phase, Phase::Calling(_) | Phase::Meeting(_));
+        if next_index == self.next_index || !pending {
             return;
         }
         let initial = self.receiver.seq_of(self.next_index);
@@ -262,7 +265,6 @@ impl Connection {
     /// The handshake is done; `arrival` and the agreed timestamp anchor the peer's clock.
     fn establish(&mut self, now: Instant, arrival: Instant, agreed: &Agreed, terms: Terms) {
         let has = |flag: u32| agreed.flags & flag != 0;
-        let initial = self.receiver.seq_of(self.next_index);
         let time = TimeBase::new(arrival, agreed.timestamp, agreed.receive_latency);
         // Spec section 4.1: TSBPD needs our RCV and the peer's SND flag; ours are all set.
         let mode = DeliveryMode {
@@ -271,7 +273,7 @@ impl Connection {
         };
         self.receiver = Receiver::new(
             arrival,
-            initial,
+            agreed.initial_sequence,
             self.next_index,
             time,
             mode,
@@ -311,6 +313,11 @@ impl Connection {
             Phase::Calling(caller) => {
                 if caller.has_given_up(now) {
                     self.end(CloseReason::ConnectTimeout);
+                }
+            }
+            Phase::Meeting(rendezvous) => {
+                if let Some(reason) = rendezvous.verdict(now) {
+                    self.end(reason);
                 }
             }
             Phase::Established => {
@@ -375,6 +382,7 @@ impl Connection {
         let due = match &self.phase {
             Phase::Established => self.quiet_until().min(self.receiver.delivery_due()),
             Phase::Calling(caller) => caller.deadline(),
+            Phase::Meeting(rendezvous) => rendezvous.deadline(),
             Phase::Closed => self.receiver.delivery_due(),
         };
         (due != Instant::FAR_FUTURE).then_some(due)
@@ -548,6 +556,8 @@ impl Connection {
     }
 }
 
+#[cfg(test)]
+mod meetings;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]

@@ -32,6 +32,9 @@ impl Connection {
         if let Phase::Calling(caller) = &mut self.phase {
             return caller.poll_transmit(now, clock, &self.config, out);
         }
+        if let Phase::Meeting(rendezvous) = &mut self.phase {
+            return rendezvous.poll_transmit(now, clock, &self.config, out);
+        }
         if core::mem::take(&mut self.pending.response) {
             return self.write_response(clock, out);
         }

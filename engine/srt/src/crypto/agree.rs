@@ -140,6 +140,19 @@ impl Security {
     }
 }
 
+/// What the responder of a rendezvous has to be told before it can answer: whether the initiator's
+/// keys are taken, by [`Security::negotiate`]. Asked by
+/// [`Connection::key_question`](crate::Connection::key_question).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyQuestion {
+    /// Names the question in the answer.
+    pub number: u32,
+    /// The KMREQ block, if the initiator wants encryption.
+    pub key_material: Option<Vec<u8>>,
+    /// SRT version that it announced.
+    pub peer_version: u32,
+}
+
 /// What a caller needs to ask for encryption. Opaque; shows no key in `Debug`.
 pub struct CallerSecurity {
     salt: Salt,
@@ -209,6 +222,11 @@ impl CallerSecurity {
         let message = Message::write(&suite, &self.kek, &keys).ok_or(RejectionCode::CRYPTO)?;
         self.asked = Some((length, message));
         Ok(())
+    }
+
+    /// The encryption field of a rendezvous greeting: the key length, if it was chosen.
+    pub(crate) fn advertised(&self) -> u16 {
+        self.key_length.map_or(0, KeyLength::to_field)
     }
 
     const fn suite(&self, length: KeyLength, form: GcmForm) -> Suite {

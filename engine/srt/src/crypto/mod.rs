@@ -31,7 +31,7 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 pub(crate) use agree::{Agreement, Terms};
-pub use agree::{CallerSecurity, ListenerPolicy, Security};
+pub use agree::{CallerSecurity, KeyQuestion, ListenerPolicy, Security};
 pub(crate) use cipher_iv::is_current_gcm;
 pub use message::KmState;
 pub(crate) use message::{KeyMaterial, Message};

@@ -10,17 +10,17 @@ use super::cif::{
     CONCLUSION, EXT_CONFIG, EXT_HSREQ, EXT_KMREQ, HandshakeCif, INDUCTION, MAGIC, UDT_DGRAM,
     peer_ip_field,
 };
-use super::extensions::{Extensions, HsWords, write_key_request, write_stream_id};
-use super::flags;
-use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
+use super::extensions::{Extensions, write_key_request, write_stream_id};
+use super::negotiation::{Latencies, refusal, request_words};
+use crate::config::Config;
 use crate::crypto::{CallerSecurity, Terms};
 use crate::packet::Header;
 use crate::reject::RejectionCode;
 
 /// Spec section 5.6.
-const RETRY: Duration = Duration::from_millis(250);
+pub(crate) const RETRY: Duration = Duration::from_millis(250);
 
-/// What the listener's conclusion response agreed to.
+/// What a handshake agreed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Agreed {
     pub(crate) peer_socket_id: u32,
@@ -33,6 +33,8 @@ pub(crate) struct Agreed {
     pub(crate) receive_latency: Duration,
     /// The peer's receive latency.
     pub(crate) peer_latency: Duration,
+    /// The number that the peer's first packet has.
+    pub(crate) initial_sequence: PacketSequenceNumber,
     /// The response's timestamp: anchors the peer's clock.
     pub(crate) timestamp: u32,
 }
@@ -147,13 +149,7 @@ impl Caller {
         request.cookie = cookie;
         // Spec section 5.4: the destination of a conclusion request stays 0.
         let mut writer = request.begin(out, timestamp, 0);
-        let hs = HsWords {
-            version: OUR_VERSION,
-            flags: flags::OURS,
-            receive_ms: latency_ms(config.latency.min(config.latency_limit())),
-            send_ms: latency_ms(config.peer_latency),
-        };
-        hs.write_request(&mut writer);
+        request_words(config).write_request(&mut writer);
         write_stream_id(&self.srt_stream_id, &mut writer);
         if let Some((_, message)) = keys {
             write_key_request(message, &mut writer);
@@ -225,17 +221,7 @@ impl Caller {
         if let Some(code) = refusal(response, &blocks, &hs, config) {
             return Ok(Outcome::Declined(code, response.socket_id));
         }
-        let limit = config.latency_limit();
-        let ours = if hs.flags & flags::TSBPDSND == 0 {
-            config.latency
-        } else {
-            Duration::from_millis(hs.send_ms.into())
-        };
-        let peers = if hs.flags & flags::TSBPDRCV == 0 {
-            config.peer_latency
-        } else {
-            Duration::from_millis(hs.receive_ms.into())
-        };
+        let latencies = Latencies::by_response(&hs, config);
         if let Some(security) = self.security.take() {
             match security.conclude(blocks.km_response.as_deref(), hs.version) {
                 Ok(terms) => self.terms = terms,
@@ -248,39 +234,10 @@ impl Caller {
             mss: response.mss,
             flow_window: response.flow_window,
             flags: hs.flags,
-            receive_latency: ours.min(limit),
-            peer_latency: peers,
+            receive_latency: latencies.receive,
+            peer_latency: latencies.peer,
+            initial_sequence: self.initial_sequence,
             timestamp: header.timestamp,
         }))
-    }
-}
-
-/// What a listener agreed to that this caller cannot: it is the listener's check of a request
-/// (spec section 5.5, step 6) the other way round. Blocks that we never ask for mean that it
-/// would send what we cannot read.
-fn refusal(
-    response: &HandshakeCif,
-    blocks: &Extensions,
-    hs: &HsWords,
-    config: &Config,
-) -> Option<RejectionCode> {
-    let is_set = |text: &Option<Vec<u8>>| text.as_ref().is_some_and(|text| !text.is_empty());
-    if hs.version < config.min_version {
-        Some(RejectionCode::VERSION)
-    } else if hs.version < HSV5_MIN_VERSION
-        || hs.flags & flags::REXMITFLG == 0
-        || !response.has_room()
-    {
-        Some(RejectionCode::ROGUE)
-    } else if is_set(&blocks.congestion) && blocks.congestion.as_deref() != Some(b"live") {
-        Some(RejectionCode::CONGESTION)
-    } else if hs.flags & flags::STREAM != 0 {
-        Some(RejectionCode::MESSAGEAPI)
-    } else if is_set(&blocks.filter) {
-        Some(RejectionCode::FILTER)
-    } else if blocks.group.is_some() {
-        Some(RejectionCode::GROUP)
-    } else {
-        None
     }
 }

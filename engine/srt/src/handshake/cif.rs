@@ -7,6 +7,10 @@ use crate::packet::{Control, Header, Writer, take_u32};
 
 /// Handshake type INDUCTION.
 pub(crate) const INDUCTION: u32 = 1;
+/// Handshake type WAVEAHAND: rendezvous, the first message.
+pub(crate) const WAVEAHAND: u32 = 0;
+/// Handshake type AGREEMENT: rendezvous, the last message.
+pub(crate) const AGREEMENT: u32 = 0xFFFF_FFFE;
 /// Handshake type CONCLUSION.
 pub(crate) const CONCLUSION: u32 = 0xFFFF_FFFF;
 /// Extension field of a listener's induction response: it speaks HSv5.

@@ -9,9 +9,10 @@ use mirror_base::{Discard, Instant, PacketSequenceNumber};
 use siphasher::sip::SipHasher13;
 
 use super::cif::{CONCLUSION, EXT_HSREQ, EXT_KMREQ, HandshakeCif, INDUCTION, MAGIC, peer_ip_field};
-use super::extensions::{Extensions, HsWords, write_key_response};
+use super::extensions::{Extensions, HsWords};
 use super::flags;
-use crate::config::{Config, HSV5_MIN_VERSION, OUR_VERSION, latency_ms};
+use super::negotiation::{Latencies, has_key_answer, write_key_answer};
+use crate::config::{Config, HSV5_MIN_VERSION};
 use crate::crypto::{KeyLength, Terms};
 use crate::packet::{Control, Header, MAX_DATAGRAM, Writer, timestamp};
 use crate::reject::RejectionCode;
@@ -233,15 +234,6 @@ pub struct ConnectRequest {
     handshake: HandshakeCif,
 }
 
-/// Latencies that both sides will use (spec section 4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Latencies {
-    /// Ours as receiver.
-    pub(crate) receive: Duration,
-    /// The peer's as receiver.
-    pub(crate) peer: Duration,
-}
-
 impl ConnectRequest {
     fn new(
         now: Instant,
@@ -328,22 +320,13 @@ impl ConnectRequest {
 
     /// Spec section 4.1, latency negotiation at the responder.
     pub(crate) fn latencies(&self, config: &Config) -> Latencies {
-        let demanded = |ms: u16, flag: u32| {
-            if self.flags & flag == 0 {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(ms.into())
-            }
+        let asked = HsWords {
+            version: self.version,
+            flags: self.flags,
+            receive_ms: self.receive_ms,
+            send_ms: self.send_ms,
         };
-        let limit = config.latency_limit();
-        let receive = config
-            .latency
-            .max(demanded(self.send_ms, flags::TSBPDSND))
-            .min(limit);
-        let peer = config
-            .peer_latency
-            .max(demanded(self.receive_ms, flags::TSBPDRCV));
-        Latencies { receive, peer }
+        Latencies::for_request(&asked, config)
     }
 
     /// Writes the conclusion response (spec section 5.5, step 7), its timestamp 0.
@@ -355,24 +338,14 @@ impl ConnectRequest {
         terms: &Terms,
         out: &mut [u8],
     ) -> usize {
-        // Spec section 16.5: the message echoed, or why there are no keys.
-        let status;
-        let keys: &[u8] = match terms {
-            Terms::Clear => &[],
-            Terms::Unsecured(state) => {
-                status = state.to_wire();
-                &status
-            }
-            Terms::Keys(agreement) => agreement.message.as_bytes(),
-        };
         let response = HandshakeCif {
             version: 5,
             // As libsrt has it: what was advertised; the key length stands in the KM message.
             encryption: config.advertised_key_length.map_or(0, KeyLength::to_field),
-            extension: if keys.is_empty() {
-                EXT_HSREQ
-            } else {
+            extension: if has_key_answer(terms) {
                 EXT_HSREQ | EXT_KMREQ
+            } else {
+                EXT_HSREQ
             },
             initial_sequence: self.initial_sequence.get(),
             mss: self.mss.min(u32::from(config.mss)),
@@ -383,16 +356,8 @@ impl ConnectRequest {
             peer_ip: peer_ip_field(self.peer),
         };
         let mut writer = response.begin(out, 0, self.peer_socket_id);
-        let hs = HsWords {
-            version: OUR_VERSION,
-            flags: flags::OURS,
-            receive_ms: latency_ms(latencies.receive),
-            send_ms: latency_ms(latencies.peer),
-        };
-        hs.write_response(&mut writer);
-        if !keys.is_empty() {
-            write_key_response(keys, &mut writer);
-        }
+        latencies.response().write_response(&mut writer);
+        write_key_answer(terms, &mut writer);
         writer.finish()
     }
 }

@@ -1,12 +1,14 @@
 //! The handshake (spec sections 3 to 8): the listener's stateless half ([`Handshaker`],
-//! [`ConnectRequest`]) and the caller's requests. The shard feeds the first, a connection
-//! drives the second.
+//! [`ConnectRequest`]), the caller's requests, and rendezvous. The shard feeds the first, a
+//! connection drives the others.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
 pub(crate) mod caller;
 pub(crate) mod cif;
 pub(crate) mod extensions;
 mod listener;
+mod negotiation;
+pub(crate) mod rendezvous;
 
 pub use listener::{ConnectRequest, HandshakeAction, Handshaker};
 
