@@ -136,6 +136,12 @@ impl Runtime {
                 }
             }
             Answer::Caller { ticket, security } => self.caller_keys(now, ticket, security),
+            Answer::Meeting {
+                shard,
+                ticket,
+                number,
+                outcome,
+            } => self.meeting_keys(shard, ticket, number, outcome),
         }
     }
 

@@ -222,9 +222,18 @@ impl Runtime {
                 self.publish(now, &stream_id, kind, json!({ "reason": reason.name() }));
                 self.caller_ended(now, &stream_id, reason, status);
             }
+            Event::CallKeys {
+                shard,
+                ticket,
+                question,
+                ..
+            } => self.call_keys(shard, ticket, question),
             Event::CallFailed {
-                ticket, failure, ..
-            } => self.call_failed(now, ticket, failure),
+                ticket,
+                failure,
+                detail,
+                ..
+            } => self.call_failed(now, ticket, failure, detail.as_deref()),
             Event::Snapshot(snapshot) => self.snapshot(now, snapshot),
             Event::Stopped { shard, error } => {
                 if let Some(error) = &error {

@@ -163,11 +163,22 @@ impl Engine {
 
     /// Speaks for the shard that a call failed.
     pub(crate) fn call_failed(&self, call: &CallRequest, failure: CallFailure) {
+        self.call_failed_as(call, failure, None);
+    }
+
+    /// The same with what the host said.
+    pub(crate) fn call_failed_as(
+        &self,
+        call: &CallRequest,
+        failure: CallFailure,
+        detail: Option<&str>,
+    ) {
         self.send(Event::CallFailed {
             shard: ShardId(0),
             ticket: call.ticket,
             stream_id: call.stream_id.clone(),
             failure,
+            detail: detail.map(str::to_owned),
         });
     }
 

@@ -157,7 +157,12 @@ impl Settings {
     /// Options of one shard's ring.
     pub(crate) fn reactor(&self) -> ReactorConfig {
         let ring = &self.pinning.ring;
+        let callers = self.config.srt.callers.iter();
+        let meetings = callers.filter(|c| c.url.rendezvous.is_some()).count();
+        let default = ReactorConfig::default();
         ReactorConfig {
+            // Each has a port of its own, and all may come to one shard.
+            spare_sockets: default.spare_sockets + meetings,
             min_wait: ring.min_wait,
             busy_poll: ring.busy_poll,
             buffers: ring.buffers,
@@ -168,7 +173,7 @@ impl Settings {
                 let longest = self.config.rtp.max_packet_size + mirror_uring::HEAD_BYTES;
                 BUFFER_BYTES.max(longest.next_multiple_of(64))
             },
-            ..ReactorConfig::default()
+            ..default
         }
     }
 

@@ -176,6 +176,10 @@ impl Driver for CostDriver {
         Err("no session is configured here".to_owned())
     }
 
+    fn open_at(&mut self, _: SocketAddr, _: &SocketOptions) -> Result<usize, String> {
+        Err("nobody is met here".to_owned())
+    }
+
     fn close_socket(&mut self, _: usize) {}
 
     fn counters(&self) -> ReactorCounters {

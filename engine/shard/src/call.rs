@@ -1,5 +1,6 @@
 //! Calls (product contract, section 2; spec sections 5.1 to 5.6): control orders one, the shard
-//! asks the listener from a socket of its own, and the answer becomes a session like any other.
+//! asks the listener from a socket of its own, and the answer becomes a session like any other. So
+//! does a rendezvous, what is different about it is in [`crate::meet`].
 //!
 //! A call that is not answered yet is a session without a stream: it costs a place among the
 //! connections and no packet memory. Its packets find it by socket ID, as a listener's do; the
@@ -34,20 +35,39 @@ const MAX_STREAM_ID: usize = 512;
 /// What a call is to bring.
 #[derive(Debug)]
 pub(crate) struct Call {
-    ticket: u64,
-    stream_id: StreamId,
+    pub(crate) ticket: u64,
+    pub(crate) stream_id: StreamId,
     srt_stream_id: String,
     tags: Vec<String>,
     /// It comes to nothing, for this reason, as soon as what it has to say is sent.
     failure: Option<CallFailure>,
 }
 
+/// A call that could not begin.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    pub(crate) failure: CallFailure,
+    /// What the host said.
+    pub(crate) detail: Option<String>,
+}
+
+impl From<CallFailure> for Unmade {
+    fn from(failure: CallFailure) -> Self {
+        Unmade {
+            failure,
+            detail: None,
+        }
+    }
+}
+
 /// The calls of a shard that wait for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    by_stream: Map<StreamId, Key>,
+    pub(crate) by_stream: Map<StreamId, Key>,
     /// The socket that they leave from.
     socket: Option<usize>,
+    /// Whose socket it is: rendezvous, until the peers have met.
+    pub(crate) meetings: Map<usize, Key>,
     /// What an unanswered connection would receive into: it has no room, and nothing is.
     ring: SlotRing,
 }
@@ -68,8 +88,8 @@ impl<C: Clock> Core<C> {
     /// Control orders a call.
     pub(crate) fn call<D: Driver>(&mut self, request: CallRequest, driver: &mut D) {
         let (ticket, stream_id) = (request.ticket, request.stream_id.clone());
-        if let Err(failure) = self.begin_call(request, driver) {
-            self.report_failed_call(ticket, &stream_id, failure);
+        if let Err(unmade) = self.begin_call(request, driver) {
+            self.report_failed_call(ticket, &stream_id, unmade);
         }
     }
 
@@ -77,25 +97,16 @@ impl<C: Clock> Core<C> {
         &mut self,
         request: CallRequest,
         driver: &mut D,
-    ) -> Result<(), CallFailure> {
-        if self.draining.is_some() {
-            return Err(CallFailure::Cancelled);
-        }
-        let id = &request.stream_id;
-        if self.calls.wants(id) || !self.gives_way(id, None) {
-            return Err(CallFailure::Conflict);
-        }
-        if request.srt_stream_id.len() > MAX_STREAM_ID {
-            return Err(CallFailure::Rejected(RejectionCode::BAD_REQUEST.0));
-        }
-        if self.calls.len() >= MAX_CALLS || !self.has_room_for_connection() {
-            return Err(CallFailure::NoRoom);
-        }
+    ) -> Result<(), Unmade> {
+        self.may_call(&request)?;
         let config = self.config.clone();
         let srt = config.srt.as_ref().ok_or(CallFailure::NoRoom)?;
-        let socket = self.callers_socket(driver).ok_or(CallFailure::NoRoom)?;
-        self.claim(id)?;
+        self.claim(&request.stream_id)?;
         let place = self.sessions.next_key().ok_or(CallFailure::NoRoom)?;
+        let socket = match request.rendezvous {
+            Some(address) => self.meeting_socket(address, place, driver)?,
+            None => self.callers_socket(driver).ok_or(CallFailure::NoRoom)?,
+        };
         let socket_id = self.ids.issue(place.index());
         let mut options = srt.connection.clone();
         options.latency = request.latency.unwrap_or(options.latency);
@@ -104,16 +115,22 @@ impl<C: Clock> Core<C> {
             v4 if v4.is_ipv4() => SocketAddr::new(v4, request.peer.port()),
             _ => request.peer,
         };
-        let connection = Connection::connect(
-            self.now,
-            peer,
-            socket_id,
-            self.ids.sequence(),
-            &request.srt_stream_id,
-            &options,
-            0,
-            request.security,
-        );
+        let (now, initial) = (self.now, self.ids.sequence());
+        let (text, security) = (&request.srt_stream_id, request.security);
+        let connection = match request.rendezvous {
+            Some(local) => {
+                let name = request.stream_id.as_str();
+                // libsrt remembers who won for as long as its own attempt lasts.
+                let cookie = self
+                    .handshaker
+                    .as_ref()
+                    .map_or(1, |h| h.rendezvous_cookie(local, peer, name));
+                Connection::rendezvous(
+                    now, peer, socket_id, initial, cookie, text, &options, 0, security,
+                )
+            }
+            None => Connection::connect(now, peer, socket_id, initial, text, &options, 0, security),
+        };
         let call = Call {
             ticket: request.ticket,
             stream_id: request.stream_id.clone(),
@@ -130,13 +147,31 @@ impl<C: Clock> Core<C> {
             call: Some(Box::new(call)),
             ..Session::new(Proto::Srt(Box::new(connection)), Key::NONE, self.now)
         };
-        let key = self
-            .sessions
-            .insert(session)
-            .map_err(|_| CallFailure::NoRoom)?;
+        let Ok(key) = self.sessions.insert(session) else {
+            self.leave_meeting(socket);
+            return Err(CallFailure::NoRoom.into());
+        };
         self.calls.by_stream.insert(request.stream_id, key);
         self.counters.calls += 1;
         self.touch(key);
+        Ok(())
+    }
+
+    /// What keeps a call from being made, before anything is done for it.
+    fn may_call(&self, request: &CallRequest) -> Result<(), CallFailure> {
+        if self.draining.is_some() {
+            return Err(CallFailure::Cancelled);
+        }
+        let id = &request.stream_id;
+        if self.calls.wants(id) || !self.gives_way(id, None) {
+            return Err(CallFailure::Conflict);
+        }
+        if request.srt_stream_id.len() > MAX_STREAM_ID {
+            return Err(CallFailure::Rejected(RejectionCode::BAD_REQUEST.0));
+        }
+        if self.calls.len() >= MAX_CALLS || !self.has_room_for_connection() {
+            return Err(CallFailure::NoRoom);
+        }
         Ok(())
     }
 
@@ -144,11 +179,7 @@ impl<C: Clock> Core<C> {
     fn callers_socket<D: Driver>(&mut self, driver: &mut D) -> Option<usize> {
         if self.calls.socket.is_none() {
             let index = driver.open_callers(&self.config.sockets).ok()?;
-            // Its place among the roles is the driver's index: it is opened once.
-            if index != self.roles.len() {
-                return None;
-            }
-            self.roles.push(Role::Call);
+            self.give_role(index, Role::Call);
             self.calls.socket = Some(index);
         }
         self.calls.socket
@@ -172,7 +203,8 @@ impl<C: Clock> Core<C> {
         }
     }
 
-    fn report_failed_call(&mut self, ticket: u64, id: &StreamId, failure: CallFailure) {
+    fn report_failed_call(&mut self, ticket: u64, id: &StreamId, unmade: Unmade) {
+        let Unmade { failure, detail } = unmade;
         self.counters.calls_failed += 1;
         // A reservation of another shard is not ours to give back.
         if failure != CallFailure::Conflict {
@@ -183,6 +215,7 @@ impl<C: Clock> Core<C> {
             ticket,
             stream_id: id.clone(),
             failure,
+            detail,
         });
     }
 
@@ -192,10 +225,10 @@ impl<C: Clock> Core<C> {
         // Without a reason of its own it died of a broken invariant.
         let internal = CallFailure::Rejected(RejectionCode::IPE.0);
         let failure = call.failure.unwrap_or(internal);
-        self.report_failed_call(call.ticket, &call.stream_id, failure);
+        self.report_failed_call(call.ticket, &call.stream_id, failure.into());
     }
 
-    /// A datagram for a session without a stream: a listener's answer.
+    /// A datagram for a session without a stream: the answer of whom we call, or meet.
     #[cold]
     pub(crate) fn answer_to_call(&mut self, key: Key, datagram: &Datagram<'_>) {
         let begin = self
@@ -228,9 +261,12 @@ impl<C: Clock> Core<C> {
                     self.discards.count(reason);
                 }
                 match event {
-                    Some(mirror_srt::Event::Connected) => self.call_answered(key),
+                    Some(mirror_srt::Event::Connected) => {
+                        self.call_answered(key);
+                        self.met(datagram);
+                    }
                     Some(mirror_srt::Event::Closed(reason)) => self.fail_call(key, reason),
-                    None => {}
+                    None => self.ask_for_keys(key),
                 }
                 self.touch(key);
             }
@@ -242,6 +278,7 @@ impl<C: Clock> Core<C> {
         let failure = match reason {
             CloseReason::ConnectTimeout | CloseReason::IdleTimeout => CallFailure::Timeout,
             CloseReason::Rejected(code) => CallFailure::Rejected(code.0),
+            CloseReason::Unconcluded => CallFailure::Unconcluded,
             // libsrt closes a caller so when it has nothing more to tell (spec section 7).
             CloseReason::PeerShutdown => CallFailure::Rejected(RejectionCode::CLOSE.0),
             CloseReason::Protocol => CallFailure::Rejected(RejectionCode::ROGUE.0),

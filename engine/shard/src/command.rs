@@ -18,6 +18,12 @@ impl<C: Clock> Core<C> {
         match command {
             Command::Authorised { ticket, decision } => self.authorised(ticket, decision, driver),
             Command::Call(request) => self.call(*request, driver),
+            Command::CallKeys {
+                stream_id,
+                ticket,
+                number,
+                decision,
+            } => self.answer_keys(&stream_id, ticket, number, decision),
             Command::Terminate { stream_id, reason } => self.terminate(&stream_id, reason, driver),
             Command::Pause(id) => self.set_paused(&id, true),
             Command::Resume(id) => self.set_paused(&id, false),

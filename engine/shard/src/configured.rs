@@ -423,15 +423,22 @@ impl<C: Clock> Core<C> {
 
     /// Socket `index` is a session's from now on.
     fn take_port(&mut self, index: usize, port: Port) {
-        if self.roles.len() <= index {
-            self.roles.resize(index + 1, Role::Closed);
-        }
+        self.give_role(index, Role::Session);
         if self.ports.len() <= index {
             self.ports.resize_with(index + 1, || None);
         }
-        if let (Some(role), Some(place)) = (self.roles.get_mut(index), self.ports.get_mut(index)) {
-            *role = Role::Session;
+        if let Some(place) = self.ports.get_mut(index) {
             *place = Some(port);
+        }
+    }
+
+    /// What socket `index` is for from now on.
+    pub(crate) fn give_role(&mut self, index: usize, role: Role) {
+        if self.roles.len() <= index {
+            self.roles.resize(index + 1, Role::Closed);
+        }
+        if let Some(place) = self.roles.get_mut(index) {
+            *place = role;
         }
     }
 

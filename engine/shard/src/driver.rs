@@ -61,6 +61,11 @@ pub trait Driver {
     /// # Errors
     /// What the host refused, for people.
     fn open_port(&mut self, port: &PortPlan, options: &SocketOptions) -> Result<usize, String>;
+    /// Opens a socket of a rendezvous on `address`, outside every group. Returns its index.
+    ///
+    /// # Errors
+    /// What the host refused, for people.
+    fn open_at(&mut self, address: SocketAddr, options: &SocketOptions) -> Result<usize, String>;
     /// Closes a socket that was opened so; its index may be given to another.
     fn close_socket(&mut self, index: usize);
     /// Figures.
@@ -141,6 +146,11 @@ impl Driver for Reactor {
 
     fn open_port(&mut self, port: &PortPlan, options: &SocketOptions) -> Result<usize, String> {
         let socket = bind_port(port, options).map_err(|e| e.to_string())?;
+        self.add_socket(socket).map_err(|e| e.to_string())
+    }
+
+    fn open_at(&mut self, address: SocketAddr, options: &SocketOptions) -> Result<usize, String> {
+        let socket = UdpSocket::bind_alone(address, options).map_err(|e| e.to_string())?;
         self.add_socket(socket).map_err(|e| e.to_string())
     }
 

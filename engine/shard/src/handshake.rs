@@ -165,6 +165,9 @@ impl<C: Clock> Core<C> {
     /// A datagram with destination socket ID 0.
     pub(crate) fn handshake(&mut self, datagram: &Datagram<'_>) {
         let now = self.now;
+        if self.roles.get(datagram.socket) == Some(&Role::Rendezvous) {
+            return self.greeting(datagram);
+        }
         let listens = self.roles.get(datagram.socket) == Some(&Role::Srt);
         let Some(handshaker) = self.handshaker.as_mut().filter(|_| listens) else {
             return self.discard(Discard::UnknownSession);

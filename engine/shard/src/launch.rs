@@ -275,7 +275,7 @@ fn bind_all(config: &ShardsConfig) -> Result<(Vec<Vec<UdpSocket>>, Vec<BoundSock
             Role::Rtp => (config.rtp.as_ref().map(|r| r.listen), Steering::Rtp),
             Role::Rtcp => (config.rtp.as_ref().map(|r| r.rtcp_listen), Steering::Rtcp),
             // Opened by the shard itself, when they are first needed.
-            Role::Call | Role::Session | Role::Closed => (None, Steering::Srt),
+            Role::Call | Role::Rendezvous | Role::Session | Role::Closed => (None, Steering::Srt),
         };
         let Some(listen) = listen else { continue };
         let (sockets, ipv4_only) = bind_group(listen, count, steering, &config.sockets)?;

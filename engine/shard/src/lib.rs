@@ -20,6 +20,7 @@ mod door;
 mod handshake;
 mod ids;
 mod mailbox;
+mod meet;
 mod outbox;
 mod oversize;
 mod route;

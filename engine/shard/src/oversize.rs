@@ -67,7 +67,7 @@ impl<C: Clock> Core<C> {
                 port.map(|port| port.session)
             }
             Some(Role::Rtcp) => None,
-            Some(Role::Srt | Role::Call | Role::Closed) | None => {
+            Some(Role::Srt | Role::Call | Role::Rendezvous | Role::Closed) | None => {
                 return self.discard(Discard::TooLong);
             }
         };

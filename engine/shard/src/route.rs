@@ -151,7 +151,7 @@ impl<C: Clock> Core<C> {
             return self.cut_off(datagram);
         }
         match self.roles.get(datagram.socket) {
-            Some(Role::Srt | Role::Call) => self.handle_srt(datagram),
+            Some(Role::Srt | Role::Call | Role::Rendezvous) => self.handle_srt(datagram),
             role => self.handle_other(role.copied(), datagram),
         }
     }
@@ -162,7 +162,7 @@ impl<C: Clock> Core<C> {
             Some(Role::Rtp) => self.handle_rtp(datagram),
             Some(Role::Rtcp) => self.handle_rtcp(datagram),
             Some(Role::Session) => self.handle_configured(datagram),
-            Some(Role::Srt | Role::Call | Role::Closed) | None => {
+            Some(Role::Srt | Role::Call | Role::Rendezvous | Role::Closed) | None => {
                 self.discard(Discard::UnknownSession)
             }
         }

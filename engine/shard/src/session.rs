@@ -358,9 +358,9 @@ const fn end_of_srt(reason: mirror_srt::CloseReason) -> EndReason {
         mirror_srt::CloseReason::PeerShutdown => EndReason::PeerClosed,
         mirror_srt::CloseReason::IdleTimeout => EndReason::IdleTimeout,
         mirror_srt::CloseReason::Local => EndReason::Operator,
-        mirror_srt::CloseReason::ConnectTimeout | mirror_srt::CloseReason::Rejected(_) => {
-            EndReason::Refused
-        }
+        mirror_srt::CloseReason::ConnectTimeout
+        | mirror_srt::CloseReason::Unconcluded
+        | mirror_srt::CloseReason::Rejected(_) => EndReason::Refused,
         mirror_srt::CloseReason::Protocol => EndReason::PeerError,
     }
 }

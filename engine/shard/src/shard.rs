@@ -84,6 +84,8 @@ pub(crate) enum Role {
     Rtcp,
     /// Calls leave from it: opened with the first one.
     Call,
+    /// A rendezvous': opened and closed with it.
+    Rendezvous,
     /// A configured RTP session's.
     Session,
     /// Nobody's any more.
@@ -97,6 +99,7 @@ impl Role {
             Role::Rtp => "rtp",
             Role::Rtcp => "rtcp",
             Role::Call => "srt_call",
+            Role::Rendezvous => "srt_rendezvous",
             Role::Session => "rtp_session",
             Role::Closed => "closed",
         }

@@ -252,6 +252,7 @@ impl<C: Clock> Core<C> {
         if let Some(call) = &session.call {
             self.call_ended(call);
         }
+        self.leave_meeting(session.socket);
         if matches!(session.proto, Proto::Configured(_)) {
             self.leave_ports(key);
         }

@@ -625,6 +625,7 @@ fn listeners_are_called_over_both_families_from_one_socket_a_shard() {
             latency: None,
             security: None,
             tags: Vec::new(),
+            rendezvous: None,
         };
         shards.send(shard, Command::Call(Box::new(call))).unwrap();
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mirror_base::discard::DiscardCounts;
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_media::{Codec, Track};
-use mirror_srt::{CallerSecurity, Security};
+use mirror_srt::{CallerSecurity, KeyQuestion, Security};
 
 use crate::figures::Figures;
 use crate::payload::PayloadFigures;
@@ -188,7 +188,18 @@ pub enum Command {
         /// Accept with these keys, or refuse with an SRT rejection code (wire value minus 1000).
         decision: Result<Box<Security>, u32>,
     },
-    /// Call an SRT listener and take its stream. Answered by [`Event::Started`] (mode caller,
+    /// The answer to [`Event::CallKeys`].
+    CallKeys {
+        /// The stream that the call is to bring.
+        stream_id: StreamId,
+        /// The call's ticket.
+        ticket: u64,
+        /// Which question.
+        number: u32,
+        /// These keys, or why there are none: an SRT rejection code.
+        decision: Result<Box<Security>, u32>,
+    },
+    /// Call an SRT listener, or meet a peer, and take its stream. Answered by [`Event::Started`] (mode caller,
     /// the stream's life begins or goes on) or by [`Event::CallFailed`]. `Terminate` for the
     /// same stream cancels it.
     Call(Box<CallRequest>),
@@ -243,6 +254,18 @@ pub enum Event {
         /// Everything known of the publisher.
         request: PublishRequest,
     },
+    /// A rendezvous whose peer asks for encryption, or for none, waits for
+    /// [`Command::CallKeys`].
+    CallKeys {
+        /// Which shard asks.
+        shard: ShardId,
+        /// The stream that the call is to bring.
+        stream_id: StreamId,
+        /// The call's ticket.
+        ticket: u64,
+        /// What is to be decided.
+        question: KeyQuestion,
+    },
     /// A call came to nothing: no stream began.
     CallFailed {
         /// Which shard.
@@ -253,6 +276,8 @@ pub enum Event {
         stream_id: StreamId,
         /// Why.
         failure: CallFailure,
+        /// What the host said, where it is its fault.
+        detail: Option<String>,
     },
     /// A configured RTP session waits for its media: its stream exists, and is pending.
     Waiting {
@@ -305,7 +330,7 @@ pub enum Event {
     },
 }
 
-/// An SRT listener to call.
+/// An SRT listener to call, or a peer to meet.
 #[derive(Debug)]
 pub struct CallRequest {
     /// Names the call in the answer.
@@ -322,6 +347,8 @@ pub struct CallRequest {
     pub security: Option<CallerSecurity>,
     /// Tags of the stream.
     pub tags: Vec<String>,
+    /// Rendezvous, from this address of ours and this port; `None`: an ordinary call.
+    pub rendezvous: Option<SocketAddr>,
 }
 
 /// Why a call brought no stream.
@@ -332,6 +359,11 @@ pub enum CallFailure {
     /// The listener refused; SRT rejection code (wire value minus 1000). Also what our own side
     /// found wrong with its answer (BADSECRET, UNSECURE, VERSION ...).
     Rejected(u32),
+    /// Rendezvous: the peer greeted, but concluded nothing. It tells no reason; most often the
+    /// passphrases differ.
+    Unconcluded,
+    /// Rendezvous: the local port cannot be had.
+    NoPort,
     /// The stream is live here, or being called already.
     Conflict,
     /// No room for another session.

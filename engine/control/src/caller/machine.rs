@@ -20,6 +20,8 @@ pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// An attempt that got no answer for so long has failed, whoever it was that did not answer:
 /// longer than the parts of it take together (claim 250 ms, names 5 s, handshake 3 s).
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same of a rendezvous, whose handshake waits ten times as long for the peer.
+pub(crate) const MEETING_TIMEOUT: Duration = Duration::from_secs(42);
 
 /// What a caller is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,6 +109,8 @@ pub(crate) enum Blame {
 pub(crate) struct Machine {
     backoff: BackoffConfig,
     breaker_config: BreakerConfig,
+    /// How long an attempt may take.
+    patience: Duration,
     phase: Phase,
     breaker: Breaker,
     /// When the phase is over by itself.
@@ -127,10 +131,16 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A caller that is due at `now`.
-    pub(crate) fn new(now: Instant, backoff: BackoffConfig, breaker: BreakerConfig) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        backoff: BackoffConfig,
+        breaker: BreakerConfig,
+        patience: Duration,
+    ) -> Self {
         Machine {
             backoff,
             breaker_config: breaker,
+            patience,
             phase: Phase::Idle,
             breaker: Breaker::Closed,
             deadline: Some(now),
@@ -191,7 +201,7 @@ impl Machine {
         }
         self.attempts += 1;
         self.phase = Phase::Claiming;
-        self.deadline = Some(now + ATTEMPT_TIMEOUT);
+        self.deadline = Some(now + self.patience);
     }
 
     /// The attempt goes on.
@@ -330,7 +340,7 @@ mod tests {
             failures: 1000,
             ..BREAKER
         };
-        let mut m = Machine::new(at(0), NO_JITTER, breaker);
+        let mut m = Machine::new(at(0), NO_JITTER, breaker, ATTEMPT_TIMEOUT);
         let mut now = at(0);
         let waits = fail(&mut m, &mut now, 40, Blame::Peer);
         assert_eq!(waits[..6], [1000, 2000, 4000, 8000, 10_000, 10_000]);
@@ -346,7 +356,7 @@ mod tests {
         };
         let mut seen = std::collections::BTreeSet::new();
         for i in 0..64_u64 {
-            let mut m = Machine::new(at(0), backoff, BREAKER);
+            let mut m = Machine::new(at(0), backoff, BREAKER, ATTEMPT_TIMEOUT);
             m.begin(at(0));
             m.failed(at(0), Blame::Peer, i << 58);
             let wait = wait_of(&m, at(0));
@@ -358,7 +368,7 @@ mod tests {
 
     #[test]
     fn breaker_opens_after_failures_in_a_row_and_one_call_decides() {
-        let mut m = Machine::new(at(0), NO_JITTER, BREAKER);
+        let mut m = Machine::new(at(0), NO_JITTER, BREAKER, ATTEMPT_TIMEOUT);
         let mut now = at(0);
         let waits = fail(&mut m, &mut now, 5, Blame::Peer);
         assert_eq!(waits, [1000, 2000, 4000, 8000, 30_000]);
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn connection_that_does_not_last_is_a_failure() {
-        let mut m = Machine::new(at(0), NO_JITTER, BREAKER);
+        let mut m = Machine::new(at(0), NO_JITTER, BREAKER, ATTEMPT_TIMEOUT);
         let mut now = at(0);
         let mut waits = Vec::new();
         for _ in 0..5 {
@@ -407,7 +417,7 @@ mod tests {
 
     #[test]
     fn what_is_not_the_peers_fault_waits_but_opens_nothing() {
-        let mut m = Machine::new(at(0), NO_JITTER, BREAKER);
+        let mut m = Machine::new(at(0), NO_JITTER, BREAKER, ATTEMPT_TIMEOUT);
         let mut now = at(0);
         let waits = fail(&mut m, &mut now, 8, Blame::Ours);
         assert_eq!(waits[5..], [10_000, 10_000, 10_000]);
@@ -425,7 +435,7 @@ mod tests {
 
     #[test]
     fn attempt_without_an_answer_is_overdue() {
-        let mut m = Machine::new(at(5), NO_JITTER, BREAKER);
+        let mut m = Machine::new(at(5), NO_JITTER, BREAKER, ATTEMPT_TIMEOUT);
         assert!(!m.due(at(4)) && m.due(at(5)));
         m.begin(at(5));
         m.step(Phase::Resolving);
@@ -440,7 +450,7 @@ mod tests {
 
     #[test]
     fn stopped_caller_begins_anew_when_its_time_has_come() {
-        let mut m = Machine::new(at(0), NO_JITTER, BREAKER);
+        let mut m = Machine::new(at(0), NO_JITTER, BREAKER, ATTEMPT_TIMEOUT);
         let mut now = at(0);
         fail(&mut m, &mut now, 5, Blame::Peer);
         m.stop(now + Duration::from_secs(7));

@@ -5,6 +5,7 @@
 //! shard. Driven by the control thread.
 
 mod machine;
+mod meeting;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use mirror_base::{Instant, StreamId};
-use mirror_srt::{CallerSecurity, Passphrase, RejectionCode};
+use mirror_srt::{CallerSecurity, Passphrase};
 use mirror_stream::report::{
     CallFailure, CallRequest, Command, EndReason, Reservation, Status, StreamDirectory,
 };
@@ -29,8 +30,9 @@ use crate::registry::Claim;
 use crate::runtime::{Runtime, Work};
 use crate::state::{Presence, SharedState, lock};
 
-use machine::{Blame, Machine};
+use machine::{ATTEMPT_TIMEOUT, Blame, MEETING_TIMEOUT, Machine};
 pub(crate) use machine::{Breaker, Phase};
+use meeting::failure_text;
 pub(crate) use resolver::Resolved;
 use resolver::Resolver;
 
@@ -68,6 +70,8 @@ struct Caller {
     /// Which of the peer's addresses is called next.
     turn: usize,
     peer: Option<SocketAddr>,
+    /// Rendezvous: what the present call is bound to.
+    local: Option<SocketAddr>,
     last_error: Option<String>,
     last_error_at: Option<Instant>,
     connected_at: Option<Instant>,
@@ -81,6 +85,8 @@ struct Caller {
 #[derive(Clone, Debug)]
 pub(crate) struct CallerView {
     pub(crate) url: String,
+    pub(crate) rendezvous: bool,
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) encrypted: bool,
     pub(crate) phase: Phase,
     pub(crate) breaker: Breaker,
@@ -103,6 +109,8 @@ impl CallerView {
         json!({
             "id": id.as_str(),
             "url": self.url,
+            "mode": if self.rendezvous { "rendezvous" } else { "caller" },
+            "local": self.local.map(|l| l.to_string()),
             "encrypted": self.encrypted,
             "state": self.phase.name(),
             "stopped_by_operator": self.stopped,
@@ -200,13 +208,22 @@ impl Callers {
 impl Caller {
     fn new(now: Instant, config: &CallerConfig) -> Caller {
         Caller {
-            machine: Machine::new(now, config.backoff, config.circuit_breaker),
+            machine: Machine::new(
+                now,
+                config.backoff,
+                config.circuit_breaker,
+                match config.url.rendezvous {
+                    Some(_) => MEETING_TIMEOUT,
+                    None => ATTEMPT_TIMEOUT,
+                },
+            ),
             config: config.clone(),
             ticket: 0,
             step_until: None,
             claimed: false,
             turn: 0,
             peer: None,
+            local: None,
             last_error: None,
             last_error_at: None,
             connected_at: None,
@@ -218,6 +235,8 @@ impl Caller {
     fn view(&self) -> CallerView {
         CallerView {
             url: self.config.url.shown().to_owned(),
+            rendezvous: self.config.url.rendezvous.is_some(),
+            local: self.local,
             encrypted: self.config.passphrase.is_some(),
             phase: self.machine.phase(),
             breaker: self.machine.breaker(),
@@ -258,21 +277,6 @@ impl Caller {
             }),
         );
         map
-    }
-}
-
-/// What a failed call is to people, and whom it speaks against.
-fn failure_text(failure: CallFailure, peer: Option<SocketAddr>) -> (Blame, String) {
-    let peer = peer.map_or_else(|| "the peer".to_owned(), |p| p.to_string());
-    match failure {
-        CallFailure::Timeout => (Blame::Peer, format!("no answer from {peer}")),
-        CallFailure::Rejected(code) => {
-            let code = RejectionCode(code);
-            (Blame::Peer, format!("{peer}: rejected with {code}"))
-        }
-        CallFailure::Conflict => (Blame::Ours, "the stream is live here already".to_owned()),
-        CallFailure::NoRoom => (Blame::Ours, "the shard has no room".to_owned()),
-        CallFailure::Cancelled => (Blame::Ours, "the call was cancelled".to_owned()),
     }
 }
 
@@ -444,10 +448,17 @@ impl Runtime {
         };
         match resolved.addresses {
             Ok(addresses) => {
+                let end = caller.config.url.rendezvous;
+                let reached = |peer: &SocketAddr| end.is_none_or(|end| end.reaches(peer.ip()));
+                let addresses: Vec<_> = addresses.into_iter().filter(reached).collect();
                 // A peer that did not answer may do so at another of its addresses.
                 let turn = caller.turn.checked_rem(addresses.len()).unwrap_or(0);
-                if let Some(peer) = addresses.get(turn) {
-                    self.derive(now, i, *peer);
+                match addresses.get(turn) {
+                    Some(peer) => self.derive(now, i, *peer),
+                    None => {
+                        let why = "the host has no address that adapter reaches".to_owned();
+                        self.caller_failed(now, i, Blame::Peer, why);
+                    }
                 }
             }
             Err(why) => self.caller_failed(now, i, Blame::Peer, why),
@@ -461,6 +472,8 @@ impl Runtime {
         caller.machine.step(Phase::Calling);
         caller.step_until = None;
         caller.peer = Some(peer);
+        let end = caller.config.url.rendezvous;
+        caller.local = end.map(|end| end.towards(peer.ip()));
         let Some(secret) = &caller.config.passphrase else {
             return self.call(now, i, None);
         };
@@ -528,6 +541,7 @@ impl Runtime {
             latency: caller.config.url.latency,
             security,
             tags: tags.clone(),
+            rendezvous: caller.local,
         };
         let told = self.mailboxes.send(shard, Command::Call(Box::new(request)));
         if told.is_err() {
@@ -551,7 +565,13 @@ impl Runtime {
     }
 
     /// A shard could not bring the stream.
-    pub(crate) fn call_failed(&mut self, now: Instant, ticket: u64, failure: CallFailure) {
+    pub(crate) fn call_failed(
+        &mut self,
+        now: Instant,
+        ticket: u64,
+        failure: CallFailure,
+        detail: Option<&str>,
+    ) {
         let Some(i) = self.callers.of_ticket(ticket) else {
             return;
         };
@@ -563,10 +583,11 @@ impl Runtime {
         else {
             return;
         };
-        if matches!(failure, CallFailure::Timeout | CallFailure::Rejected(_)) {
+        let by_peer = [CallFailure::Timeout, CallFailure::Unconcluded];
+        if by_peer.contains(&failure) || matches!(failure, CallFailure::Rejected(_)) {
             caller.turn = caller.turn.wrapping_add(1);
         }
-        let (blame, why) = failure_text(failure, caller.peer);
+        let (blame, why) = failure_text(failure, detail, caller.peer);
         let id = caller.config.id.clone();
         if failure == CallFailure::Cancelled
             && let Some(until) = self.directory.blocked_until(now, &id)

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use mirror_base::ShardId;
+use mirror_base::{Instant, PacketSequenceNumber, ShardId, SlotRing};
+use mirror_srt::{
+    CallerSecurity, Cipher, CipherPolicy, Connection, KeyLength, KeyQuestion, Passphrase,
+    RejectionCode,
+};
 use mirror_stream::report::{
-    CallFailure, Command, EndReason, Reservation, Status, StreamDirectory,
+    CallFailure, Command, EndReason, Event, Reservation, Status, StreamDirectory,
 };
 use serde_json::Value;
 
@@ -299,4 +303,124 @@ fn pending_record_is_there_before_the_first_call_is_answered() {
     engine.until(|| caller(&engine)["state"] == "connected");
     assert_ne!(record(&engine)["status"], "terminated");
     engine.stop();
+}
+
+const MEETING: &str = "[[srt.callers]]\nid = \"remote/a\"\npassphrase = \"rendezvous-key-1\"\n\
+    url = \"srt://192.0.2.1:9000?mode=rendezvous&localport=9100&adapter=192.0.2.9\"\n";
+
+#[test]
+fn rendezvous_is_ordered_from_its_port_and_shown() {
+    let engine = Engine::with_config(&format!("{MEETING}{FAST}"), &[]);
+    let call = engine.call();
+    let local = "192.0.2.9:9100".parse().unwrap();
+    assert_eq!(call.rendezvous, Some(local));
+    assert_eq!(call.peer, "192.0.2.1:9000".parse().unwrap());
+    assert!(call.security.is_some());
+    engine.until(|| caller(&engine)["state"] == "calling");
+    let shown = caller(&engine);
+    assert_eq!(shown["mode"], "rendezvous");
+    assert_eq!(shown["local"], "192.0.2.9:9100");
+    engine.call_failed(&call, CallFailure::Unconcluded);
+    engine.until(|| caller(&engine)["failures"] == 1);
+    let why = caller(&engine)["last_error"].to_string();
+    assert!(
+        why.contains("192.0.2.1:9000 greets") && why.contains("passphrase"),
+        "{why}"
+    );
+    let config = record(&engine)["config"].to_string();
+    assert!(!config.contains("rendezvous-key-1"));
+    engine.stop();
+}
+
+#[test]
+fn port_that_cannot_be_had_is_told_and_does_not_speak_against_the_peer() {
+    let engine = Engine::with_config(&format!("{MEETING}{FAST}"), &[]);
+    for n in 1..=4 {
+        let call = engine.call();
+        let why = "192.0.2.9:9100 is in use by another process";
+        engine.call_failed_as(&call, CallFailure::NoPort, Some(why));
+        engine.until(|| caller(&engine)["failures"] == n);
+    }
+    let shown = caller(&engine);
+    assert_eq!(shown["breaker"], "closed", "three failures would open it");
+    assert_eq!(
+        shown["last_error"],
+        "no port for the rendezvous: 192.0.2.9:9100 is in use by another process"
+    );
+    engine.stop();
+}
+
+#[test]
+fn keys_that_the_peer_asks_for_are_decided_by_the_callers_passphrase() {
+    let engine = Engine::with_config(&format!("{MEETING}{FAST}"), &[]);
+    let call = engine.call();
+    let material = |passphrase: &str| {
+        let passphrase = Passphrase::new(passphrase).unwrap();
+        let keys = CallerSecurity::new(&passphrase, None, CipherPolicy::Auto, true, [3; 32]);
+        key_request(keys)
+    };
+    let mut decided = Vec::new();
+    for (number, key_material) in [
+        (1, Some(material("rendezvous-key-1"))),
+        (2, Some(material("rendezvous-key-2"))),
+        (3, None),
+        (4, Some(vec![1; 8])),
+    ] {
+        engine.send(Event::CallKeys {
+            shard: ShardId(1),
+            stream_id: call.stream_id.clone(),
+            ticket: call.ticket,
+            question: KeyQuestion {
+                number,
+                key_material,
+                peer_version: 0x0001_0501,
+            },
+        });
+        match engine.command(|c| matches!(c, Command::CallKeys { .. })) {
+            Command::CallKeys {
+                stream_id,
+                ticket,
+                number: answered,
+                decision,
+            } => {
+                assert_eq!((&stream_id, ticket), (&call.stream_id, call.ticket));
+                assert_eq!(answered, number);
+                decided.push(decision.map(|keys| keys.agreed()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let aes = Some((Cipher::Ctr, KeyLength::Aes128));
+    let code = |code: RejectionCode| Err(code.0);
+    let expected = [
+        Ok(aes),
+        code(RejectionCode::BADSECRET),
+        code(RejectionCode::UNSECURE),
+        code(RejectionCode::ROGUE),
+    ];
+    assert_eq!(decided, expected);
+    // Of a call that is no more nothing is decided.
+    engine.call_failed(&call, CallFailure::Timeout);
+    engine.until(|| caller(&engine)["failures"] == 1);
+    engine.stop();
+}
+
+/// The KMREQ of an end of a rendezvous that asks.
+fn key_request(keys: CallerSecurity) -> Vec<u8> {
+    let peer = "192.0.2.1:9000".parse().unwrap();
+    let (now, config) = (Instant::from_millis(1000), mirror_srt::Config::default());
+    let first = PacketSequenceNumber::new(1);
+    // Its cookie wins against the other's, whose greeting it hears.
+    let mut ring = SlotRing::new();
+    let mut other = Connection::rendezvous(now, peer, 7, first, 1, "", &config, 0, None);
+    let mut asks = Connection::rendezvous(now, peer, 8, first, 2, "", &config, 0, Some(keys));
+    let mut out = [0; 1500];
+    let len = other.poll_transmit(now, &mut out).unwrap();
+    asks.handle_datagram(now, now, &out[..len], &mut ring)
+        .unwrap();
+    let len = asks.poll_transmit(now, &mut out).unwrap();
+    // Behind header, handshake and HSREQ stands the block.
+    let blocks = &out[16 + 48 + 16..len];
+    assert_eq!(blocks[..2], [0, 3]);
+    blocks[4..].to_vec()
 }

@@ -1,10 +1,11 @@
-//! The URL of a remote SRT listener, read as libsrt's tools and ffmpeg read it:
-//! `srt://host:port?streamid=…&latency=…&passphrase=…&pbkeylen=…`. Values are percent-decoded;
+//! The URL of a remote SRT listener, or of a peer to meet, read as libsrt's tools, ffmpeg and
+//! GStreamer read it: `srt://host:port?streamid=…&latency=…&passphrase=…&pbkeylen=…`,
+//! `srt://host:port?mode=rendezvous&localport=…&adapter=…`. Values are percent-decoded;
 //! `+` and `#` stand for themselves, so that `streamid=#!::r=x,m=request` may be written as it
 //! is. Used by the validation of `[[srt.callers]]`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mirror_srt::{CipherPolicy, KeyLength, shown_stream_id};
@@ -17,8 +18,8 @@ use super::{HIDDEN, Secret};
 /// The longest stream ID, bytes (spec section 19).
 const MAX_STREAM_ID: usize = 512;
 
-/// Parameters, ffmpeg's names for them included.
-const KNOWN: [&str; 11] = [
+/// Parameters, ffmpeg's and GStreamer's names for them included.
+const KNOWN: [&str; 16] = [
     "streamid",
     "srt_streamid",
     "latency",
@@ -30,6 +31,11 @@ const KNOWN: [&str; 11] = [
     "enforced_encryption",
     "mode",
     "transtype",
+    "localport",
+    "port",
+    "adapter",
+    "localaddr",
+    "localaddress",
 ];
 
 /// Whom a caller calls.
@@ -41,7 +47,39 @@ pub enum Host {
     Name(String),
 }
 
-/// A remote SRT listener.
+/// Where a rendezvous is met from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LocalEnd {
+    /// One of our addresses; `None`: any of the peer's kind.
+    pub address: Option<IpAddr>,
+    /// UDP port, of its own.
+    pub port: u16,
+}
+
+impl LocalEnd {
+    /// What is bound to meet a peer of this address.
+    pub fn towards(&self, peer: IpAddr) -> SocketAddr {
+        let any = match peer.to_canonical() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        SocketAddr::new(self.address.unwrap_or(any), self.port)
+    }
+
+    /// Whether it can reach a peer of this address.
+    pub fn reaches(&self, peer: IpAddr) -> bool {
+        self.address
+            .is_none_or(|own| own.is_ipv4() == peer.to_canonical().is_ipv4())
+    }
+
+    /// Whether both cannot be bound.
+    pub fn meets(&self, address: Option<IpAddr>, port: u16) -> bool {
+        let any = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_unspecified());
+        self.port == port && (any(self.address) || any(address) || self.address == address)
+    }
+}
+
+/// A remote SRT listener, or a peer to meet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallerUrl {
     /// Where it is.
@@ -52,6 +90,8 @@ pub struct CallerUrl {
     pub stream_id: String,
     /// Receive latency; `None`: `srt.latency`.
     pub latency: Option<Duration>,
+    /// `mode=rendezvous`: from where; `None`: the peer listens.
+    pub rendezvous: Option<LocalEnd>,
     shown: String,
 }
 
@@ -120,6 +160,11 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
         }
         behind_passphrase |= name.eq_ignore_ascii_case("passphrase");
     }
+    let rendezvous = found.local_end(place.as_ref());
+    let rendezvous = rendezvous.unwrap_or_else(|why| {
+        problems.push(why);
+        None
+    });
     let Some((host, port)) = place.filter(|_| problems.is_empty()) else {
         return Err(problems);
     };
@@ -133,6 +178,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<String>> {
             port,
             stream_id: found.stream_id.unwrap_or_default(),
             latency: found.latency,
+            rendezvous,
             shown: whole,
         },
         passphrase: found.passphrase,
@@ -196,9 +242,40 @@ struct Parameters {
     key_length: Option<KeyLength>,
     cipher: Option<CipherPolicy>,
     require: Option<bool>,
+    rendezvous: Option<bool>,
+    local_port: Option<u16>,
+    local_address: Option<IpAddr>,
 }
 
 impl Parameters {
+    /// Where a rendezvous is met from: as libsrt's tools have it, from the peer's port unless
+    /// another is given.
+    fn local_end(&self, place: Option<&(Host, u16)>) -> Result<Option<LocalEnd>, String> {
+        if self.rendezvous != Some(true) {
+            return if self.local_port.is_some() || self.local_address.is_some() {
+                Err("localport and adapter need mode=rendezvous".to_owned())
+            } else {
+                Ok(None)
+            };
+        }
+        let Some((host, port)) = place else {
+            return Ok(None);
+        };
+        let end = LocalEnd {
+            address: self.local_address,
+            port: self.local_port.unwrap_or(*port),
+        };
+        match host {
+            Host::Address(peer) if !end.reaches(*peer) => {
+                Err("adapter and host must both be IPv4 or both IPv6".to_owned())
+            }
+            Host::Address(peer) if peer.is_unspecified() || peer.is_multicast() => {
+                Err("a rendezvous needs the peer's address".to_owned())
+            }
+            _ => Ok(Some(end)),
+        }
+    }
+
     /// Names as libsrt's tools have them, and ffmpeg's where they differ.
     fn take(&mut self, name: &str, value: String) -> Result<(), String> {
         match name {
@@ -239,13 +316,32 @@ impl Parameters {
                 };
                 once(&mut self.require, require)
             }
-            "mode" if value == "caller" => Ok(()),
-            "mode" => Err("must be caller: rendezvous is not available".to_owned()),
+            "mode" => {
+                let rendezvous = match value.as_str() {
+                    "caller" | "client" => false,
+                    "rendezvous" => true,
+                    _ => return Err("must be caller or rendezvous".to_owned()),
+                };
+                once(&mut self.rendezvous, rendezvous)
+            }
+            "localport" | "port" => {
+                let port = value.parse::<u16>().ok().filter(|p| *p > 0);
+                once(&mut self.local_port, port.ok_or("must be from 1 to 65535")?)
+            }
+            "adapter" | "localaddr" | "localaddress" => {
+                let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+                let address = bare.unwrap_or(&value).parse::<IpAddr>().ok();
+                let address = address.filter(|a| !a.is_multicast());
+                once(
+                    &mut self.local_address,
+                    address.ok_or("must be one of this host's addresses")?,
+                )
+            }
             "transtype" if value == "live" => Ok(()),
             "transtype" => Err("must be live".to_owned()),
             _ => Err(
                 "unknown parameter; known are streamid, latency, passphrase, pbkeylen, \
-                 cryptomode, enforcedencryption, mode, transtype"
+                 cryptomode, enforcedencryption, mode, localport, adapter, transtype"
                     .to_owned(),
             ),
         }
@@ -310,6 +406,27 @@ mod tests {
     }
 
     #[test]
+    fn rendezvous_is_met_from_the_peers_port_unless_another_is_given() {
+        let end = |text: &str| parse(text).unwrap().url.rendezvous;
+        assert_eq!(end("srt://h:9000?mode=caller"), None);
+        let same = end("srt://h:9000?mode=rendezvous").unwrap();
+        assert_eq!((same.address, same.port), (None, 9000));
+        let peer = "192.0.2.1".parse().unwrap();
+        assert_eq!(same.towards(peer), "0.0.0.0:9000".parse().unwrap());
+        let six = "2001:db8::1".parse().unwrap();
+        assert_eq!(same.towards(six), "[::]:9000".parse().unwrap());
+        for (name, port) in [("adapter", "localport"), ("localaddress", "port")] {
+            let text = format!("srt://h:9000?mode=rendezvous&{name}=10.0.0.7&{port}=9100");
+            let own = end(&text).unwrap();
+            assert_eq!(own.towards(peer), "10.0.0.7:9100".parse().unwrap());
+            assert!(own.reaches(peer) && !own.reaches(six));
+        }
+        let six = end("srt://[2001:db8::1]:9000?mode=rendezvous&adapter=[2001:db8::2]");
+        assert_eq!(six.unwrap().address, "2001:db8::2".parse().ok());
+        assert!(same.meets(None, 9000) && !same.meets(None, 9001));
+    }
+
+    #[test]
     fn url_is_shown_without_its_passphrase() {
         let p = parse("srt://h:1?passphrase=0123456789ab&streamid=x").unwrap();
         assert_eq!(p.url.shown(), "srt://h:1?passphrase=***&streamid=x");
@@ -365,7 +482,19 @@ mod tests {
         assert!(problems("srt://[::x]:1").contains("IPv6"));
         assert!(problems("srt://a b:1").contains("host"));
         assert!(problems("srt://h:1?streamid=%zz").contains("percent"));
-        assert!(problems("srt://h:1?mode=listener").contains("caller"));
+        assert!(problems("srt://h:1?mode=listener").contains("caller or rendezvous"));
+        assert!(problems("srt://h:1?localport=2").contains("need mode=rendezvous"));
+        for (query, part) in [
+            ("localport=0", "1 to 65535"),
+            ("adapter=eth0", "addresses"),
+            ("adapter=::1", "both be IPv4"),
+            ("adapter=224.0.0.1", "addresses"),
+            ("localport=1&port=2", "twice"),
+        ] {
+            let all = problems(&format!("srt://10.0.0.1:1?mode=rendezvous&{query}"));
+            assert!(all.contains(part), "{query}: {all}");
+        }
+        assert!(problems("srt://0.0.0.0:1?mode=rendezvous").contains("peer's address"));
         assert!(problems("srt://h:1?latency=20&latency=30").contains("twice"));
     }
 }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use mirror_base::StreamId;
 use serde::Serialize;
 
-pub use caller_url::{CallerUrl, Host};
+pub use caller_url::{CallerUrl, Host, LocalEnd};
 pub use error::{ConfigError, ConfigErrors};
 pub use pinning::{
     Pinning, PinningSource, Policy, RingPinning, ShardPin, SocketPinning, online_cores,

@@ -132,7 +132,7 @@ impl DefaultStream {
     }
 }
 
-/// `[[srt.callers]]`: a stream that we fetch from a remote SRT listener.
+/// `[[srt.callers]]`: a stream that we fetch from a remote SRT listener, or by rendezvous.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallerConfig {
     /// The stream it brings.
@@ -298,6 +298,7 @@ pub(super) fn read(s: &mut Section<'_>) -> SrtConfig {
 /// What callers must not have in common, and what one of them must not exceed.
 fn check_callers(s: &mut Section<'_>, node: &Node, config: &SrtConfig) {
     let mut seen = std::collections::BTreeSet::new();
+    check_ports(s, node, config);
     for caller in &config.callers {
         if !seen.insert(&caller.id) {
             s.fault(
@@ -320,6 +321,32 @@ fn check_callers(s: &mut Section<'_>, node: &Node, config: &SrtConfig) {
     }
     if !config.enabled && !config.callers.is_empty() {
         s.fault("callers", node, "need srt.enabled = true");
+    }
+}
+
+/// A rendezvous has its port to itself.
+fn check_ports(s: &mut Section<'_>, node: &Node, config: &SrtConfig) {
+    let ends = config.callers.iter().filter_map(|caller| {
+        let end = caller.url.rendezvous?;
+        Some((&caller.id, end))
+    });
+    let ends: Vec<_> = ends.collect();
+    for (at, (id, end)) in ends.iter().enumerate() {
+        let other = ends
+            .iter()
+            .take(at)
+            .find(|(_, other)| end.meets(other.address, other.port));
+        if let Some((other, _)) = other {
+            let why = format!(
+                "{other} and {id} would share port {}: each rendezvous needs one of its own (localport)",
+                end.port
+            );
+            s.fault("callers", node, why);
+        }
+        if end.meets(Some(config.listen.ip()), config.listen.port()) {
+            let why = format!("{id}: port {} is that of srt.listen (localport)", end.port);
+            s.fault("callers", node, why);
+        }
     }
 }
 

@@ -188,6 +188,14 @@ fn what_is_wrong_with_srt_is_said_with_its_line() {
             "two callers have the id \"a\"",
         ),
         (
+            "[[srt.callers]]\nid = \"a\"\nurl = \"srt://h:9000?mode=rendezvous\"\n[[srt.callers]]\nid = \"b\"\nurl = \"srt://i:1?mode=rendezvous&localport=9000\"\n",
+            "a and b would share port 9000",
+        ),
+        (
+            "[[srt.callers]]\nid = \"a\"\nurl = \"srt://h:30000?mode=rendezvous\"\n",
+            "a: port 30000 is that of srt.listen",
+        ),
+        (
             "[[srt.callers]]\nid = \"a\"\nurl = \"srt://h:1?passphrase=0123456789\"\npassphrase = \"0123456789\"\n",
             "given here and as a key",
         ),

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use mirror_base::Instant;
+use mirror_base::{Instant, ShardId};
 use mirror_srt::{
     CallerSecurity, CipherPolicy, KeyLength, ListenerPolicy, Passphrase, RejectionCode, Security,
 };
@@ -53,6 +53,28 @@ pub(crate) struct CallerJob {
     pub(crate) require: bool,
 }
 
+/// The peer of a rendezvous that asks for encryption, and what it has to know.
+#[derive(Debug)]
+pub(crate) struct MeetingJob {
+    pub(crate) shard: ShardId,
+    pub(crate) ticket: u64,
+    /// Which of the call's questions.
+    pub(crate) number: u32,
+    /// The KMREQ block of its conclusion.
+    pub(crate) key_material: Vec<u8>,
+    pub(crate) peer_version: u32,
+    pub(crate) passphrase: Passphrase,
+    pub(crate) require: bool,
+    pub(crate) cipher: CipherPolicy,
+}
+
+/// What the engine's own calls need.
+#[derive(Debug)]
+enum OwnJob {
+    Caller(CallerJob),
+    Meeting(MeetingJob),
+}
+
 /// What came of a job.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -69,6 +91,13 @@ pub(crate) enum Answer {
     Caller {
         ticket: u64,
         security: Option<Box<CallerSecurity>>,
+    },
+    /// The keys that the peer of a rendezvous asks for, or why it gets none.
+    Meeting {
+        shard: ShardId,
+        ticket: u64,
+        number: u32,
+        outcome: Result<Box<Security>, RejectionCode>,
     },
 }
 
@@ -90,7 +119,7 @@ pub(crate) struct KeyCounters {
 #[derive(Debug)]
 struct Desk {
     publishers: FairQueue<PublisherJob>,
-    callers: VecDeque<CallerJob>,
+    callers: VecDeque<OwnJob>,
     /// Publishers and callers take turns: neither waits for all of the other.
     publishers_turn: bool,
     stop: bool,
@@ -182,6 +211,15 @@ impl KeyDesk {
 
     /// Asks for a caller's keys. There is one job a configured caller at the most.
     pub(crate) fn caller(&self, job: CallerJob) {
+        self.own(OwnJob::Caller(job));
+    }
+
+    /// Asks for the keys of a rendezvous' peer. A call has one open question at the most.
+    pub(crate) fn meeting(&self, job: MeetingJob) {
+        self.own(OwnJob::Meeting(job));
+    }
+
+    fn own(&self, job: OwnJob) {
         let mut desk = self.shared.lock();
         desk.callers.push_back(job);
         self.shared.note_length(&desk);
@@ -202,7 +240,7 @@ impl Drop for KeyDesk {
 
 enum Job {
     Publisher(Source, PublisherJob),
-    Caller(CallerJob),
+    Own(OwnJob),
 }
 
 struct Worker {
@@ -218,15 +256,18 @@ impl Worker {
             let (answer, wrong) = match job {
                 Job::Publisher(source, job) => {
                     let ticket = job.ticket;
-                    let outcome = negotiate(&job);
+                    let (material, version) = (&job.key_material, job.peer_version);
+                    let outcome =
+                        negotiate(material, version, &job.passphrase, job.require, job.cipher);
                     let bad = matches!(outcome, Err(RejectionCode::BADSECRET));
                     (Answer::Publisher { ticket, outcome }, bad.then_some(source))
                 }
-                Job::Caller(job) => {
+                Job::Own(OwnJob::Caller(job)) => {
                     let security = caller_security(&job);
                     let ticket = job.ticket;
                     (Answer::Caller { ticket, security }, None)
                 }
+                Job::Own(OwnJob::Meeting(job)) => (meeting_answer(&job), None),
             };
             let took = cpu_time().saturating_sub(before);
             budget.spend(took);
@@ -270,7 +311,7 @@ impl Worker {
             if !wait && let Some(job) = desk.callers.pop_front() {
                 desk.publishers_turn = true;
                 self.shared.note_length(&desk);
-                return Some(Job::Caller(job));
+                return Some(Job::Own(job));
             }
             let mut late = Vec::new();
             let job = desk.publishers.pop(now, &mut late);
@@ -287,13 +328,29 @@ impl Worker {
     }
 }
 
-fn negotiate(job: &PublisherJob) -> Result<Box<Security>, RejectionCode> {
+fn negotiate(
+    key_material: &[u8],
+    peer_version: u32,
+    passphrase: &Passphrase,
+    require: bool,
+    cipher: CipherPolicy,
+) -> Result<Box<Security>, RejectionCode> {
     let policy = ListenerPolicy {
-        passphrase: Some(&job.passphrase),
-        require: job.require,
-        cipher: job.cipher,
+        passphrase: Some(passphrase),
+        require,
+        cipher,
     };
-    negotiated(Some(&job.key_material), job.peer_version, &policy)
+    negotiated(Some(key_material), peer_version, &policy)
+}
+
+fn meeting_answer(job: &MeetingJob) -> Answer {
+    let (material, version) = (&job.key_material, job.peer_version);
+    Answer::Meeting {
+        shard: job.shard,
+        ticket: job.ticket,
+        number: job.number,
+        outcome: negotiate(material, version, &job.passphrase, job.require, job.cipher),
+    }
 }
 
 /// What the listener's side of the engine answers (spec section 8, "encryption outcomes").
@@ -393,7 +450,8 @@ mod tests {
             .filter_map(|_| worker.next(&mut budget))
             .map(|job| match job {
                 Job::Publisher(_, job) => job.ticket,
-                Job::Caller(job) => job.ticket,
+                Job::Own(OwnJob::Caller(job)) => job.ticket,
+                Job::Own(OwnJob::Meeting(job)) => job.ticket,
             })
             .collect();
         assert_eq!(order, [0, 10, 1, 11, 2, 3, 4]);

@@ -22,6 +22,7 @@ fn order(world: &World, shard: u16, ticket: u64, id: &str) {
         latency: Some(Duration::from_millis(200)),
         security: None,
         tags: vec!["site=north".to_owned()],
+        rendezvous: None,
     };
     let command = Command::Call(Box::new(request));
     world.mailboxes.send(ShardId(shard), command).unwrap();

@@ -66,6 +66,7 @@ fn order_call(world: &World, ticket: u64, id: &StreamId, random: &mut impl FnMut
         latency: None,
         security: insists.then(|| caller_keys("correct horse battery", CipherPolicy::Auto)),
         tags: Vec::new(),
+        rendezvous: None,
     };
     let command = Command::Call(Box::new(call));
     world.mailboxes.send(shard, command).unwrap();
@@ -149,7 +150,10 @@ fn check_outcomes(world: &World, seed: u64, calls: u64, seen: &mut Seen) {
                     CallFailure::Rejected(_) => seen.rejections += 1,
                     CallFailure::Conflict => seen.conflicts += 1,
                     CallFailure::Cancelled => seen.cancelled += 1,
-                    CallFailure::NoRoom => panic!("seed {seed}: there is room"),
+                    CallFailure::NoRoom | CallFailure::NoPort => {
+                        panic!("seed {seed}: there is room")
+                    }
+                    CallFailure::Unconcluded => panic!("seed {seed}: nobody is met"),
                 }
             }
             Event::Started {

@@ -225,6 +225,7 @@ fn call(world: &World, security: Option<CallerSecurity>) {
         latency: None,
         security,
         tags: Vec::new(),
+        rendezvous: None,
     };
     let command = Command::Call(Box::new(request));
     world.mailboxes.send(ShardId(0), command).unwrap();

@@ -8,6 +8,7 @@ mod handshakes;
 mod hostile;
 mod lifecycle;
 mod media;
+mod meetings;
 mod moves;
 mod oversize;
 mod placement;

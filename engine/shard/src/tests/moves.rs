@@ -169,6 +169,7 @@ fn a_listener_that_was_called_may_move_as_well() {
         latency: None,
         security: None,
         tags: Vec::new(),
+        rendezvous: None,
     };
     let command = Command::Call(Box::new(call));
     world.mailboxes.send(ShardId(0), command).unwrap();

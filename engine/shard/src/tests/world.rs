@@ -166,13 +166,16 @@ impl Driver for VirtualDriver {
         Ok(self.facts.len() - 1)
     }
 
-    fn open_port(&mut self, port: &PortPlan, _: &SocketOptions) -> Result<usize, String> {
-        if self.no_sockets {
-            return Err("no sockets left".to_owned());
-        }
-        let mut local = port.address;
+    fn open_port(&mut self, port: &PortPlan, options: &SocketOptions) -> Result<usize, String> {
+        self.open_at(port.address, options)
+    }
+
+    fn open_at(&mut self, mut local: SocketAddr, _: &SocketOptions) -> Result<usize, String> {
         if local.ip().is_unspecified() {
             local.set_ip(addr(SRT).ip());
+        }
+        if self.no_sockets {
+            return Err("no sockets left".to_owned());
         }
         let facts = SocketFacts {
             local,
@@ -181,13 +184,10 @@ impl Driver for VirtualDriver {
             bytes: 0,
             kernel_drops: 0,
         };
-        let index = self.facts.len();
+        let place = (self.shard, self.facts.len());
         self.facts.push(facts);
-        self.net
-            .borrow_mut()
-            .ports
-            .insert(local, (self.shard, index));
-        Ok(index)
+        self.net.borrow_mut().ports.insert(local, place);
+        Ok(place.1)
     }
 
     fn close_socket(&mut self, index: usize) {
@@ -338,7 +338,9 @@ fn local_of(role: Role) -> SocketAddr {
         Role::Srt => SRT,
         Role::Rtp => RTP,
         Role::Rtcp => RTCP,
-        Role::Call | Role::Session | Role::Closed => unreachable!("opened later"),
+        Role::Call | Role::Rendezvous | Role::Session | Role::Closed => {
+            unreachable!("opened later")
+        }
     })
 }
 
@@ -470,6 +472,11 @@ impl World {
         self.now.get()
     }
 
+    /// Whether a socket is open there, of those that come and go.
+    pub(crate) fn is_open(&self, local: SocketAddr) -> bool {
+        self.net.borrow().ports.contains_key(&local)
+    }
+
     /// A new publisher, calling from an address of its own.
     pub(crate) fn call(&mut self, stream_id: &str) -> usize {
         self.call_with(stream_id, None)
@@ -562,7 +569,7 @@ impl World {
             Role::Srt => word(12).filter(|&id| id != 0),
             Role::Rtp => word(8),
             Role::Rtcp => word(4),
-            Role::Call | Role::Session | Role::Closed => None,
+            Role::Call | Role::Rendezvous | Role::Session | Role::Closed => None,
         };
         self.send_to_shard(steer.unwrap_or(hash) % shards, from, to, bytes);
     }

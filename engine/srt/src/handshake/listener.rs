@@ -169,15 +169,35 @@ impl Handshaker {
     /// request means "no cookie yet".
     fn cookie(&self, peer: SocketAddr, minute: u64) -> u32 {
         let mut hasher = SipHasher13::new_with_key(&self.cookie_key);
-        match peer.ip().to_canonical() {
-            IpAddr::V4(v4) => hasher.write(&v4.octets()),
-            IpAddr::V6(v6) => hasher.write(&v6.octets()),
-        }
-        hasher.write(&peer.port().to_be_bytes());
+        hash_address(peer, &mut hasher);
         hasher.write(&minute.to_be_bytes());
-        let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
-        u32::from_be_bytes([a, b, c, d]).max(1)
+        cookie_of(&hasher)
     }
+
+    /// The cookie of a rendezvous for [`Connection::rendezvous`](crate::Connection::rendezvous):
+    /// nobody's guess, and the same in each attempt of this process to meet `peer` from `local`
+    /// for `name`.
+    pub fn rendezvous_cookie(&self, local: SocketAddr, peer: SocketAddr, name: &str) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.cookie_key);
+        hasher.write(b"rendezvous");
+        hash_address(local, &mut hasher);
+        hash_address(peer, &mut hasher);
+        hasher.write(name.as_bytes());
+        cookie_of(&hasher)
+    }
+}
+
+fn hash_address(address: SocketAddr, hasher: &mut SipHasher13) {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => hasher.write(&v4.octets()),
+        IpAddr::V6(v6) => hasher.write(&v6.octets()),
+    }
+    hasher.write(&address.port().to_be_bytes());
+}
+
+fn cookie_of(hasher: &SipHasher13) -> u32 {
+    let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
 const fn minute(now: Instant) -> u64 {
