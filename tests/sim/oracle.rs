@@ -10,6 +10,7 @@
 
 use core::time::Duration;
 
+use mirror_netem::Config as Path;
 use mirror_srt::{CloseReason, Event, RejectionCode};
 
 use crate::play::Outcome;
@@ -75,6 +76,12 @@ fn check_release(outcome: &Outcome, to: usize) {
             "seed {seed}: out of order"
         );
     }
+    // What the handshake's datagram waited on its way, the first step takes back.
+    let path = &outcome.scenario.paths[1 - to];
+    let step = Duration::from_millis(10)
+        + path.jitter
+        + path.reorder_delay
+        + queues(&outcome.scenario.paths);
     let (mut late_ones, mut release) = (0, mirror_base::Instant::ZERO);
     for Received { at, delivery, .. } in &outcome.received[to] {
         // In order: a packet with a later time (a changed timestamp) holds up those behind it.
@@ -87,16 +94,15 @@ fn check_release(outcome: &Outcome, to: usize) {
         // A repaired packet may come after its time; then it is released as it comes.
         let late = at.saturating_since(release.max(delivery.arrival));
         assert!(
-            late <= TICK + Duration::from_millis(10),
+            late <= TICK + step,
             "seed {seed}: released {late:?} after its time"
         );
         late_ones += u64::from(late > TICK);
     }
-    // Only a step of the drift tracer, each 1000 ACKACKs, moves the due time of what is held:
-    // by 10 ms at the most.
+    // Only a step of the drift tracer, each 1000 ACKACKs, moves the due time of what is held.
     let steps = outcome.statistics[to].pkt_recv_ackack / 1_000;
     let at_each = outcome.scenario.streams[1 - to].map_or(0, |s| {
-        (s.burst * (20_000 / s.interval.as_micros() as u64 + 1)).max(1)
+        (s.burst * (2 * step.as_micros() as u64 / s.interval.as_micros() as u64 + 1)).max(1)
     });
     assert!(
         late_ones <= steps * at_each,
@@ -153,6 +159,14 @@ fn check_payloads(outcome: &Outcome, to: usize) {
     }
 }
 
+/// The longest that datagrams wait before bottlenecks.
+fn queues(paths: &[Path; 2]) -> Duration {
+    let limits = paths.iter().filter_map(|p| p.rate_limit);
+    limits
+        .map(|l| Duration::from_micros(l.queue_bytes * 8_000_000 / l.bits_per_second))
+        .sum()
+}
+
 /// TSBPD: sending time + the one-way delay of the handshake + latency, give or take jitter,
 /// queues and what the drift tracer has yet to follow.
 fn check_due(outcome: &Outcome, to: usize, number: u64, received: &Received) {
@@ -161,12 +175,7 @@ fn check_due(outcome: &Outcome, to: usize, number: u64, received: &Received) {
     let sent = outcome.sent[1 - to][number as usize];
     let due = scenario.clocks[to].when(received.delivery.due);
     let hold = due.saturating_since(sent);
-    let queues: Duration = scenario
-        .paths
-        .iter()
-        .filter_map(|p| p.rate_limit)
-        .map(|l| Duration::from_micros(l.queue_bytes * 8_000_000 / l.bits_per_second))
-        .sum();
+    let queues = queues(&scenario.paths);
     let apart = (scenario.clocks[0].drift_ppm - scenario.clocks[1].drift_ppm).unsigned_abs();
     let passed = sent.saturating_since(outcome.sent[1 - to][0]) + Duration::from_secs(4);
     let drifted = passed * apart as u32 / 1_000_000;
