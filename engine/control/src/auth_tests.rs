@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mirror_base::ShardId;
-use mirror_stream::report::{Command, Event, PublishRequest};
+use mirror_stream::report::{Command, Event, PublishRequest, StreamDirectory};
 
 use crate::testing::{Engine, key_material, request};
 
@@ -187,5 +187,40 @@ fn publisher_that_waits_for_its_keys_meets_a_drain() {
         }
         drain.join().unwrap();
     });
+    engine.stop();
+}
+
+#[test]
+fn publisher_may_go_on_from_where_it_would_be_let_in_with_the_same_passphrase() {
+    let text = format!(
+        "[srt.encryption]\npassphrase = \"{OURS}\"\n\
+         [[publishers]]\nid = \"live/*\"\nsources = [\"10.0.0.0/8\"]\n\
+         [[publishers]]\nid = \"live/*\"\nsources = [\"192.0.2.0/24\"]\n\
+         passphrase = \"the one for live\"\n\
+         [[publishers]]\nid = \"*\"\nsources = [\"198.51.100.0/24\"]\n"
+    );
+    let engine = Engine::with_config(&text, &[]);
+    let may_move = |id: &str, from: &str, to: &str| {
+        let id = mirror_base::StreamId::new(id).unwrap();
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        engine.directory.may_move(&id, from, to)
+    };
+    for (id, from, to, expected) in [
+        ("live/a", "10.1.1.1", "10.2.2.2", true),
+        ("live/a", "10.1.1.1", "::ffff:10.2.2.2", true),
+        ("live/a", "10.1.1.1", "198.51.100.7", true),
+        ("live/a", "10.1.1.1", "192.0.2.7", false),
+        ("live/a", "192.0.2.7", "10.1.1.1", false),
+        ("live/a", "192.0.2.7", "192.0.2.8", true),
+        ("live/a", "10.1.1.1", "203.0.113.9", false),
+        ("vod/a", "198.51.100.7", "10.1.1.1", false),
+    ] {
+        assert_eq!(may_move(id, from, to), expected, "{id} {from} {to}");
+    }
+    engine.stop();
+    let engine = self::engine(true, "");
+    let id = mirror_base::StreamId::new("a").unwrap();
+    let (from, to) = ([10, 1, 1, 1].into(), [203, 0, 113, 9].into());
+    assert!(engine.directory.may_move(&id, from, to), "no rules");
     engine.stop();
 }

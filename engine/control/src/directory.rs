@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mirror_base::{Instant, ShardId, StreamId};
 use mirror_stream::report::{Reservation, StreamDirectory};
 
-use crate::config::DefaultStream;
+use crate::config::{Config, DefaultStream};
 
 /// How long an unconfirmed reservation holds.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(3);
@@ -28,6 +28,8 @@ pub struct Directory {
     shards: usize,
     max_streams: usize,
     default_streams: Vec<DefaultStream>,
+    /// Whose `[[publishers]]` say where a publisher may go on; without, anywhere.
+    config: Option<Arc<Config>>,
     inner: Mutex<Inner>,
 }
 
@@ -63,7 +65,17 @@ impl Directory {
             shards,
             max_streams,
             default_streams,
+            config: None,
             inner: Mutex::new(inner),
+        }
+    }
+
+    /// The directory of an engine with `shards` shards and this configuration.
+    pub fn of(config: &Arc<Config>, shards: usize) -> Self {
+        let default_streams = config.srt.default_stream.clone();
+        Directory {
+            config: Some(config.clone()),
+            ..Directory::new(shards, config.max_streams, default_streams)
         }
     }
 
@@ -273,6 +285,12 @@ impl StreamDirectory for Directory {
             .iter()
             .find(|rule| rule.fits(peer_ip, peer_port))
             .map(|rule| rule.id.clone())
+    }
+
+    fn may_move(&self, stream_id: &StreamId, from: IpAddr, to: IpAddr) -> bool {
+        let (from, to) = (from.to_canonical(), to.to_canonical());
+        let config = self.config.as_ref();
+        from == to || config.is_none_or(|config| config.may_move(stream_id, from, to))
     }
 }
 

@@ -119,7 +119,8 @@ impl Engine {
         })
         .unwrap();
         config.api.token = options.token.map(|t| Secret::new(t.to_owned()));
-        let directory = Arc::new(Directory::new(2, config.max_streams, Vec::new()));
+        let config = Arc::new(config);
+        let directory = Arc::new(Directory::of(&config, 2));
         let (events, receiver) = unbounded();
         let (sender, commands) = unbounded();
         let mailboxes = Arc::new(FakeMailboxes {
@@ -127,8 +128,7 @@ impl Engine {
             commands: sender,
             held: Mutex::default(),
         });
-        let handle =
-            Control::start(Arc::new(config), mailboxes, receiver, directory.clone()).unwrap();
+        let handle = Control::start(config, mailboxes, receiver, directory.clone()).unwrap();
         Engine {
             directory,
             events,

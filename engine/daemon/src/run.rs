@@ -93,11 +93,7 @@ fn start(settings: Settings) -> Result<Engine, Failure> {
     let shards_config = settings.shards()?;
     let Settings { config, pinning } = settings;
     let config = Arc::new(config);
-    let directory = Arc::new(Directory::new(
-        pinning.shards.len(),
-        config.max_streams,
-        config.srt.default_stream.clone(),
-    ));
+    let directory = Arc::new(Directory::of(&config, pinning.shards.len()));
     let (events, received) = bounded(EVENTS);
     let shards =
         mirror_shard::launch(shards_config, directory.clone(), events).map_err(Failure::usage)?;

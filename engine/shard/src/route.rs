@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mirror_base::{Ahead, Discard, Instant, SLOT_BYTES};
 use mirror_rtp::Header;
+use mirror_stream::report::Mode;
 use mirror_uring::{Datagram, Peer};
 
 use crate::arena::Key;
@@ -243,7 +244,8 @@ impl<C: Clock> Core<C> {
     }
 
     /// A datagram for a session that does not come from its peer's address: the peer behind
-    /// another mapping of its NAT, if it proves that; a stranger else, who changes nothing.
+    /// another mapping of its NAT, if it proves that and would have been let in from there; a
+    /// stranger else, who changes nothing.
     ///
     /// It only gets here where the kernel steers by socket ID. By the hash of the addresses
     /// (steering off) a moved peer's packets reach another shard, which passes no packet on and
@@ -263,8 +265,14 @@ impl<C: Clock> Core<C> {
             return;
         };
         let (from, socket) = (datagram.origin.peer().addr(), datagram.socket);
+        let request = &entry.request;
+        let allowed = request.mode != Mode::Listener
+            || self
+                .directory
+                .may_move(&request.stream_id, request.peer.ip(), from.ip());
         self.handling = key.index();
-        let proven = socket == session.socket
+        let proven = allowed
+            && socket == session.socket
             && connection.try_rebind(now, datagram.arrival, from, datagram.payload);
         self.handling = NOBODY;
         if !proven {

@@ -697,6 +697,12 @@ pub trait StreamDirectory: Send + Sync + core::fmt::Debug {
     fn release(&self, stream_id: &StreamId, shard: ShardId);
     /// The stream that a publisher without a stream ID gets, if any (`srt.default_stream`).
     fn default_stream(&self, peer_ip: IpAddr, peer_port: u16) -> Option<StreamId>;
+    /// Whether the publisher of `stream_id`, who was let in from `from`, might as well have come
+    /// from `to` (`[[publishers]]`): its address may have changed.
+    fn may_move(&self, stream_id: &StreamId, from: IpAddr, to: IpAddr) -> bool {
+        let _ = (stream_id, from, to);
+        true
+    }
 }
 
 /// The directory as shards hold it.

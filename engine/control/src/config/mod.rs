@@ -556,6 +556,15 @@ impl Config {
             .or(self.srt.encryption.passphrase.as_ref())
     }
 
+    /// Whether who was let in as the publisher of `id` from `from` would be from `to` as well, with
+    /// the same passphrase.
+    pub fn may_move(&self, id: &StreamId, from: IpAddr, to: IpAddr) -> bool {
+        let admitted =
+            self.publishers.is_empty() || self.publishers.iter().any(|rule| rule.admits(id, to));
+        let passphrase = |ip| self.passphrase_of(id, ip).map(Secret::reveal);
+        admitted && passphrase(from) == passphrase(to)
+    }
+
     /// Whether any publisher has to encrypt.
     pub fn any_passphrase(&self) -> bool {
         self.srt.encryption.passphrase.is_some()

@@ -155,6 +155,35 @@ fn forged_packets_from_elsewhere_do_nothing_and_are_counted() {
 }
 
 #[test]
+fn a_peer_is_not_followed_to_where_it_would_not_have_been_let_in() {
+    for allowed in [true, false] {
+        let mut world = World::new(config(1));
+        let caller = world.call_and_wait("live/a");
+        let first = world.callers[caller].local;
+        let only = if allowed {
+            addr(MOVED).ip()
+        } else {
+            first.ip()
+        };
+        *world.directory.confined.lock().unwrap() = Some(only);
+        world.callers[caller].to_send = 1_000;
+        world.run(Duration::from_millis(300));
+        // Another port of its host is always its own.
+        world.callers[caller].local.set_port(first.port() + 1);
+        world.run(Duration::from_millis(300));
+        let stream = the_stream(&mut world);
+        assert_eq!(stream.peer, world.callers[caller].local);
+        world.callers[caller].local = addr(MOVED);
+        world.run(Duration::from_millis(300));
+        let stream = the_stream(&mut world);
+        let moves = 1 + u64::from(allowed);
+        assert_eq!(stream.stats.peer_moves, moves, "allowed: {allowed}");
+        let foreign = stream.stats.discards.get(Discard::ForeignSource);
+        assert_eq!(foreign > 200, !allowed, "{foreign}");
+    }
+}
+
+#[test]
 fn a_listener_that_was_called_may_move_as_well() {
     let mut world = World::new(config(1));
     let first = addr("198.51.100.7:9000");
@@ -173,6 +202,8 @@ fn a_listener_that_was_called_may_move_as_well() {
     };
     let command = Command::Call(Box::new(call));
     world.mailboxes.send(ShardId(0), command).unwrap();
+    // Rules for publishers are none for those that we call.
+    *world.directory.confined.lock().unwrap() = Some(first.ip());
     world.run(Duration::from_millis(500));
     world.remotes[0].address = addr(MOVED);
     world.run(Duration::from_millis(1_200));

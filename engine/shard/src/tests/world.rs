@@ -226,6 +226,8 @@ pub(crate) struct Directory {
     pub(crate) blocked: Mutex<Vec<StreamId>>,
     pub(crate) default: Mutex<Option<StreamId>>,
     pub(crate) limit: Mutex<Option<usize>>,
+    /// Publishers may go on from here, or from where they are.
+    pub(crate) confined: Mutex<Option<IpAddr>>,
 }
 
 impl Directory {
@@ -294,6 +296,11 @@ impl StreamDirectory for Directory {
 
     fn default_stream(&self, _: IpAddr, _: u16) -> Option<StreamId> {
         self.default.lock().unwrap().clone()
+    }
+
+    fn may_move(&self, _: &StreamId, from: IpAddr, to: IpAddr) -> bool {
+        let confined = *self.confined.lock().unwrap();
+        from == to || confined.is_none_or(|only| only == to)
     }
 }
 
