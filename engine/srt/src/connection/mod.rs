@@ -90,8 +90,8 @@ pub struct Connection {
     peer_version: u32,
     socket_id: u32,
     peer: SocketAddr,
-    /// Another address that claims to be the peer's.
-    candidate: Option<rebind::Candidate>,
+    /// Apart: hardly ever looked at.
+    elsewhere: Box<rebind::Elsewhere>,
     start: Instant,
     last_heard: Instant,
     last_sent: Instant,
@@ -244,7 +244,7 @@ impl Connection {
             peer_version: 0,
             socket_id,
             peer,
-            candidate: None,
+            elsewhere: Box::default(),
             start: now,
             last_heard: now,
             last_sent: now,

@@ -1,7 +1,9 @@
 //! The peer's address changes, and others claim that it did.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use super::pair::{LISTENER, Pair, Path, TICK, connected};
+use std::collections::BTreeMap;
+
+use super::pair::{LISTENER, Pair, Path, TICK, address, connected};
 use super::*;
 use crate::packet::Control;
 use crate::test_support::Random;
@@ -320,6 +322,75 @@ fn what_a_peer_keeps_for_ever_proves_it_however_old_it_is() {
     assert!(!claims(&mut pair, elsewhere(1), &ahead), "not sent yet");
     assert!(claims(&mut pair, elsewhere(1), &again[0]));
     assert_eq!(pair.inject(&again[0]), Ok(()));
+}
+
+/// Someone sees all that the caller sends, also what is lost on its way, and says it again from
+/// elsewhere, `behind` the genuine packet, and some of it once more much later.
+fn with_an_echo(seed: u64, behind: (u64, u64)) -> Pair {
+    let mut random = Random(seed * 31);
+    let path = Path {
+        delay_us: 5_000,
+        jitter_us: [0, 3_000][seed as usize % 2],
+        loss_per_mille: [0, 20, 50][seed as usize % 3],
+        duplicates_per_mille: 5,
+    };
+    let mut pair = Pair::new(seed, path, 0x7FFF_FF00, long_latency());
+    pair.connect();
+    pair.tapped = Some(Vec::new());
+    let mut echoes: BTreeMap<(Instant, u64), Vec<u8>> = BTreeMap::new();
+    let mut count = 0;
+    let mut sent = Vec::new();
+    for step in 0..3_000 + random.below(500) {
+        // Bursts as of pictures, and pauses as of a source.
+        if step % 40 < 8 && step % 1_000 < 600 {
+            sent.extend(pair.send(1));
+        } else {
+            pair.tick();
+        }
+        let now = pair.now;
+        for datagram in core::mem::take(pair.tapped.as_mut().unwrap()) {
+            let late = Duration::from_micros(behind.0 + random.below(behind.1 - behind.0));
+            echoes.insert((now + late, count), datagram.clone());
+            count += 1;
+            if random.below(20) == 0 {
+                let at = now + Duration::from_millis(random.below(900));
+                echoes.insert((at, count), datagram);
+                count += 1;
+            }
+        }
+        while let Some(entry) = echoes.first_entry().filter(|e| e.key().0 <= now) {
+            let (_, datagram) = entry.remove_entry();
+            let listener = pair.listener.as_mut().unwrap();
+            let from = elsewhere(1);
+            if listener.peer() == from || listener.try_rebind(now, now, from, &datagram) {
+                let _ = listener.handle_datagram(now, now, &datagram, &mut pair.ring);
+            }
+            pair.drain();
+        }
+    }
+    pair.tapped = None;
+    pair.path.loss_per_mille = 0;
+    for _ in 0..100 {
+        sent.extend(pair.send(1));
+    }
+    pair.run(Duration::from_millis(2_500));
+    assert!(pair.got == sent, "seed {seed}");
+    let peer = pair.listener.as_ref().unwrap().peer();
+    assert_eq!(peer, address(), "seed {seed}");
+    pair
+}
+
+#[test]
+fn who_repeats_what_it_sees_costs_nothing() {
+    for seed in 1..=60 {
+        // Later than it comes; and sooner, which takes the session over for a moment.
+        for behind in [(6_000, 30_000), (1_000, 4_000)] {
+            let pair = with_an_echo(seed, behind);
+            let moves = pair.received().peer_moves;
+            assert!(moves <= 6, "seed {seed}: {moves}");
+            assert_eq!(pair.caller.statistics().pkt_snd_drop, 0, "seed {seed}");
+        }
+    }
 }
 
 /// A world of its own: path, latency, tolerance, pacing and first number drawn from the seed.

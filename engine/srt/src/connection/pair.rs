@@ -57,6 +57,8 @@ pub(super) struct Pair {
     pub(super) slots: u64,
     /// Where the caller's datagrams come from, behind a NAT that may change its mind.
     pub(super) caller_address: SocketAddr,
+    /// What someone sees who stands beside the caller, if there is one.
+    pub(super) tapped: Option<Vec<Vec<u8>>>,
     /// What the listener demands.
     pub(super) policy: Policy,
     /// How it rejected the caller.
@@ -137,12 +139,16 @@ impl Pair {
             events: Vec::new(),
             slots: 0,
             caller_address: address(),
+            tapped: None,
             policy,
             rejected: None,
         }
     }
 
     pub(super) fn put(&mut self, to_listener: bool, datagram: &[u8]) {
+        if let Some(tapped) = self.tapped.as_mut().filter(|_| to_listener) {
+            tapped.push(datagram.to_vec());
+        }
         if self.random.per_mille(self.path.loss_per_mille) {
             return;
         }

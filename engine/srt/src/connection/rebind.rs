@@ -17,7 +17,7 @@
 //! is long enough. By themselves control packets prove nothing, so a forged SHUTDOWN, ACK, NAK,
 //! keepalive or handshake from elsewhere does nothing.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use mirror_base::Instant;
@@ -29,25 +29,60 @@ use crate::packet::{Control, Header};
 const LONG_SILENCE: Duration = Duration::from_millis(100);
 /// The old address has been silent so long that a row of proofs is enough.
 const SHORT_SILENCE: Duration = Duration::from_millis(20);
+/// How long it has been silent before a host is followed that only repeated what it sent.
+const DISTRUST: Duration = Duration::from_secs(1);
 /// Proofs in a row.
 const PROOFS: u8 = 3;
 
+/// Sequence numbers of packets that prove something, each once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Proofs {
+    sequences: [u32; PROOFS as usize],
+    count: u8,
+}
+
+impl Proofs {
+    fn known(&self) -> &[u32] {
+        self.sequences.get(..self.count.into()).unwrap_or(&[])
+    }
+
+    fn add(&mut self, sequence: u32) {
+        if !self.known().contains(&sequence)
+            && let Some(next) = self.sequences.get_mut(usize::from(self.count))
+        {
+            *next = sequence;
+            self.count += 1;
+        }
+    }
+}
+
 /// Another address that claims to be the peer's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
+struct Candidate {
     from: SocketAddr,
     /// When the old address was last heard before the first proof.
     heard: Instant,
-    /// Those of the proofs so far, which a repetition of one of them is not.
-    sequences: [u32; PROOFS as usize],
-    proofs: u8,
+    proofs: Proofs,
 }
 
-impl Candidate {
-    /// The sequence numbers of its proofs.
-    fn known(&self) -> &[u32] {
-        self.sequences.get(..self.proofs.into()).unwrap_or(&[])
-    }
+/// The last change of address.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// The address before.
+    from: SocketAddr,
+    /// The first packet from the new one.
+    sequence: u32,
+    /// What has come from the old one although it had come from the new one.
+    repeated: Proofs,
+}
+
+/// What is known of other addresses than the peer's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Elsewhere {
+    candidate: Option<Candidate>,
+    change: Option<Change>,
+    /// A host that repeated what the peer sent.
+    echo: Option<IpAddr>,
 }
 
 impl Connection {
@@ -75,19 +110,58 @@ impl Connection {
         if header.destination != self.socket_id || !may_follow {
             return false;
         }
+        if self.leads_back(arrival, from, &header, datagram) {
+            self.elsewhere.echo = Some(self.peer.ip().to_canonical());
+            self.move_to(from, None);
+            return true;
+        }
         let proofs = if self.proves(silence, arrival, &header, datagram) {
             self.count_proof(from, header.word0)
         } else {
             self.proofs_of(from)
         };
         let needed = if silence >= LONG_SILENCE { 1 } else { PROOFS };
-        if silence < SHORT_SILENCE || proofs < needed {
+        let is_echo = self.elsewhere.echo == Some(from.ip().to_canonical());
+        let least = if is_echo { DISTRUST } else { SHORT_SILENCE };
+        if silence < least || proofs < needed {
             return false;
         }
-        self.candidate = None;
-        self.peer = from;
-        self.stats.peer_moves += 1;
+        let change = Change {
+            from: self.peer,
+            sequence: self.receiver.next_sequence(),
+            repeated: Proofs::default(),
+        };
+        self.move_to(from, Some(change));
         true
+    }
+
+    fn move_to(&mut self, to: SocketAddr, change: Option<Change>) {
+        self.elsewhere.candidate = None;
+        self.elsewhere.change = change;
+        self.peer = to;
+        self.stats.peer_moves += 1;
+    }
+
+    /// Whether the address that was left goes on to send what has come from the present one.
+    fn leads_back(
+        &mut self,
+        arrival: Instant,
+        from: SocketAddr,
+        header: &Header,
+        datagram: &[u8],
+    ) -> bool {
+        let Some(mut change) = self.elsewhere.change.filter(|c| c.from == from) else {
+            return false;
+        };
+        if header.is_control()
+            || !self.receiver.repeats(arrival, header, change.sequence)
+            || !self.proves_key(header, datagram)
+        {
+            return false;
+        }
+        change.repeated.add(header.word0);
+        self.elsewhere.change = Some(change);
+        change.repeated.count >= PROOFS
     }
 
     /// Whether it is data that only the peer sends. While the old address is all but alive, only
@@ -108,32 +182,28 @@ impl Connection {
     /// The proofs of `from` since the old address was last heard.
     fn proofs_of(&self, from: SocketAddr) -> u8 {
         let heard = self.last_heard;
-        self.candidate
+        let candidate = self.elsewhere.candidate;
+        candidate
             .filter(|c| c.from == from && c.heard == heard)
-            .map_or(0, |c| c.proofs)
+            .map_or(0, |c| c.proofs.count)
     }
 
     /// Proofs in a row, this one included: from one address, of different packets, none from the
     /// old address between them. A copy of another address's proof is none.
     fn count_proof(&mut self, from: SocketAddr, sequence: u32) -> u8 {
         let heard = self.last_heard;
-        let mut candidate = match self.candidate {
+        let mut candidate = match self.elsewhere.candidate {
             Some(c) if c.heard == heard && c.from == from => c,
-            Some(c) if c.heard == heard && c.known().contains(&sequence) => return 0,
+            Some(c) if c.heard == heard && c.proofs.known().contains(&sequence) => return 0,
             _ => Candidate {
                 from,
                 heard,
-                sequences: [0; PROOFS as usize],
-                proofs: 0,
+                proofs: Proofs::default(),
             },
         };
-        let is_new = !candidate.known().contains(&sequence);
-        if is_new && let Some(next) = candidate.sequences.get_mut(usize::from(candidate.proofs)) {
-            *next = sequence;
-            candidate.proofs += 1;
-        }
-        self.candidate = Some(candidate);
-        candidate.proofs
+        candidate.proofs.add(sequence);
+        self.elsewhere.candidate = Some(candidate);
+        candidate.proofs.count
     }
 
     /// Whether the packet is encrypted as was agreed: it decrypts to what the peer would send.

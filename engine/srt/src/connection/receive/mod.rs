@@ -704,6 +704,22 @@ impl Receiver {
             && self.time.is_present(header.timestamp, arrival, keeps_all)
     }
 
+    /// Whether a data packet has been received, is not older than the packet `since`, and bears
+    /// about the peer's present time.
+    pub(crate) fn repeats(&self, arrival: Instant, header: &Header, since: u32) -> bool {
+        let seq = PacketSequenceNumber::new(header.word0);
+        let since = PacketSequenceNumber::new(since);
+        since.distance_to(seq) >= 0
+            && self.expected_seq.distance_to(seq) < 0
+            && !self.misses(header)
+            && self.time.is_present(header.timestamp, arrival, false)
+    }
+
+    /// The number expected next.
+    pub(crate) const fn next_sequence(&self) -> u32 {
+        self.expected_seq.get()
+    }
+
     /// Whether a data packet is on the list of those that are missing.
     pub(crate) fn misses(&self, header: &Header) -> bool {
         let seq = PacketSequenceNumber::new(header.word0);
