@@ -16,6 +16,9 @@ use crate::config::{Config, DefaultStream};
 /// How long an unconfirmed reservation holds.
 pub const RESERVATION_TTL: Duration = Duration::from_secs(3);
 
+/// All reservations are looked at for expired ones so often at the most, however many come.
+const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+
 /// Reservations of handshakes at the most.
 const MAX_RESERVED: usize = 8192;
 
@@ -192,7 +195,8 @@ impl Inner {
         for id in &expired {
             self.forget(id);
         }
-        self.next_expiry = self.places.values().filter_map(|place| place.expires).min();
+        let next = self.places.values().filter_map(|place| place.expires).min();
+        self.next_expiry = next.map(|at| at.max(now + EXPIRE_EVERY));
     }
 
     /// The least-loaded shard; `local` if no other has less.
@@ -329,6 +333,22 @@ mod tests {
             loads.iter().all(|n| (10..=11).contains(n)),
             "31 streams: {loads:?}"
         );
+    }
+
+    #[test]
+    fn a_flood_of_reservations_is_not_looked_through_for_each_handshake() {
+        let d = Directory::new(2, 100, Vec::new());
+        let mut looks = 0;
+        let mut next = None;
+        // A thousand a second: one expires with each that comes.
+        for ms in 0..8_000 {
+            d.reserve(at(ms), &id(&format!("s{ms}")), ShardId(0));
+            let now = d.lock().next_expiry;
+            looks += u64::from(next.is_some() && now != next);
+            next = now;
+            assert!(d.len() <= 3_101);
+        }
+        assert!((40..=51).contains(&looks), "{looks} in 5 s");
     }
 
     #[test]
