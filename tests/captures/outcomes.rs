@@ -242,7 +242,7 @@ fn spoken_to_us(recorded: &Session, session: &Session) -> Session {
 
 /// The payloads of one direction, in order: the source file's where the facts name it, else as
 /// they were on the wire.
-fn payloads(facts: &Value, session: &Session, from_caller: bool) -> Vec<Vec<u8>> {
+pub(crate) fn payloads(facts: &Value, session: &Session, from_caller: bool) -> Vec<Vec<u8>> {
     const CHUNK: usize = 1316;
     const GCM_TAG: usize = 16;
     let mut payloads: Vec<Option<Vec<u8>>> = Vec::new();

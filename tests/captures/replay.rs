@@ -32,7 +32,7 @@ pub(crate) struct Played {
 }
 
 impl Played {
-    fn new(side: Side) -> Self {
+    pub(crate) fn new(side: Side) -> Self {
         Played {
             side,
             request: None,
@@ -226,7 +226,7 @@ fn translate(session: &Session, event: &session::Event, side: &Side, blocks: Blo
     }
 }
 
-fn replaced(datagram: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(crate) fn replaced(datagram: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = datagram.to_vec();
     if let Some(at) = datagram.windows(from.len()).position(|w| w == from) {
         out[at..at + from.len()].copy_from_slice(to);

@@ -1,11 +1,12 @@
 //! How the recorded ends were set up, read from the commands in the facts, and the same for
 //! ours: options, passphrases, and what the recorded listener's application decided.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use mirror_srt::{
-    CallerSecurity, CipherPolicy, Config, ConnectRequest, KeyLength, ListenerPolicy, Passphrase,
-    RejectionCode, Security, StreamIdFields,
+    CallerSecurity, CipherPolicy, Config, ConnectRequest, KeyLength, KeyQuestion, ListenerPolicy,
+    Passphrase, RejectionCode, Security, StreamIdFields,
 };
 use mirror_tests::capture::session::Session;
 use serde_json::Value;
@@ -54,7 +55,27 @@ fn command(facts: &Value, role: Role) -> &str {
 impl Setup {
     /// As the recorded end of that role was set up.
     pub(crate) fn of(facts: &Value, role: Role) -> Self {
-        let command = command(facts, role);
+        Self::of_command(command(facts, role), role)
+    }
+
+    /// As the end of a rendezvous was set up that was bound to `address`.
+    pub(crate) fn of_end(facts: &Value, address: IpAddr) -> Self {
+        let commands = facts["commands"].as_array().expect("commands");
+        let bound = address.to_string();
+        let command = commands
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|command| option(command, "bind") == Some(&bound))
+            .expect("one end's command");
+        let mut setup = Self::of_command(command, Role::Caller);
+        let timeout = option(command, "conntimeo").and_then(|ms| ms.parse().ok());
+        if let Some(ms) = timeout {
+            setup.config.connect_timeout = Duration::from_millis(ms);
+        }
+        setup
+    }
+
+    fn of_command(command: &str, role: Role) -> Self {
         let number = |name: &str| option(command, name)?.parse::<u64>().ok();
         // ffmpeg's latency is in µs.
         let per_ms = if command.starts_with("ffmpeg") {
@@ -118,14 +139,28 @@ impl Setup {
         } else {
             self.passphrase.as_deref()
         };
+        self.negotiate(own, request.key_material.as_deref(), request.version)
+    }
+
+    /// The responder's decision on the other end's keys.
+    pub(crate) fn decide(&self, question: &KeyQuestion) -> Result<Security, RejectionCode> {
+        let material = question.key_material.as_deref();
+        self.negotiate(self.passphrase.as_deref(), material, question.peer_version)
+    }
+
+    fn negotiate(
+        &self,
+        own: Option<&str>,
+        material: Option<&[u8]>,
+        version: u32,
+    ) -> Result<Security, RejectionCode> {
         let passphrase = own.map(|text| Passphrase::new(text).expect("a passphrase"));
         let policy = ListenerPolicy {
             passphrase: passphrase.as_ref(),
             require: self.require,
             cipher: self.cipher,
         };
-        let material = request.key_material.as_deref();
-        Security::negotiate(material, request.version, &policy, [5; 32])
+        Security::negotiate(material, version, &policy, [5; 32])
     }
 
     /// The caller's keys.
