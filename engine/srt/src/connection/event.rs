@@ -17,8 +17,8 @@ pub enum CloseReason {
     ConnectTimeout,
     /// Caller: rejected by the listener. Rendezvous: by the peer, or the peer's request by us.
     Rejected(RejectionCode),
-    /// Rendezvous: the peer greeted, but nothing was concluded within ten `connect_timeout`s. Where
-    /// passphrases differ the peer tells no reason.
+    /// Rendezvous: the peer greeted, but nothing was concluded within ten `connect_timeout`s, or it
+    /// hung up. Where passphrases differ the peer tells no reason.
     Unconcluded,
     /// The peer broke the protocol.
     Protocol,

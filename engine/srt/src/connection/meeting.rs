@@ -94,8 +94,14 @@ impl Connection {
                 self.step(now, step);
                 Ok(())
             }
+            // libsrt's tools hang up so when they do not like the keys, and say no more.
             Some(Control::Shutdown) => {
-                self.end(CloseReason::PeerShutdown);
+                let reason = if rendezvous.has_answered() {
+                    CloseReason::PeerShutdown
+                } else {
+                    CloseReason::Unconcluded
+                };
+                self.end(reason);
                 Ok(())
             }
             // The peer is connected: its AGREEMENT was lost (spec section 6).

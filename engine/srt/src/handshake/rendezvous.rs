@@ -573,6 +573,11 @@ impl Rendezvous {
         }
     }
 
+    /// Whether the peer has what it needs of us to be connected.
+    pub(crate) const fn has_answered(&self) -> bool {
+        self.answer.is_some()
+    }
+
     /// The peer behaves as one that is connected: it sends data, keepalives or other control
     /// packets (spec section 6: AGREEMENT may be lost). `None` before our answer.
     pub(crate) fn confirmed(&mut self) -> Option<Step> {

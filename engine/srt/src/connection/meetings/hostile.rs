@@ -250,6 +250,21 @@ fn rejection_ends_it_when_it_is_addressed_to_us() {
 }
 
 #[test]
+fn peer_that_hangs_up_before_anything_is_agreed_has_concluded_nothing() {
+    // As srt-live-transmit does when the passphrases differ.
+    let mut shutdown = [0; 20];
+    shutdown[..2].copy_from_slice(&[0x80, 5]);
+    let mut lone = Lone::new(&setup(WINS));
+    let greeting = message(WAVEAHAND, LOSES, PEER);
+    lone.feed(&written(&greeting, 0, &[])).unwrap();
+    assert!(lone.feed(&shutdown).is_err(), "it must be addressed to us");
+    shutdown[12..16].copy_from_slice(&IDS[0].to_be_bytes());
+    lone.feed(&shutdown).unwrap();
+    let end = Event::Closed(CloseReason::Unconcluded);
+    assert_eq!(lone.connection.poll_event(), Some(end));
+}
+
+#[test]
 fn requests_that_cannot_be_served_are_not_answered_and_named() {
     let filter = [0, 7, 0, 1, b'c', b'e', b'f', 0];
     let group = [0, 8, 0, 2, 0x40, 0, 0, 1, 1, 0, 0, 0];
