@@ -19,12 +19,16 @@ use std::panic::catch_unwind;
 
 use mirror_srt::{CloseReason, Event};
 
-use crate::play::{Outcome, play};
+use crate::play::{Outcome, play, play_met};
 use crate::scenario::{End, Weather};
 use crate::world::{CALLER, LISTENER};
 
 /// Plays and checks the seeds; says at the end which ones failed.
 fn all_hold(seeds: impl Iterator<Item = u64>) {
+    hold(seeds, play);
+}
+
+fn hold(seeds: impl Iterator<Item = u64>, play: fn(u64) -> Outcome) {
     let failed: Vec<u64> = seeds
         .filter(|&seed| {
             let holds = catch_unwind(|| oracle::check(&play(seed)));
@@ -70,6 +74,28 @@ fn what_must_hold_holds_in_worlds_375_to_499() {
 }
 
 #[test]
+fn what_must_hold_holds_in_worlds_0_to_199_when_both_sides_meet() {
+    hold(0..200, play_met);
+}
+
+#[test]
+fn whoever_asks_in_a_rendezvous_both_directions_flow() {
+    let mut asked = [0, 0];
+    let mut refused = 0;
+    for outcome in (0..60).map(play_met) {
+        let cookies = outcome.scenario.meeting.expect("they meet").cookies;
+        let wins = cookies[CALLER]
+            .wrapping_sub(cookies[LISTENER])
+            .cast_signed()
+            > 0;
+        refused += usize::from(outcome.is_refused());
+        let flows = [CALLER, LISTENER].map(|side| !outcome.received[side].is_empty());
+        asked[usize::from(wins)] += usize::from(flows.contains(&true));
+    }
+    assert!(asked.iter().all(|&n| n > 20), "{asked:?} {refused}");
+}
+
+#[test]
 fn what_must_hold_holds_in_worlds_where_it_once_did_not() {
     all_hold(kept_seeds());
 }
@@ -91,6 +117,8 @@ fn the_same_seed_takes_the_same_course() {
         assert_eq!(play(seed).trace, play(seed).trace, "seed {seed}");
     }
     assert_ne!(play(3).trace, play(4).trace);
+    assert_eq!(play_met(3).trace, play_met(3).trace);
+    assert_ne!(play_met(3).trace, play(3).trace);
 }
 
 fn outcomes(weather: Weather) -> impl Iterator<Item = Outcome> {

@@ -249,7 +249,9 @@ fn check_end(outcome: &Outcome) {
             // Only the listener's side came to be, or not even that.
             _ if outcome.is_refused() && side == CALLER => matches!(
                 reason,
-                CloseReason::Rejected(RejectionCode::BADSECRET) | CloseReason::ConnectTimeout
+                CloseReason::Rejected(RejectionCode::BADSECRET)
+                    | CloseReason::ConnectTimeout
+                    | CloseReason::Unconcluded
             ),
             _ if !outcome.connected => true,
             (_, End::Cut) => *reason == CloseReason::IdleTimeout,

@@ -73,14 +73,31 @@ impl Application {
 
 /// Plays the world of `seed`.
 pub(crate) fn play(seed: u64) -> Outcome {
-    let scenario = Scenario::of(seed);
+    play_out(Scenario::of(seed))
+}
+
+/// Plays the world of `seed` with both sides meeting.
+pub(crate) fn play_met(seed: u64) -> Outcome {
+    play_out(Scenario::met(seed))
+}
+
+fn play_out(scenario: Scenario) -> Outcome {
     let mut world = World::new(&scenario);
-    let connected_by = world.now + scenario.configs[CALLER].connect_timeout + TICK;
-    while world.hosts[CALLER].events.is_empty() && world.now < connected_by {
+    let connected_by = world.now + scenario.patience() + TICK;
+    // Of the others the listener is there with its answer.
+    let ask = [CALLER, LISTENER];
+    let ask = if scenario.meeting.is_some() {
+        &ask[..]
+    } else {
+        &ask[..1]
+    };
+    let first = |world: &World, side: &usize| world.hosts[*side].events.first().copied();
+    while ask.iter().any(|side| first(&world, side).is_none()) && world.now < connected_by {
         let next = world.now + TICK;
         world.run_until(next);
     }
-    let connected = world.hosts[CALLER].events.first() == Some(&Event::Connected);
+    let is_connected = |side| first(&world, side) == Some(Event::Connected);
+    let connected = ask.iter().all(is_connected);
     let latency = [CALLER, LISTENER].map(|side| {
         let host = &world.hosts[side];
         host.connection

@@ -178,18 +178,25 @@ impl Encryption {
         }
     }
 
-    pub(crate) fn caller_passphrase(&self) -> Passphrase {
-        let text = if self.wrong {
+    /// The passphrase of one side.
+    pub(crate) fn passphrase(&self, side: usize) -> Passphrase {
+        let text = if self.wrong && side == CALLER {
             "not as good"
         } else {
             "as good as any"
         };
         Passphrase::new(text).expect("a passphrase")
     }
+}
 
-    pub(crate) fn listener_passphrase(&self) -> Passphrase {
-        Passphrase::new("as good as any").expect("a passphrase")
-    }
+/// Both sides call each other (rendezvous, spec section 6).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meeting {
+    pub(crate) cookies: [u32; 2],
+    /// The number that the other side than the caller begins with.
+    pub(crate) initial: PacketSequenceNumber,
+    /// Which side begins later than the other, and by how much.
+    pub(crate) late: (usize, Duration),
 }
 
 /// One scenario.
@@ -203,6 +210,8 @@ pub(crate) struct Scenario {
     pub(crate) clocks: [Clock; 2],
     pub(crate) configs: [Config; 2],
     pub(crate) initial: PacketSequenceNumber,
+    /// Nobody listens: they meet.
+    pub(crate) meeting: Option<Meeting>,
     pub(crate) disguises: [Disguise; 2],
     pub(crate) streams: [Option<Stream>; 2],
     pub(crate) encryption: Option<Encryption>,
@@ -274,6 +283,7 @@ impl Scenario {
             },
             clocks: [clock(&mut random), clock(&mut random)],
             initial: initial(&mut random),
+            meeting: None,
             disguises,
             chunks: [
                 chunks(&mut random, fair, &configs, streams[LISTENER]),
@@ -296,6 +306,35 @@ impl Scenario {
             configs,
             streams,
             encryption,
+        }
+    }
+
+    /// The same world in which both sides meet by rendezvous. Bits do not flip: what a listener
+    /// echoes, so that a caller sees that it was changed, no end of a rendezvous does.
+    pub(crate) fn met(seed: u64) -> Self {
+        let mut scenario = Self::of(seed);
+        let mut random = Random(seed ^ 0x3EE7_0000_0000);
+        let mut cookie = || random.within(1, u64::from(u32::MAX)) as u32;
+        let cookies = [cookie(), cookie()];
+        let late = random.below(2) as usize;
+        scenario.meeting = Some(Meeting {
+            cookies,
+            initial: initial(&mut random),
+            late: (late, Duration::from_millis(random.below(3_000))),
+        });
+        if scenario.weather == Weather::Corrupting {
+            scenario.weather = Weather::Foul;
+        }
+        scenario.corrupt_per_mille = 0;
+        scenario
+    }
+
+    /// How long the handshake may take.
+    pub(crate) fn patience(&self) -> Duration {
+        let patience = self.configs[CALLER].connect_timeout;
+        match self.meeting {
+            None => patience,
+            Some(meeting) => patience * 10 + meeting.late.1,
         }
     }
 

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use mirror_base::{Delivery, Instant, SlotRing};
 use mirror_netem::Netem;
 use mirror_srt::{
-    CallerSecurity, ConnectRequest, Connection, Event, HandshakeAction, Handshaker, ListenerPolicy,
-    SendError, destination_socket_id,
+    CallerSecurity, ConnectRequest, Connection, Event, HandshakeAction, Handshaker, KeyQuestion,
+    ListenerPolicy, RejectionCode, Security, SendError, destination_socket_id,
 };
 
 use crate::clock::Clock;
@@ -79,6 +79,28 @@ impl Host {
         }
     }
 
+    /// Calls the other side, or greets it.
+    fn call(&mut self, scenario: &Scenario, side: usize, now: Instant) {
+        let now = self.clock.show(now);
+        let security = scenario.encryption.as_ref().map(|e| {
+            let seed = [5 + side as u8; 32];
+            CallerSecurity::new(&e.passphrase(side), Some(e.length), e.policy(), true, seed)
+        });
+        let (initial, config) = (scenario.initial, &scenario.configs[side]);
+        let to = [listener_address(), caller_address(0)][side];
+        let id = IDS[side];
+        self.connection = Some(match scenario.meeting {
+            None => Connection::connect(now, to, id, initial, "live/sim", config, 0, security),
+            Some(meeting) => {
+                let initial = [initial, meeting.initial][side];
+                let cookie = meeting.cookies[side];
+                Connection::rendezvous(
+                    now, to, id, initial, cookie, "live/sim", config, 0, security,
+                )
+            }
+        });
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.connection
             .as_ref()
@@ -144,6 +166,10 @@ pub(crate) struct World {
     /// Waits for its authorisation until then.
     waiting: Option<(Instant, Box<ConnectRequest>)>,
     known: Option<Box<ConnectRequest>>,
+    /// Rendezvous: which side is not there yet, and when it comes.
+    late: Option<(Instant, usize)>,
+    /// What a side of a rendezvous wants to know, and when it gets to know it.
+    questions: Vec<(Instant, usize, KeyQuestion)>,
     steps: u64,
 }
 
@@ -165,26 +191,13 @@ impl World {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let now = Instant::from_millis(1_000);
         let mut hosts = [Host::new(scenario, CALLER), Host::new(scenario, LISTENER)];
-        let security = scenario.encryption.as_ref().map(|e| {
-            CallerSecurity::new(
-                &e.caller_passphrase(),
-                Some(e.length),
-                e.policy(),
-                true,
-                [5; 32],
-            )
-        });
-        let config = &scenario.configs[CALLER];
-        hosts[CALLER].connection = Some(Connection::connect(
-            hosts[CALLER].clock.show(now),
-            listener_address(),
-            IDS[CALLER],
-            scenario.initial,
-            "live/sim",
-            config,
-            0,
-            security,
-        ));
+        let late = scenario.meeting.map(|m| (now + m.late.1, m.late.0));
+        if late.is_none_or(|(_, side)| side != CALLER) {
+            hosts[CALLER].call(scenario, CALLER, now);
+        }
+        if late.is_some_and(|(_, side)| side != LISTENER) {
+            hosts[LISTENER].call(scenario, LISTENER, now);
+        }
         let link = |side: usize| Netem::new(scenario.paths[side], scenario.seed * 2 + side as u64);
         World {
             now,
@@ -199,6 +212,8 @@ impl World {
             moves: 0,
             waiting: None,
             known: None,
+            late,
+            questions: Vec::new(),
             steps: 0,
         }
     }
@@ -214,8 +229,10 @@ impl World {
                 self.now
             );
             self.now = self.now.max(at);
+            self.come_late();
             self.deliver_datagrams();
             self.authorise();
+            self.answer_questions();
             self.fire_timers();
             self.serve();
             if self.steps.is_multiple_of(256) {
@@ -258,7 +275,10 @@ impl World {
         let wakes = self.hosts.iter().filter_map(|h| h.wakes(self.now));
         let arrivals = self.links.iter().filter_map(Netem::poll_timeout);
         let authorised = self.waiting.as_ref().map(|(at, _)| *at);
-        wakes.chain(arrivals).chain(authorised).min()
+        let late = self.late.map(|(at, _)| at);
+        let answers = self.questions.iter().map(|(at, ..)| *at);
+        let others = authorised.into_iter().chain(late).chain(answers);
+        wakes.chain(arrivals).chain(others).min()
     }
 
     fn deliver_datagrams(&mut self) {
@@ -297,14 +317,13 @@ impl World {
     /// come from its peer or from where the peer has moved.
     fn arrive_at_listener(&mut self, moves: u8, datagram: &[u8]) {
         let from = caller_address(moves);
-        if destination_socket_id(datagram) == Some(0) {
+        if destination_socket_id(datagram) == Some(0) && self.scenario.meeting.is_none() {
             self.handshake(from, datagram);
             return self.serve_host(LISTENER);
         }
-        let host = &mut self.hosts[LISTENER];
-        let now = host.clock.show(self.now);
-        let is_peer = destination_socket_id(datagram) == Some(IDS[LISTENER])
-            && host
+        let now = self.hosts[LISTENER].clock.show(self.now);
+        let is_peer = self.is_for(LISTENER, datagram)
+            && self.hosts[LISTENER]
                 .connection
                 .as_mut()
                 .is_some_and(|c| c.peer() == from || c.try_rebind(now, now, from, datagram));
@@ -313,16 +332,76 @@ impl World {
         }
     }
 
+    /// Whether a datagram is meant for the connection of that side: a rendezvous is greeted
+    /// without its socket ID.
+    fn is_for(&self, at: usize, datagram: &[u8]) -> bool {
+        let id = destination_socket_id(datagram);
+        id == Some(IDS[at]) || (id == Some(0) && self.scenario.meeting.is_some())
+    }
+
     fn take(&mut self, at: usize, datagram: &[u8]) {
+        let is_for = self.is_for(at, datagram);
         let host = &mut self.hosts[at];
         let now = host.clock.show(self.now);
         if let Some(connection) = &mut host.connection
-            && destination_socket_id(datagram) == Some(IDS[at])
+            && is_for
         {
+            let was_met = connection.peer_socket_id() != 0;
             // What is discarded is counted by the connection.
             let _ = connection.handle_datagram(now, now, datagram, &mut host.ring);
+            let is_data = datagram.first().is_some_and(|first| first & 0x80 == 0);
+            if !was_met && is_data && connection.peer_socket_id() != 0 {
+                // Data that completed a rendezvous are handed in again.
+                let _ = connection.handle_datagram(now, now, datagram, &mut host.ring);
+            }
+            if let Some(question) = connection.key_question() {
+                let at_time = self.now + self.scenario.authorisation;
+                self.questions.push((at_time, at, question));
+            }
         }
         self.serve_host(at);
+    }
+
+    /// The side that is not there yet comes.
+    fn come_late(&mut self) {
+        let now = self.now;
+        if let Some((_, side)) = self.late.take_if(|(at, _)| *at <= now) {
+            self.hosts[side].call(&self.scenario, side, now);
+        }
+    }
+
+    /// Decides what sides of a rendezvous wanted to know.
+    fn answer_questions(&mut self) {
+        let now = self.now;
+        let due = |(at, ..): &mut (Instant, usize, KeyQuestion)| *at <= now;
+        let answered: Vec<_> = self.questions.extract_if(.., due).collect();
+        for (_, side, question) in answered {
+            let material = question.key_material.as_deref();
+            let decision = self.judge(side, material, question.peer_version);
+            let host = &mut self.hosts[side];
+            let shown = host.clock.show(now);
+            if let Some(connection) = &mut host.connection {
+                connection.answer_keys(shown, question.number, decision);
+            }
+            self.serve_host(side);
+        }
+    }
+
+    /// What that side demands of the other.
+    fn judge(
+        &self,
+        side: usize,
+        key_material: Option<&[u8]>,
+        version: u32,
+    ) -> Result<Security, RejectionCode> {
+        let encryption = self.scenario.encryption.as_ref();
+        let passphrase = encryption.map(|e| e.passphrase(side));
+        let policy = ListenerPolicy {
+            passphrase: passphrase.as_ref(),
+            require: true,
+            cipher: encryption.map(|e| e.policy()).unwrap_or_default(),
+        };
+        Security::negotiate(key_material, version, &policy, [9; 32])
     }
 
     fn handshake(&mut self, from: SocketAddr, datagram: &[u8]) {
@@ -358,22 +437,11 @@ impl World {
         let Some((_, request)) = self.waiting.take_if(|(at, _)| *at <= now) else {
             return;
         };
-        let encryption = self.scenario.encryption.as_ref();
-        let passphrase = encryption.map(|e| e.listener_passphrase());
-        let policy = ListenerPolicy {
-            passphrase: passphrase.as_ref(),
-            require: true,
-            cipher: encryption.map(|e| e.policy()).unwrap_or_default(),
-        };
+        let material = request.key_material.as_deref();
+        let judged = self.judge(LISTENER, material, request.version);
         let host = &mut self.hosts[LISTENER];
         let shown = host.clock.show(now);
-        let accepted = mirror_srt::Security::negotiate(
-            request.key_material.as_deref(),
-            request.version,
-            &policy,
-            [9; 32],
-        )
-        .and_then(|security| {
+        let accepted = judged.and_then(|security| {
             let config = &self.scenario.configs[LISTENER];
             Connection::accept(shown, &request, IDS[LISTENER], config, 0, security)
         });
