@@ -17,6 +17,7 @@ mod peers;
 mod placement;
 mod refusals;
 mod registry;
+mod rendezvous;
 mod repair;
 mod rtcp;
 mod sessions;

@@ -19,7 +19,13 @@ pub enum Role {
     Calls(u16),
     /// It listens on this port.
     Listens(u16),
+    /// Both call: it from this port of 127.0.0.2 ([`MEETS_FROM`]), towards the same port of
+    /// 127.0.0.1. srt-live-transmit only.
+    Meets(u16),
 }
+
+/// Where a program is bound that meets the engine by rendezvous.
+pub const MEETS_FROM: &str = "127.0.0.2";
 
 /// A passphrase and a key's length in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +73,12 @@ fn uri(role: Role, pairs: &[(&str, String)]) -> String {
     let (mode, port) = match role {
         Role::Calls(port) => ("caller", port),
         Role::Listens(port) => ("listener", port),
+        Role::Meets(port) => ("rendezvous", port),
     };
     let mut uri = format!("srt://127.0.0.1:{port}?mode={mode}");
+    if matches!(role, Role::Meets(_)) {
+        uri.push_str(&format!("&adapter={MEETS_FROM}"));
+    }
     for (name, value) in pairs {
         uri.push_str(&format!("&{name}={value}"));
     }
