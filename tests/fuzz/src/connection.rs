@@ -1,6 +1,7 @@
 //! A connection driven by a sequence of operations: both sides send, time passes, datagrams come
 //! through or get lost, and packets are forged that look right, with fields near what the
-//! connection expects. After each operation what must hold is checked (`harness`).
+//! connection expects, some of them from elsewhere; and a side's own address may change. After each
+//! operation what must hold is checked (`harness`).
 
 use core::time::Duration;
 
@@ -141,6 +142,12 @@ fn perform(pair: &mut Pair, operation: Operation) {
             }
         }
         Operation::Pass { from_caller, times } => {
+            // Its address changes first.
+            if times >= 0xF0 {
+                pair.sides[side(from_caller)]
+                    .address
+                    .set_port(40_000 + u16::from(times & 3));
+            }
             for _ in 0..=times {
                 if !pair.pass(side(from_caller)) {
                     break;
@@ -158,6 +165,12 @@ fn perform(pair: &mut Pair, operation: Operation) {
             packet,
         } => {
             let to = side(to_caller);
+            let mut from = pair.sides[to].connection.peer();
+            if let Moment::Near(offset) = &timestamp
+                && offset & 7 == 7
+            {
+                from.set_port(40_000 + (offset >> 3 & 3).cast_unsigned());
+            }
             let timestamp = match timestamp {
                 Moment::Near(offset) => {
                     let clock = pair.now.as_micros().saturating_sub(1_000_000);
@@ -166,7 +179,7 @@ fn perform(pair: &mut Pair, operation: Operation) {
                 Moment::Any(any) => any,
             };
             let datagram = forge(pair, packet, timestamp, IDS[to]);
-            pair.arrive(to, &datagram);
+            pair.arrive_from(to, from, &datagram);
         }
         Operation::Close { by_caller } => {
             let now = pair.now;

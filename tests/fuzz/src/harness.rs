@@ -38,6 +38,8 @@ pub(crate) struct Side {
     pub(crate) kept: Option<Vec<Vec<u8>>>,
     /// What it has written and nobody has delivered yet.
     pub(crate) wire: VecDeque<Vec<u8>>,
+    /// Where that comes from.
+    pub(crate) address: SocketAddr,
 }
 
 /// Both sides.
@@ -166,6 +168,7 @@ impl Pair {
             only: None,
             kept: None,
             wire: VecDeque::new(),
+            address: address(),
         };
         let listener = listener.expect("the handshake is done");
         let mut pair = Pair {
@@ -195,9 +198,26 @@ impl Pair {
         self.settle();
     }
 
-    /// `side` gets a datagram.
+    /// `side` gets a datagram from its peer's address.
     pub(crate) fn arrive(&mut self, side: usize, datagram: &[u8]) {
+        let from = self.sides[side].connection.peer();
+        self.arrive_from(side, from, datagram);
+    }
+
+    /// `side` gets a datagram from any address; who is not its peer has to prove that he is.
+    pub(crate) fn arrive_from(&mut self, side: usize, from: SocketAddr, datagram: &[u8]) {
         let to = &mut self.sides[side];
+        let before = to.connection.peer();
+        if before != from {
+            let follows = to.connection.try_rebind(self.now, self.now, from, datagram);
+            let peer = if follows { from } else { before };
+            assert_eq!(to.connection.peer(), peer);
+            if !follows {
+                return self.settle();
+            }
+            let kind = take_word(datagram, 0) >> 16;
+            assert!(kind < 0x8000 || kind == 0x8001, "data or a keepalive");
+        }
         // What is discarded is counted.
         let _ = to
             .connection
@@ -212,12 +232,14 @@ impl Pair {
         self.settle();
     }
 
-    /// The oldest datagram that `side` has written reaches the other one.
+    /// The oldest datagram that `side` has written reaches the other one, which may know it by
+    /// another address.
     pub(crate) fn pass(&mut self, from: usize) -> bool {
         let Some(datagram) = self.sides[from].wire.pop_front() else {
             return false;
         };
-        self.arrive(1 - from, &datagram);
+        let address = self.sides[from].address;
+        self.arrive_from(1 - from, address, &datagram);
         true
     }
 
