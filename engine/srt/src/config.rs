@@ -20,7 +20,8 @@ pub struct Config {
     pub flow_window: u32,
     /// Payload of one packet when sending.
     pub payload_size: u16,
-    /// Connection is broken when nothing is heard for so long.
+    /// Connection is broken when nothing is heard for so long; 1.5 s at the least, since peers that
+    /// pause send a keepalive each second.
     pub peer_idle_timeout: Duration,
     /// A caller gives up after so long.
     pub connect_timeout: Duration,

@@ -46,6 +46,9 @@ use tsbpd::TimeBase;
 
 /// Spec section 14.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(1);
+/// A peer that has nothing to send says so as often as we do: it is not gone before its keepalive
+/// can have come.
+const LEAST_IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// ACKs whose ACKACK is not written yet.
 const MAX_ACKACKS: usize = 16;
 /// Headers of IPv4 and UDP, which the MSS counts.
@@ -333,7 +336,7 @@ impl Connection {
     /// Keepalive and idle timeout (spec section 14).
     #[inline(never)]
     fn keep_house(&mut self, now: Instant) {
-        let idle_at = self.last_heard + self.config.peer_idle_timeout;
+        let idle_at = self.last_heard + self.config.peer_idle_timeout.max(LEAST_IDLE_TIMEOUT);
         if now >= idle_at {
             // libsrt tells the peer, in case it still hears us.
             self.pending.shutdown = true;

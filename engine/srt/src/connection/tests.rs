@@ -185,6 +185,28 @@ fn what_tsbpd_holds_is_delivered_after_a_shutdown() {
 }
 
 #[test]
+fn the_shortest_idle_timeout_leaves_a_peer_that_pauses_its_keepalive() {
+    let config = Config {
+        peer_idle_timeout: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let path = Path {
+        delay_us: 40_000,
+        jitter_us: 30_000,
+        ..CLEAN
+    };
+    let mut pair = Pair::new(3, path, 1000, config);
+    pair.connect();
+    pair.send(20);
+    pair.run(Duration::from_secs(20));
+    assert_eq!(pair.events, [Event::Connected]);
+    // One that is gone is missed soon enough.
+    pair.path.loss_per_mille = 1000;
+    pair.run(Duration::from_millis(1_700));
+    assert_eq!(pair.events.len(), 3);
+}
+
+#[test]
 fn an_idle_pair_stays_alive_by_keepalives() {
     let mut pair = connected(Config::default());
     pair.run(Duration::from_secs(12));
