@@ -43,6 +43,11 @@ fn handshakes_that_were_found_by_fuzzing_break_nothing() {
 }
 
 #[test]
+fn rendezvous_that_were_found_by_fuzzing_break_nothing() {
+    replay("rendezvous");
+}
+
+#[test]
 fn loss_lists_that_were_found_by_fuzzing_break_nothing() {
     replay("loss_list");
 }

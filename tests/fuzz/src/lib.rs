@@ -18,6 +18,7 @@ pub mod key_material;
 pub mod loss_list;
 mod media_harness;
 pub mod packet;
+pub mod rendezvous;
 pub mod round_trip;
 pub mod rtcp;
 pub mod rtp_header;
@@ -34,6 +35,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("packet", packet::run),
     ("handshake", handshake::run),
+    ("rendezvous", rendezvous::run),
     ("loss_list", loss_list::run),
     ("drop_request", drop_request::run),
     ("key_material", key_material::run),
