@@ -571,6 +571,54 @@ fn bad_lines_and_any_offset_keep_nobody_apart() {
 }
 
 #[test]
+fn forged_greetings_and_those_of_earlier_attempts_keep_nobody_apart() {
+    for (a, b) in [(WINS, LOSES), (LOSES, WINS)] {
+        for after in [0, 700] {
+            let late = Setup {
+                after: ms(after),
+                ..setup(b)
+            };
+            let mut meeting = Meeting::clean(setup(a), late);
+            // What an earlier attempt said, with the socket IDs and cookies of then.
+            let mut earlier = Meeting::clean(setup(a ^ 0x55), setup(b ^ 0x33));
+            earlier.unite(ms(1000)).unwrap();
+            let said: Vec<(usize, Vec<u8>)> = (0..2)
+                .flat_map(|from| {
+                    let sent = earlier.ends[from].sent.iter();
+                    sent.map(move |(_, bytes)| (1 - from, bytes.clone()))
+                })
+                .map(|(to, mut bytes)| {
+                    // The IDs were others, too: of the sender, and of whom it was meant for.
+                    bytes[43] ^= 0xFF;
+                    if bytes[12..16] != [0; 4] {
+                        bytes[15] ^= 0xFF;
+                    }
+                    (to, bytes)
+                })
+                .collect();
+            let mut united = None;
+            for step in 0..5000u32 {
+                meeting.step();
+                let at = meeting.now;
+                let (to, bytes) = said[step as usize % said.len()].clone();
+                // The shard knows its sessions by their IDs.
+                if bytes[12..16] == [0; 4] {
+                    meeting.feed(to, at, &bytes);
+                }
+                if united.is_none() && meeting.ends.iter().all(End::is_connected) {
+                    united = Some(step);
+                }
+            }
+            let took = united.unwrap_or_else(|| panic!("{a:x} {after}"));
+            assert!(u64::from(took) < after + 1500, "{a:x} {after}: {took}");
+            let ids = [0, 1].map(|n| meeting.ends[n].connection().peer_socket_id());
+            assert_eq!(ids, [IDS[1], IDS[0]]);
+            meeting.exchange(100);
+        }
+    }
+}
+
+#[test]
 fn both_directions_are_encrypted_with_the_initiators_keys() {
     if !cfg!(feature = "crypto") {
         return;

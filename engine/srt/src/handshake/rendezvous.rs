@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Where this differs from libsrt, it is because anybody can forge a datagram to socket ID 0: a
-//! greeting that nobody has confirmed by addressing us ends nothing, a late copy of a message is
-//! no error, and answers are not sent faster than [`REPLIES`] allows. What cannot be agreed is not
+//! greeting that nobody has confirmed by addressing us ends nothing and gives way to another, a
+//! late copy of a message is no error, and answers are not sent faster than [`REPLIES`] allows. What cannot be agreed is not
 //! rejected on the wire (spec section 6, failure notes); our own side is told why.
 
 use core::net::SocketAddr;
@@ -39,6 +39,11 @@ const DISPLACED_AFTER: Duration = Duration::from_secs(3);
 /// next repetition. A handshake takes two.
 const REPLIES: u8 = 4;
 const REPLIES_WITHIN: Duration = Duration::from_millis(100);
+/// Who was answered, was heard no more and gave way to another is not looked at for so long: old
+/// greetings that somebody repeats come to one answer a second, and leave the others to the peer.
+const PASSED_FOR: Duration = Duration::from_secs(1);
+/// So many of them are remembered.
+const PASSED: usize = 8;
 /// Between two questions about keys.
 const QUESTION_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of the longest KM message (spec section 16.2: two keys of 256 bits).
@@ -86,6 +91,8 @@ struct Other {
     role: Role,
     /// It has addressed our socket ID: it hears us, and nobody else could.
     proven: bool,
+    /// Something was sent to its socket ID.
+    answered: bool,
     heard: Instant,
 }
 
@@ -160,6 +167,8 @@ pub(crate) struct Rendezvous {
     refused: Option<(RejectionCode, Instant)>,
     security: Option<CallerSecurity>,
     other: Option<Other>,
+    /// Who gave way: cookie, socket ID, and when.
+    passed: [(u32, u32, Instant); PASSED],
     question: Option<Question>,
     questions: u32,
     answer: Option<Answer>,
@@ -194,6 +203,7 @@ impl Rendezvous {
             refused: None,
             security,
             other: None,
+            passed: [(0, 0, now); PASSED],
             question: None,
             questions: 0,
             answer: None,
@@ -352,7 +362,8 @@ impl Rendezvous {
                 return Ok(None);
             }
             let silent = now.saturating_since(other.heard) >= DISPLACED_AFTER;
-            if other.proven && !addressed && !silent {
+            let stays = other.proven && !silent;
+            if !addressed && (stays || self.has_passed(now, handshake)) {
                 return Err(Discard::HandshakePending);
             }
         }
@@ -365,12 +376,19 @@ impl Rendezvous {
         {
             return Ok(Some(Step::Rejected(code)));
         }
+        if let Some(other) = self.other.filter(|other| other.answered && !other.proven) {
+            self.passed.rotate_right(1);
+            if let Some(first) = self.passed.first_mut() {
+                *first = (other.cookie, other.socket_id, now);
+            }
+        }
         self.other = Some(Other {
             cookie: handshake.cookie,
             socket_id: handshake.socket_id,
             mss: handshake.mss,
             role,
             proven: addressed,
+            answered: false,
             heard: now,
         });
         self.state = State::Waving;
@@ -378,6 +396,13 @@ impl Rendezvous {
         self.question = None;
         self.answer = None;
         Ok(None)
+    }
+
+    fn has_passed(&self, now: Instant, handshake: &HandshakeCif) -> bool {
+        self.passed.iter().any(|&(cookie, socket_id, at)| {
+            (cookie, socket_id) == (handshake.cookie, handshake.socket_id)
+                && now.saturating_since(at) < PASSED_FOR
+        })
     }
 
     fn greeted(&mut self, now: Instant) {
@@ -604,10 +629,11 @@ impl Rendezvous {
         self.next_send = now + RETRY;
         let mut message = self.message(WAVEAHAND, config);
         let (State::Attention | State::Fine | State::Initiated, Some(other)) =
-            (self.state, self.other)
+            (self.state, &mut self.other)
         else {
             return Some(message.begin(out, timestamp, 0).finish());
         };
+        other.answered = true;
         message.handshake_type = CONCLUSION;
         if let Some(answer) = &self.answer {
             message.extension = EXT_HSREQ;
