@@ -1,4 +1,5 @@
-//! Rendezvous with libsrt's srt-live-transmit: both call, and the engine receives.
+//! Rendezvous with libsrt's srt-live-transmit and with GStreamer: both call, and the engine
+//! receives.
 
 use std::net::UdpSocket;
 
@@ -35,8 +36,12 @@ fn engine(test: &Alone, callers: &str) -> Engine {
 }
 
 fn sender(port: u16, passphrase: Option<&str>, key_bytes: usize) -> Sender {
+    sender_of(Peer::SrtLiveTransmit, port, passphrase, key_bytes)
+}
+
+fn sender_of(peer: Peer, port: u16, passphrase: Option<&str>, key_bytes: usize) -> Sender {
     Sender {
-        peer: Peer::SrtLiveTransmit,
+        peer,
         role: Role::Meets(port),
         stream_id: String::new(),
         latency_ms: 200,
@@ -84,18 +89,38 @@ fn clear_and_encrypted_streams_come_byte_for_byte_whoever_begins() {
     let test = Alone::begin("rendezvous");
     let material = Material::prepare(&test, 5);
     let cells = [
-        ("clear", None, 16, "none"),
-        ("aes128", Some(SECRET), 16, "aes-ctr-128"),
-        ("aes256", Some(SECRET), 32, "aes-ctr-256"),
+        ("clear", Peer::SrtLiveTransmit, None, 16, "none"),
+        (
+            "aes128",
+            Peer::SrtLiveTransmit,
+            Some(SECRET),
+            16,
+            "aes-ctr-128",
+        ),
+        (
+            "aes256",
+            Peer::SrtLiveTransmit,
+            Some(SECRET),
+            32,
+            "aes-ctr-256",
+        ),
+        ("gst-clear", Peer::Gstreamer, None, 16, "none"),
+        (
+            "gst-aes128",
+            Peer::Gstreamer,
+            Some(SECRET),
+            16,
+            "aes-ctr-128",
+        ),
     ];
     let mut all = Vec::new();
     let mut config = String::new();
     for engine_first in [false, true] {
-        for (name, passphrase, key_bytes, encryption) in cells {
+        for (name, peer, passphrase, key_bytes, encryption) in cells {
             let id = format!("{name}/{engine_first}");
             let port = free_port();
             config += &caller(&id, port, passphrase);
-            let sender = sender(port, passphrase, key_bytes);
+            let sender = sender_of(peer, port, passphrase, key_bytes);
             all.push((id, engine_first, port, sender, encryption));
         }
     }

@@ -20,7 +20,7 @@ pub enum Role {
     /// It listens on this port.
     Listens(u16),
     /// Both call: it from this port of 127.0.0.2 ([`MEETS_FROM`]), towards the same port of
-    /// 127.0.0.1. srt-live-transmit only.
+    /// 127.0.0.1. ffmpeg cannot: it binds to the peer's address.
     Meets(u16),
 }
 
@@ -76,9 +76,6 @@ fn uri(role: Role, pairs: &[(&str, String)]) -> String {
         Role::Meets(port) => ("rendezvous", port),
     };
     let mut uri = format!("srt://127.0.0.1:{port}?mode={mode}");
-    if matches!(role, Role::Meets(_)) {
-        uri.push_str(&format!("&adapter={MEETS_FROM}"));
-    }
     for (name, value) in pairs {
         uri.push_str(&format!("&{name}={value}"));
     }
@@ -121,6 +118,9 @@ impl Sender {
         if matches!(self.role, Role::Calls(_)) && !self.stream_id.is_empty() {
             pairs.push(("streamid", self.stream_id.clone()));
         }
+        if matches!(self.role, Role::Meets(_)) {
+            pairs.push(("adapter", MEETS_FROM.to_owned()));
+        }
         if let Some(secret) = &self.secret {
             pairs.push(("passphrase", secret.passphrase.clone()));
             pairs.push(("pbkeylen", secret.key_bytes.to_string()));
@@ -156,7 +156,12 @@ impl Sender {
         command.arg(format!("blocksize={CHUNK}"));
         command.args(["do-timestamp=true", "!", "srtsink", "sync=false"]);
         command.arg("wait-for-connection=true");
-        command.arg(format!("uri={}", uri(self.role, &[])));
+        let mut pairs = Vec::new();
+        if let Role::Meets(port) = self.role {
+            pairs.push(("localaddress", MEETS_FROM.to_owned()));
+            pairs.push(("localport", port.to_string()));
+        }
+        command.arg(format!("uri={}", uri(self.role, &pairs)));
         command.arg(format!("latency={}", self.latency_ms));
         if matches!(self.role, Role::Calls(_)) && !self.stream_id.is_empty() {
             command.arg(format!("streamid={}", self.stream_id));
