@@ -393,6 +393,46 @@ fn who_repeats_what_it_sees_costs_nothing() {
     }
 }
 
+#[test]
+fn a_nat_that_wavers_is_followed_each_time() {
+    let mut pair = connected(long_latency());
+    let mut sent = pair.send(200);
+    for round in 0..6 {
+        // To another port and back; what was not acknowledged there comes again from here.
+        pair.caller_address.set_port([6_000, 5_000][round % 2]);
+        pair.path.loss_per_mille = 100;
+        sent.extend(pair.send(150));
+        pair.path.loss_per_mille = 0;
+        sent.extend(pair.send(250));
+    }
+    pair.run(Duration::from_millis(1_500));
+    assert!(pair.got == sent);
+    assert_eq!(pair.received().pkt_rcv_drop, 0);
+    assert_eq!(pair.received().peer_moves, 6);
+}
+
+#[test]
+fn repetitions_from_the_port_that_was_left_do_not_make_its_host_distrusted() {
+    let mut pair = paused(250);
+    let next: Vec<_> = (0..9).map(|i| pair.data(1100 + i, 0)).collect();
+    let mut other = address();
+    other.set_port(6_000);
+    for packet in &next[..6] {
+        assert!(
+            pair.listener.as_ref().unwrap().peer() == other || claims(&mut pair, other, packet)
+        );
+        pair.inject(packet).unwrap();
+    }
+    // Three of them come again from the port before: back there.
+    assert!(!claims(&mut pair, address(), &next[3]));
+    assert!(!claims(&mut pair, address(), &next[4]));
+    assert!(claims(&mut pair, address(), &next[5]));
+    // And on again, after as short a silence as ever.
+    pair.now += Duration::from_millis(110);
+    assert!(claims(&mut pair, other, &next[6]));
+    assert_eq!(pair.received().peer_moves, 3);
+}
+
 /// A world of its own: path, latency, tolerance, pacing and first number drawn from the seed.
 fn world(random: &mut Random, seed: u64) -> Pair {
     let delay_us = 300 + random.below(30_000);

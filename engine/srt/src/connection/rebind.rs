@@ -111,7 +111,11 @@ impl Connection {
             return false;
         }
         if self.leads_back(arrival, from, &header, datagram) {
-            self.elsewhere.echo = Some(self.peer.ip().to_canonical());
+            // Behind one address there may be nobody but the peer and a NAT that wavers.
+            let (host, other) = (from.ip().to_canonical(), self.peer.ip().to_canonical());
+            if other != host {
+                self.elsewhere.echo = Some(other);
+            }
             self.move_to(from, None);
             return true;
         }
