@@ -313,11 +313,65 @@ fn with_content(header: Header, content: &[u8], out: &mut [u8]) -> usize {
     writer.finish()
 }
 
-/// At least one whole MPEG-TS packet, and each with its sync byte.
+/// Bytes from one sync byte of MPEG-TS to the next: bare packets, with a time stamp before each, or
+/// with Reed-Solomon bytes behind each.
+const GRIDS: [usize; 3] = [188, 192, 204];
+/// Sync bytes in a row that make a grid wherever it begins: noise has them, on all grids and at all
+/// offsets together, once in 10^9 payloads.
+const SYNCS: usize = 5;
+
+/// Whole MPEG-TS packets, each with its sync byte, or a cut of a transport stream with several.
 fn is_transport_stream(payload: &[u8]) -> bool {
-    payload.len() >= 188
+    let is_sync = |byte: &u8| *byte == 0x47;
+    let whole = payload.len() >= 188
         && payload.len().is_multiple_of(188)
-        && payload
-            .chunks(188)
-            .all(|packet| packet.first() == Some(&0x47))
+        && payload.iter().step_by(188).all(is_sync);
+    let cut = |grid: usize, from: usize| {
+        let syncs = || payload.iter().skip(from).step_by(grid);
+        syncs().all(is_sync) && syncs().len() >= SYNCS
+    };
+    whole
+        || GRIDS
+            .iter()
+            .any(|&grid| (0..grid).any(|from| cut(grid, from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_transport_stream;
+    use crate::test_support::Random;
+
+    /// `len` bytes of a transport stream, from `from` on.
+    fn cut(random: &mut Random, grid: usize, from: usize, len: usize) -> Vec<u8> {
+        let mut stream = random.bytes(from + len);
+        stream.iter_mut().step_by(grid).for_each(|b| *b = 0x47);
+        stream.split_off(from)
+    }
+
+    #[test]
+    fn cuts_of_a_transport_stream_are_told_from_noise() {
+        let mut random = Random(3);
+        for packets in 1..=7 {
+            assert!(is_transport_stream(&cut(
+                &mut random,
+                188,
+                0,
+                packets * 188
+            )));
+        }
+        for grid in [188, 192, 204] {
+            for from in 0..grid {
+                assert!(is_transport_stream(&cut(&mut random, grid, from, 1316)));
+                assert!(!is_transport_stream(&cut(&mut random, grid, from, 700)));
+            }
+        }
+        for len in 0..1456 {
+            let noise = random.bytes(len);
+            // One sync byte is all that a single packet has.
+            assert!(len == 188 || !is_transport_stream(&noise), "{len}");
+        }
+        let mut broken = cut(&mut random, 188, 20, 1400);
+        broken[168 + 188] ^= 1;
+        assert!(!is_transport_stream(&broken));
+    }
 }
