@@ -337,6 +337,7 @@ fn is_transport_stream(payload: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::is_transport_stream;
     use crate::test_support::Random;
