@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use mirror_base::ShardId;
+use mirror_base::{Instant, ShardId};
 use mirror_srt::{KeyQuestion, ListenerPolicy, Passphrase, RejectionCode, Security};
 use mirror_stream::report::{CallFailure, Command};
 
@@ -88,6 +88,19 @@ impl Runtime {
                 let decision = negotiated(key_material.as_deref(), peer_version, &policy);
                 self.meeting_keys(shard, ticket, number, decision);
             }
+        }
+    }
+
+    /// A stream's grace period is over. Its rendezvous goes on for up to half a minute: the record
+    /// begins anew, and with it the claim that the end gave up.
+    pub(super) fn still_meeting(&mut self, now: Instant, i: usize) {
+        let meets = self
+            .callers
+            .list
+            .get(i)
+            .is_some_and(|c| c.machine.phase() == Phase::Calling && c.local.is_some());
+        if meets {
+            self.show_call(now, i);
         }
     }
 

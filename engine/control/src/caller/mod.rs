@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use mirror_base::{Instant, StreamId};
+use mirror_base::{Instant, ShardId, StreamId};
 use mirror_srt::{CallerSecurity, Passphrase};
 use mirror_stream::report::{
     CallFailure, CallRequest, Command, EndReason, Reservation, Status, StreamDirectory,
@@ -72,6 +72,8 @@ struct Caller {
     peer: Option<SocketAddr>,
     /// Rendezvous: what the present call is bound to.
     local: Option<SocketAddr>,
+    /// Which shard makes the present call.
+    shard: Option<ShardId>,
     last_error: Option<String>,
     last_error_at: Option<Instant>,
     connected_at: Option<Instant>,
@@ -224,6 +226,7 @@ impl Caller {
             turn: 0,
             peer: None,
             local: None,
+            shard: None,
             last_error: None,
             last_error_at: None,
             connected_at: None,
@@ -540,22 +543,34 @@ impl Runtime {
             srt_stream_id: caller.config.url.stream_id.clone(),
             latency: caller.config.url.latency,
             security,
-            tags: tags.clone(),
+            tags,
             rendezvous: caller.local,
         };
+        if let Some(caller) = self.callers.list.get_mut(i) {
+            caller.shard = Some(shard);
+        }
+        // Who ends the stream from now on ends the call.
+        self.show_call(now, i);
         let told = self.mailboxes.send(shard, Command::Call(Box::new(request)));
         if told.is_err() {
             self.directory.release(&id, shard);
             let why = format!("shard {shard} takes no commands");
-            return self.caller_failed(now, i, Blame::Ours, why);
+            self.caller_failed(now, i, Blame::Ours, why);
         }
+    }
+
+    /// Puts the present call on the stream's record.
+    fn show_call(&mut self, now: Instant, i: usize) {
+        let Some(caller) = self.callers.list.get_mut(i) else {
+            return;
+        };
+        let (Some(shard), Some(peer)) = (caller.shard, caller.peer) else {
+            return;
+        };
+        let known = std::mem::replace(&mut caller.announced, true);
+        let (id, tags) = (caller.config.id.clone(), caller.config.tags.clone());
         lock(&self.state).called(now, &id, shard, peer, tags);
         self.callers.describe(&self.state, &id);
-        let known = self
-            .callers
-            .list
-            .get_mut(i)
-            .is_some_and(|caller| std::mem::replace(&mut caller.announced, true));
         let kind = if known {
             "stream.updated"
         } else {
@@ -729,7 +744,11 @@ impl Runtime {
         }
         if self.phase_of(i) != Some(Phase::Connected) {
             // The grace period is over, or an end of long ago.
-            return self.callers.describe(&self.state, id);
+            self.callers.describe(&self.state, id);
+            if over {
+                self.still_meeting(now, i);
+            }
+            return;
         }
         if let Some(until) = self.directory.blocked_until(now, id) {
             return self.caller_stopped(now, i, until);

@@ -333,6 +333,25 @@ fn rendezvous_is_ordered_from_its_port_and_shown() {
 }
 
 #[test]
+fn record_of_a_rendezvous_that_goes_on_begins_anew_when_the_grace_period_ends() {
+    let engine = Engine::with_config(&format!("{MEETING}{FAST}"), &[]);
+    let call = engine.call();
+    engine.call_answered(&call, false);
+    engine.until(|| caller(&engine)["state"] == "connected");
+    engine.end("remote/a", EndReason::PeerClosed, Status::Reconnecting);
+    let second = engine.call();
+    engine.until(|| caller(&engine)["state"] == "calling");
+    assert_eq!(record(&engine)["status"], "reconnecting");
+    engine.directory.release(&call.stream_id, ShardId(0));
+    engine.end("remote/a", EndReason::PeerClosed, Status::Terminated);
+    engine.until(|| record(&engine)["status"] == "connecting");
+    assert_eq!(record(&engine)["ended_at"], Value::Null);
+    engine.call_answered(&second, false);
+    engine.until(|| caller(&engine)["state"] == "connected");
+    engine.stop();
+}
+
+#[test]
 fn port_that_cannot_be_had_is_told_and_does_not_speak_against_the_peer() {
     let engine = Engine::with_config(&format!("{MEETING}{FAST}"), &[]);
     for n in 1..=4 {
