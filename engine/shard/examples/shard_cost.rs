@@ -4,7 +4,7 @@
 //!
 //! `shard_cost PATTERN [streams=25] [ms=900] [shards=1] [loss=PERMILLE] [cipher=clear|ctr|gcm]
 //! [media=0] [drops=0]`, where PATTERN says how packets come:
-//! - `wakes`: every stream evenly spaced at 50 Mb/s, a turn each 500 µs, as the ring wakes;
+//! - `wakes`: every stream evenly spaced at 50 Mb/s, a turn each tick, as the ring wakes;
 //! - `even`: the same, a turn for each packet;
 //! - `bursts`: each stream sends 32 packets at once, a turn for each burst.
 //!
@@ -577,7 +577,7 @@ impl World {
     fn run(&mut self, time: Duration) {
         let end = self.now.get() + time;
         match self.options.pattern.as_str() {
-            "wakes" => self.run_evenly(end, 500_000),
+            "wakes" => self.run_evenly(end, 1_000_000),
             "even" => self.run_evenly(end, 0),
             "bursts" => self.run_bursts(end),
             other => panic!("unknown pattern {other}"),

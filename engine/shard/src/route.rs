@@ -210,16 +210,13 @@ impl<C: Clock> Core<C> {
         if session.touched || !connection.needs_look() {
             return;
         }
-        match connection.next_service(now) {
-            Some(at) if at <= now => {
-                session.touched = true;
-                self.list_touched(key);
-            }
-            Some(at) => {
-                session.quiet_until = connection.quiet_until();
-                self.wheel.arm(index, at);
-            }
-            None => {}
+        if connection.is_pressing(now) {
+            session.touched = true;
+            self.list_touched(key);
+        } else if let Some(at) = connection.poll_timeout() {
+            // What is due for delivery meanwhile leaves with the tick, as all packets do.
+            session.quiet_until = connection.quiet_until();
+            self.wheel.arm(index, at);
         }
     }
 

@@ -418,27 +418,25 @@ impl Connection {
         self.receiver.delivery_due()
     }
 
-    /// Whether [`Connection::next_service`] may have come nearer since this was asked last.
+    /// Whether one of the deadlines may have come nearer since this was asked last.
     /// Most data packets only fill a slot behind others, and need no look at any deadline.
     #[inline]
     pub const fn needs_look(&mut self) -> bool {
         core::mem::replace(&mut self.receiver.moved, false)
     }
 
-    /// When there is something to do with what was handled so far: at once if it is to transmit
-    /// or to report something, else at [`Connection::poll_timeout`].
+    /// Whether there is something to do with what was handled so far that cannot wait: to transmit
+    /// or to report something. Deliveries that are due can, for as long as the precision of
+    /// their release allows ([`Connection::poll_timeout`]).
     #[inline]
-    pub fn next_service(&self, now: Instant) -> Option<Instant> {
-        let at_once = self.pending.any()
+    pub fn is_pressing(&self, now: Instant) -> bool {
+        self.pending.any()
             || self.receiver.has_to_transmit()
             || self.keys.has_reply()
             || self.sender.can_send()
             || self.connected_event
-            || self.closed_event.is_some();
-        if at_once {
-            return Some(now);
-        }
-        self.poll_timeout()
+            || self.closed_event.is_some()
+            || self.quiet_until() <= now
     }
 
     /// Sender: takes one message of at most `payload_size` bytes; an empty one is not sent.
