@@ -145,11 +145,17 @@ impl Default for Fresh {
 }
 
 impl Fresh {
-    /// Counts `nanos`, cut at [`MAX_VALUE_US`].
+    /// The count of `nanos`, if its bucket is in the page at hand. A time below 0 that wrapped is in
+    /// none.
     #[inline(always)]
-    pub(crate) fn record(&mut self, nanos: u64) {
+    fn at_hand(&mut self, nanos: u64) -> Option<&mut u32> {
         let at = nanos.wrapping_sub(self.lowest) >> (self.shift % u64::BITS);
-        match self.hand.get_mut(at as usize) {
+        self.hand.get_mut(at as usize)
+    }
+
+    /// Counts `nanos`, cut at [`MAX_VALUE_US`].
+    fn record(&mut self, nanos: u64) {
+        match self.at_hand(nanos) {
             Some(count) => *count = count.wrapping_add(1),
             None => self.record_elsewhere(nanos),
         }
@@ -165,7 +171,6 @@ impl Fresh {
     }
 
     /// A time that is not in the page at hand, which changes.
-    #[inline(never)]
     fn record_elsewhere(&mut self, nanos: u64) {
         let nanos = nanos.min(MAX_NANOS);
         let page = match nanos.checked_ilog2() {
@@ -211,6 +216,25 @@ pub(crate) struct FreshTimes {
 }
 
 impl FreshTimes {
+    /// Counts both times of a packet, in ns, the hold as the difference of two times.
+    #[inline(always)]
+    pub(crate) fn record(&mut self, receive: u64, (handled, due): (u64, u64)) {
+        let hold = due.wrapping_sub(handled);
+        match (self.receive.at_hand(receive), self.hold.at_hand(hold)) {
+            (Some(receive), Some(hold)) => {
+                *receive = receive.wrapping_add(1);
+                *hold = hold.wrapping_add(1);
+            }
+            _ => self.record_elsewhere(receive, due.saturating_sub(handled)),
+        }
+    }
+
+    #[inline(never)]
+    fn record_elsewhere(&mut self, receive: u64, hold: u64) {
+        self.receive.record(receive);
+        self.hold.record(hold);
+    }
+
     /// Adds them to the recorders of the stream and of its shard, and starts afresh.
     pub(crate) fn settle(&mut self, stream: &mut StreamLatency, shard: &mut ShardLatency) {
         self.receive.settle(&mut stream.receive, &mut shard.receive);

@@ -85,10 +85,10 @@ fn handled(delivery: &Delivery) -> Instant {
 
 #[inline(always)]
 fn count_times(times: &mut FreshTimes, delivery: &Delivery) {
-    let hold = delivery.due.as_nanos();
-    let hold = hold.saturating_sub(handled(delivery).as_nanos());
-    times.receive.record(u64::from(delivery.handled_after_ns));
-    times.hold.record(hold);
+    times.record(
+        u64::from(delivery.handled_after_ns),
+        (handled(delivery).as_nanos(), delivery.due.as_nanos()),
+    );
 }
 
 /// No count of fresh times overflows before they are settled: that takes a million packets a
