@@ -35,25 +35,28 @@ const NO_CHUNK: u64 = u64::MAX;
 const EMPTY_CHUNK: [SlotMeta; CHUNK_SLOTS] = [SlotMeta::new(Instant::ZERO, 0, 0); CHUNK_SLOTS];
 
 /// What is known of a slot's content.
+///
+/// In this order what is the same for all usual packets lies together, and is one store.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct SlotMeta {
     /// When the datagram reached the host (kernel receive timestamp where there is one).
     pub arrival: Instant,
     /// The protocol's timestamp: SRT's 32-bit µs, RTP's 32-bit media clock.
     pub timestamp: u32,
-    /// Protocol flags of the packet: meaning is the protocol's (`srt` keeps word 1's top byte,
-    /// `rtp` the marker bit and payload type).
-    pub flags: u8,
     /// How long after `arrival` the protocol took it, in ns, saturating (4.29 s): what the
     /// engine's receive path added.
     pub handled_after_ns: u32,
     /// Where the payload begins in the slot.
     pub payload_offset: u16,
-    /// Where the payload ends in the slot.
-    pub payload_end: u16,
     /// Bytes behind the payload (RTP's padding), at most 255.
     padding: u8,
     filled: bool,
+    /// Where the payload ends in the slot.
+    pub payload_end: u16,
+    /// Protocol flags of the packet: meaning is the protocol's (`srt` keeps word 1's top byte,
+    /// `rtp` the marker bit and payload type).
+    pub flags: u8,
 }
 
 impl SlotMeta {
@@ -100,18 +103,19 @@ pub struct Slot<'a> {
     pub meta: &'a SlotMeta,
 }
 
-/// Is shown the slot that is filled next but one, of the same chunk: it was last touched a ring
-/// ago and is in no cache any more, and the time to fetch it is while a packet is copied. A trait
-/// and not a closure, because it has to become part of what calls it.
+/// Is shown the slot that is filled next. The one behind it in memory comes after that, unless it
+/// is of another chunk: it was last touched a ring ago and is in no cache any more, and the time
+/// to fetch it is while a packet is copied. A trait and not a closure, because it has to become
+/// part of what calls it.
 pub trait Ahead {
     /// The slot.
-    fn slot(self, bytes: &[u8; SLOT_BYTES]);
+    fn behind(self, slot: &[u8; SLOT_BYTES]);
 }
 
 /// Nobody who looks ahead.
 impl Ahead for () {
     #[inline(always)]
-    fn slot(self, _: &[u8; SLOT_BYTES]) {}
+    fn behind(self, _: &[u8; SLOT_BYTES]) {}
 }
 
 /// A slot that waits for its content ([`SlotRing::append`]).
@@ -480,7 +484,7 @@ impl SlotRing {
     /// that was written to last: most packets go there, and need no other question answered.
     /// `None`: [`SlotRing::insert`] tells what can be done, and takes all packets of a wide ring.
     ///
-    /// `ahead` is shown the slot behind it.
+    /// `ahead` is shown the slot.
     #[inline(always)]
     pub fn append<'a>(
         &'a mut self,
@@ -496,8 +500,7 @@ impl SlotRing {
         let slot = index as usize & (CHUNK_SLOTS - 1);
         let place = self.places.get_mut(self.open_at)?;
         let slots = place.memory.as_mut()?.slots_mut();
-        // Behind the last one the first: nobody needs it, and it does no harm.
-        ahead.slot(&slots[(slot + 1) % CHUNK_SLOTS]);
+        ahead.behind(&slots[slot]);
         Some(Append {
             payload,
             to: slots[slot].get_mut(..payload.len())?,

@@ -69,7 +69,6 @@ impl<C: Clock> Core<C> {
             return false;
         }
         let now = self.now;
-        session.last_heard = now;
         if !mirror_srt::is_plain(datagram.payload) {
             return self.handle_sealed(index, datagram.arrival, datagram.payload);
         }
@@ -195,7 +194,6 @@ impl<C: Clock> Core<C> {
         // The usual datagrams go where there is room already: a ring opens a chunk on this way.
         ensure_room(entry, &mut self.pool);
         let now = self.now;
-        session.last_heard = now;
         self.handling = index;
         #[cfg(test)]
         assert!(!session.poisons_datagrams, "the test poisoned this session");
@@ -482,17 +480,15 @@ impl Drop for Blame<'_> {
     }
 }
 
-/// Bytes of a slot that are fetched before they are written: seven TS packets.
-const FETCHED: usize = 21 * 64;
+/// Cache lines of a slot that are fetched before they are written: seven TS packets.
+const FETCHED: usize = 21;
 
 struct Fetch;
 
 impl Ahead for Fetch {
     #[inline(always)]
-    fn slot(self, bytes: &[u8; SLOT_BYTES]) {
-        if let Some(lines) = bytes.first_chunk::<FETCHED>() {
-            mirror_uring::prefetch_all(lines);
-        }
+    fn behind(self, slot: &[u8; SLOT_BYTES]) {
+        mirror_uring::prefetch_behind::<SLOT_BYTES, FETCHED>(slot);
     }
 }
 

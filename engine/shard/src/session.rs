@@ -107,7 +107,7 @@ pub(crate) struct Session {
     pub(crate) socket: usize,
     /// Our address that the peer uses.
     pub(crate) local: Option<IpAddr>,
-    /// When the peer was last heard.
+    /// When an RTP sender was last heard; SRT's [`Proto::Srt`] knows for itself.
     pub(crate) last_heard: Instant,
     /// It is in this turn's list of sessions to serve.
     pub(crate) touched: bool,
@@ -178,8 +178,12 @@ impl Session {
     }
 
     /// How long nothing was heard of the peer.
-    pub(crate) const fn silence(&self, now: Instant) -> Duration {
-        now.saturating_since(self.last_heard)
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        let heard = match &self.proto {
+            Proto::Srt(connection) => connection.last_heard(),
+            Proto::Rtp(_) | Proto::Configured(_) => self.last_heard,
+        };
+        now.saturating_since(heard)
     }
 }
 

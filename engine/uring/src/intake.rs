@@ -11,9 +11,15 @@ use crate::config::{Datagram, Sink, SocketCounters};
 use crate::message::{self, HEADER_BYTES, Message};
 use crate::origin::Origin;
 
+/// The least that a usual datagram has: a header of SRT's, or more than one of RTP's.
+const SHORTEST: usize = 16;
+
 #[derive(Clone, Copy, Debug, Default)]
 struct SocketState {
     counters: SocketCounters,
+    /// Lengths of name and control messages of the usual datagram, once one has come: behind the
+    /// same lengths lie the same messages, since a socket's options stay as they are.
+    usual: Option<message::Lengths>,
     last_drops: u32,
     /// Where packet info is not needed to know it.
     own_address: Local,
@@ -98,19 +104,23 @@ impl Intake {
         let Some(state) = self.states.get_mut(socket) else {
             return;
         };
+        // No question about lengths is behind this one: a shorter datagram is none of the usual.
+        if buffer.len() < HEADER_BYTES + SHORTEST {
+            return self.take_counted(socket, buffer, sink);
+        }
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
-        let Some(timestamp) = message::usual_timestamp(header) else {
+        if state.usual != Some(message::lengths(header)) || message::is_truncated(header) {
             return self.take_counted(socket, buffer, sink);
-        };
+        }
         self.handed += 1;
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
         let usual = Datagram {
             socket,
             origin: Origin::new(header, &state.own_address),
-            arrival: self.clock.arrival(timestamp),
+            arrival: self.clock.arrival(message::first_timestamp(header)),
             payload,
             truncated: false,
         };
@@ -119,8 +129,9 @@ impl Intake {
         }
     }
 
-    /// [`Intake::take`] of a datagram that tells the socket's drop count, as all do behind the
-    /// first loss: the same steps once more, so that those of a socket without loss stay as few.
+    /// [`Intake::take`] of a datagram that is none of the usual: one that tells the socket's drop
+    /// count, as all do behind the first loss, goes the same steps once more, so that those of a
+    /// socket without loss stay as few. One that might be usual henceforth is.
     #[inline(never)]
     fn take_counted(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         let Some(state) = self.states.get_mut(socket) else {
@@ -129,18 +140,21 @@ impl Intake {
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
-        let Some((timestamp, drops)) = message::counted_timestamp(header) else {
+        if let Some(drops) = message::counted(header) {
+            state.count_drops(drops);
+        } else if message::is_usual(header) {
+            state.usual = Some(message::lengths(header));
+        } else {
             self.handed += take_other(socket, state, header, payload, &self.clock, sink);
             return;
-        };
+        }
         self.handed += 1;
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
-        state.count_drops(drops);
         let usual = Datagram {
             socket,
             origin: Origin::new(header, &state.own_address),
-            arrival: self.clock.arrival(timestamp),
+            arrival: self.clock.arrival(message::first_timestamp(header)),
             payload,
             truncated: false,
         };
@@ -270,6 +284,34 @@ mod tests {
         let counters = intake.counters(0);
         assert_eq!((counters.datagrams, counters.bytes), (5, 35));
         assert_eq!((counters.kernel_drops, intake.handed()), (6, 5));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_otherwise_addressed_is_not_taken_for_usual() {
+        let payload = [7; 40];
+        let mut intake = Intake::new([None]);
+        intake.set_clocks(1_000, 0);
+        let mut ways = Ways::default();
+        let usual = datagram(10, 0, &payload);
+        let mut cut = datagram(20, 0, &payload);
+        cut[12..16].copy_from_slice(&(libc::MSG_TRUNC as u32).to_ne_bytes());
+        // Packet info first, as no kernel writes it: the same lengths before there is a usual one.
+        let mut other = datagram(30, 0, &payload);
+        other[44..44 + 72].rotate_left(32);
+        let mut fresh = Intake::new([None]);
+        fresh.set_clocks(1_000, 0);
+        fresh.take(0, &other, &mut ways);
+        for bytes in [&usual, &usual, &cut, &usual] {
+            intake.take(0, bytes, &mut ways);
+        }
+        let short = ("short", 10);
+        let general = [("general", 30), short, short, ("general", 20), short];
+        assert_eq!(ways.taken, general);
+        // Another socket has this index now.
+        intake.set_socket(0, None);
+        intake.take(0, &other, &mut ways);
+        assert_eq!(ways.taken[5..], [("general", 30)]);
+        assert_eq!(intake.counters(0).datagrams, 1);
     }
 
     #[test]

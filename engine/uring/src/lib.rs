@@ -42,7 +42,7 @@ pub use intake::Intake;
 pub use multicast::NetworkInterface;
 pub use origin::{Envelope, Name, Origin};
 pub use pool::{ChunkPool, Headroom};
-pub use prefetch::{prefetch, prefetch_all};
+pub use prefetch::{prefetch, prefetch_all, prefetch_behind};
 pub use probe::{MIN_MEMLOCK_BYTES, SetupError, probe, probe_for};
 pub use reactor::Reactor;
 pub use socket::{BindError, SocketOptions, UdpSocket, bind_group};

@@ -73,32 +73,43 @@ pub(crate) struct Message<'a> {
     pub(crate) truncated: bool,
 }
 
-/// The timestamp (`CLOCK_REALTIME`, nanoseconds) of a whole datagram with the usual control
-/// messages, which lie where they always lie. `None`: anything else, for [`read`].
-#[inline]
-pub(crate) fn usual_timestamp(header: &[u8; HEADER_BYTES]) -> Option<u64> {
-    if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
-        || !matches!(native_u32(header, 4), USUAL | USUAL_V4 | USUAL_V6)
-        || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
-    {
-        return None;
-    }
-    Some(first_timestamp(header))
+/// Lengths of a message's name and control messages, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lengths(u64);
+
+/// How long a message's name and its control messages are.
+#[inline(always)]
+pub(crate) fn lengths(header: &[u8; HEADER_BYTES]) -> Lengths {
+    Lengths(u64::from_ne_bytes(bytes(header, 0)))
 }
 
-/// The timestamp and the socket's drop count of a whole datagram that brings this beside the
-/// usual control messages: every one of a socket that has ever lost one.
+/// Part of it did not fit.
+#[inline(always)]
+pub(crate) fn is_truncated(header: &[u8; HEADER_BYTES]) -> bool {
+    native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
+}
+
+/// Whether this is a whole datagram with the usual control messages, which lie where they always
+/// lie, the timestamp first. All other messages of the same socket with these [`lengths`] are like
+/// it.
+pub(crate) fn is_usual(header: &[u8; HEADER_BYTES]) -> bool {
+    !is_truncated(header)
+        && matches!(native_u32(header, 4), USUAL | USUAL_V4 | USUAL_V6)
+        && bytes::<CMSG_BYTES>(header, CONTROL_START) == TIMESTAMP_HEAD
+}
+
+/// The socket's drop count of a whole datagram that brings this beside the usual control messages,
+/// behind the timestamp: every one of a socket that has ever lost one.
 #[inline]
-pub(crate) fn counted_timestamp(header: &[u8; HEADER_BYTES]) -> Option<(u64, u32)> {
-    if native_u32(header, 12) & libc::MSG_TRUNC as u32 != 0
+pub(crate) fn counted(header: &[u8; HEADER_BYTES]) -> Option<u32> {
+    if is_truncated(header)
         || !matches!(native_u32(header, 4), COUNTED | COUNTED_V4 | COUNTED_V6)
         || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
         || bytes::<CMSG_BYTES>(header, DROPS_START) != DROPS_HEAD
     {
         return None;
     }
-    let drops = native_u32(header, DROPS_START + CMSG_BYTES);
-    Some((first_timestamp(header), drops))
+    Some(native_u32(header, DROPS_START + CMSG_BYTES))
 }
 
 /// The timestamp of a header in which it is the first control message.
@@ -397,10 +408,10 @@ pub(crate) mod tests {
             let parts = (0..others.len()).filter(|at| chosen & (1 << at) != 0);
             let rest: Vec<u8> = parts.flat_map(|at| others[at].clone()).collect();
             let bytes = buffer(&name, &[&time[..], &rest].concat(), 0, b"x");
-            let usual = usual_timestamp(bytes.first_chunk().unwrap()).is_some();
+            let usual = is_usual(bytes.first_chunk().unwrap());
             assert_eq!(usual, matches!(chosen, 0..=2), "{chosen:04b}");
             let timeless = buffer(&name, &rest, 0, b"x");
-            assert!(usual_timestamp(timeless.first_chunk().unwrap()).is_none());
+            assert!(!is_usual(timeless.first_chunk().unwrap()));
             // The kernel's order: the drop count comes before packet info.
             let rest: Vec<u8> = [2_usize, 3, 0, 1]
                 .into_iter()
@@ -408,9 +419,9 @@ pub(crate) mod tests {
                 .flat_map(|at| others[at].clone())
                 .collect();
             let bytes = buffer(&name, &[&time[..], &rest].concat(), 0, b"x");
-            let counted = counted_timestamp(bytes.first_chunk().unwrap());
-            let expected = matches!(chosen, 0b100..=0b110).then_some((3_000_000_005, 1));
-            assert_eq!(counted, expected, "{chosen:04b}");
+            let drops = counted(bytes.first_chunk().unwrap());
+            let expected = matches!(chosen, 0b100..=0b110).then_some(1);
+            assert_eq!(drops, expected, "{chosen:04b}");
         }
     }
 
@@ -440,13 +451,14 @@ pub(crate) mod tests {
                 let bytes = buffer(name, &[&time[..], info].concat(), 0, b"x");
                 let header = bytes.first_chunk().unwrap();
                 let found = parse(&bytes).unwrap();
-                assert_eq!(usual_timestamp(header), Some(found.timestamp_ns));
+                assert!(is_usual(header));
+                assert_eq!(first_timestamp(header), found.timestamp_ns);
                 assert_eq!(parse_name(header), Some(found.peer));
                 assert_eq!(local(header), found.local);
                 assert_eq!((found.drops, found.segment), (None, 0));
                 let other_order = buffer(name, &[info, &time[..]].concat(), 0, b"x");
                 assert_eq!(
-                    usual_timestamp(other_order.first_chunk().unwrap()).is_some(),
+                    is_usual(other_order.first_chunk().unwrap()),
                     info.is_empty()
                 );
                 let cut = buffer(
@@ -455,7 +467,7 @@ pub(crate) mod tests {
                     libc::MSG_TRUNC as u32,
                     b"",
                 );
-                assert!(usual_timestamp(cut.first_chunk().unwrap()).is_none());
+                assert!(!is_usual(cut.first_chunk().unwrap()));
 
                 let drops = control(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &[7, 0, 0, 0]);
                 let controls = [&time[..], &drops, info].concat();
@@ -463,11 +475,12 @@ pub(crate) mod tests {
                 let header = bytes.first_chunk().unwrap();
                 let found = parse(&bytes).unwrap();
                 assert_eq!((found.drops, found.segment), (Some(7), 0));
-                assert_eq!(counted_timestamp(header), Some((found.timestamp_ns, 7)));
-                assert_eq!(usual_timestamp(header), None);
+                assert_eq!(counted(header), Some(7));
+                assert_eq!(first_timestamp(header), found.timestamp_ns);
+                assert!(!is_usual(header));
                 assert_eq!(local(header), found.local);
                 let cut = buffer(name, &controls, libc::MSG_TRUNC as u32, b"");
-                assert!(counted_timestamp(cut.first_chunk().unwrap()).is_none());
+                assert!(counted(cut.first_chunk().unwrap()).is_none());
             }
         }
     }

@@ -26,10 +26,34 @@ pub fn prefetch_all<const N: usize>(bytes: &[u8; N]) {
     let _ = bytes;
 }
 
+/// Lets the processor fetch the first lines of what lies in memory behind these bytes, whatever
+/// that is.
+#[inline(always)]
+pub fn prefetch_behind<const N: usize, const LINES: usize>(bytes: &[u8; N]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let behind = bytes.as_ptr().wrapping_add(N);
+        // A loop, and no iterator: it has to become one instruction a line here.
+        let mut line = 0;
+        while line < LINES {
+            hint_at(behind.wrapping_add(line * LINE));
+            line += 1;
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn hint(line: &[u8]) {
+    hint_at(line.as_ptr());
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn hint_at(line: *const u8) {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: SSE is part of x86_64; the hint neither reads nor faults, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
 }

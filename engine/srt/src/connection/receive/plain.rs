@@ -52,10 +52,17 @@ impl Receiver {
         {
             return false;
         }
+        // A clock that was read before the packet came, or seconds after.
+        let Ok(handled_after_ns) = u32::try_from(now.as_nanos().wrapping_sub(arrival.as_nanos()))
+        else {
+            return false;
+        };
         let Some(slot) = ring.append(self.expected, payload, ahead) else {
             return false;
         };
-        let noted = slot.note(SlotMeta::new(arrival, timestamp, flags).handled_at(now));
+        let mut meta = SlotMeta::new(arrival, timestamp, flags);
+        meta.handled_after_ns = handled_after_ns;
+        let noted = slot.note(meta);
         // Nothing of this is needed behind the copy, which is a call.
         *last_heard = arrival;
         self.count_plain(arrival, payload.len(), stats);
