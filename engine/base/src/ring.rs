@@ -635,6 +635,14 @@ impl SlotRing {
             .unwrap_or(&[])
     }
 
+    /// Metadata of the slots before slot `end` in the same chunk, filled or not.
+    pub fn metas_before(&self, end: u64) -> &[SlotMeta] {
+        let found = end.checked_sub(1).and_then(|last| self.locate(last));
+        found
+            .and_then(|(place, slot)| place.meta.get(..=slot))
+            .unwrap_or(&[])
+    }
+
     /// Whether slot `index` is filled.
     #[inline]
     pub fn is_filled(&self, index: u64) -> bool {

@@ -19,7 +19,7 @@ struct SocketState {
     counters: SocketCounters,
     /// Lengths of name and control messages of the usual datagram, once one has come: behind the
     /// same lengths lie the same messages, since a socket's options stay as they are.
-    usual: Option<message::Lengths>,
+    usual: message::Lengths,
     last_drops: u32,
     /// Where packet info is not needed to know it.
     own_address: Local,
@@ -111,7 +111,7 @@ impl Intake {
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
-        if state.usual != Some(message::lengths(header)) || message::is_truncated(header) {
+        if state.usual != message::lengths(header) || message::is_truncated(header) {
             return self.take_counted(socket, buffer, sink);
         }
         self.handed += 1;
@@ -143,7 +143,7 @@ impl Intake {
         if let Some(drops) = message::counted(header) {
             state.count_drops(drops);
         } else if message::is_usual(header) {
-            state.usual = Some(message::lengths(header));
+            state.usual = message::lengths(header);
         } else {
             self.handed += take_other(socket, state, header, payload, &self.clock, sink);
             return;

@@ -73,8 +73,9 @@ pub(crate) struct Message<'a> {
     pub(crate) truncated: bool,
 }
 
-/// Lengths of a message's name and control messages, in one word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Lengths of a message's name and control messages, in one word. 0 is none's: every message has a
+/// name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Lengths(u64);
 
 /// How long a message's name and its control messages are.

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
-use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, Receiver};
+use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, RATES_INTERVAL, Receiver};
 use crate::connection::loss::Range;
 use crate::connection::rtt::{Confirmation, Rtt};
 use crate::packet::Header;
@@ -46,7 +46,11 @@ impl Receiver {
             // A sender that was stopped by a closed window must learn that it is open again.
             || (self.announced_available == 0 && available > 0);
         if due {
-            self.capacity.update();
+            if now >= self.rates_due {
+                self.rates_due = now + RATES_INTERVAL;
+                self.capacity.update(ring, self.expected, self.expected_seq);
+                self.rate.update(ring, self.expected);
+            }
             self.full_ack = Some((self.compose_ack(position, rtt, available), position));
         }
         self.ack_due = if progress || due || self.announced_available == 0 {
@@ -66,7 +70,7 @@ impl Receiver {
     }
 
     pub(super) fn compose_ack(&self, position: u64, rtt: &Rtt, available: u32) -> FullAck {
-        let (rate_pps, rate_bytes) = self.rate.rates(self.expected);
+        let (rate_pps, rate_bytes) = self.rate.latest();
         FullAck {
             sequence: self.seq_of(position),
             rtt_us: rtt.smoothed_us,
@@ -214,7 +218,6 @@ impl Receiver {
         self.loss.remove_range(first, last);
         if from <= 0 && to >= 0 {
             self.expect(last + 1, self.seq_of(last).next());
-            self.capacity.interrupt();
         }
         self.progress(now);
         self.pass_nothing(stats);

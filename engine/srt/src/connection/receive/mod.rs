@@ -44,6 +44,8 @@ const NAKS_IN_LATENCY: u32 = 5;
 /// its repair is then asked for so often within the latency, which is meant to be four round
 /// trips long.
 const TRIES_UNMEASURED: u32 = 4;
+/// Rates are worked out no more often: they are means of the last packets, for who watches.
+const RATES_INTERVAL: Duration = Duration::from_millis(40);
 /// Spec section 10.2: packets per light ACK.
 const LIGHT_ACK_EACH: u64 = 64;
 /// Gaps whose first NAK is not written yet; more than these wait for the periodic NAK.
@@ -67,6 +69,12 @@ pub(crate) enum Nak {
     Fresh,
     /// The whole list.
     Whole,
+}
+
+/// Whether a packet is here and was sent but once.
+#[inline]
+pub(crate) const fn is_original(meta: &SlotMeta) -> bool {
+    meta.is_filled() && meta.flags & (RETRANSMITTED >> 24) as u8 == 0
 }
 
 /// See the module's page.
@@ -95,6 +103,8 @@ pub(crate) struct Receiver {
     pub(crate) time: TimeBase,
     rate: ArrivalRate,
     capacity: LinkCapacity,
+    /// When an ACK tells new ones.
+    rates_due: Instant,
 
     /// Next look at whether an ACK is due.
     pub(crate) ack_due: Instant,
@@ -174,7 +184,8 @@ impl Receiver {
             finished: false,
             time,
             rate: ArrivalRate::new(now, next_index),
-            capacity: LinkCapacity::new(),
+            capacity: LinkCapacity::new(next_index),
+            rates_due: now,
             ack_due: Instant::FAR_FUTURE,
             received_from: next_index,
             unplaced: 0,
@@ -220,7 +231,6 @@ impl Receiver {
     fn expect(&mut self, index: u64, seq: PacketSequenceNumber) {
         let by = index.wrapping_sub(self.expected);
         self.received_from = self.received_from.wrapping_add(by);
-        self.rate.skip(by);
         self.expected = index;
         self.expected_seq = seq;
         self.forbid_plain();
@@ -280,7 +290,6 @@ impl Receiver {
             Err(reason) => return Err(self.refused(index, reason, *header, payload.len(), stats)),
         };
         self.expect(index + 1, seq.next());
-        self.probe(seq, arrival);
         self.accepted(index, arrival, header, len, stats);
         Ok(())
     }
@@ -300,13 +309,8 @@ impl Receiver {
         len: usize,
         stats: &mut Statistics,
     ) {
-        let bytes = len as u64 + HEADERS_LEN;
-        stats.byte_recv_unique += bytes;
-        if header.word1 & RETRANSMITTED == 0 {
-            self.rate.feed(self.expected, arrival, bytes as u32);
-        } else {
-            stats.pkt_rcv_retrans += 1;
-        }
+        stats.byte_recv_unique += len as u64 + HEADERS_LEN;
+        self.note_retransmission(header, stats);
         self.time.observe(header.timestamp, arrival);
         if index < self.head {
             let meta = SlotMeta::new(arrival, header.timestamp, 0).handled_at(self.now);
@@ -344,18 +348,6 @@ impl Receiver {
             }
         }
         self.attention = self.light_at.min(self.reorder.attention());
-    }
-
-    /// Spec section 10.5: pairs of packets whose number modulo 16 is 0 and 1.
-    #[inline]
-    fn probe(&mut self, seq: PacketSequenceNumber, arrival: Instant) {
-        if seq.get() & 14 == 0 {
-            if seq.get() & 1 == 0 {
-                self.capacity.first(arrival);
-            } else {
-                self.capacity.second(arrival);
-            }
-        }
     }
 
     /// Everything but the next clear packet in order.
@@ -438,12 +430,8 @@ impl Receiver {
                 },
                 stats,
             );
-            self.capacity.interrupt();
         }
         self.expect(index + 1, seq.next());
-        if self.expected_seq.get() & 15 == 1 {
-            self.capacity.first(arrival);
-        }
         self.finish_irregular(stored, index, arrival, header, payload.len(), stats)
     }
 
@@ -742,9 +730,7 @@ impl Receiver {
             self.announced_available
         };
         stats.drift_us = self.time.drift_us();
-        let (pps, bytes) = self.rate.rates(self.expected);
-        stats.recv_rate_pps = pps;
-        stats.recv_rate_bytes = bytes;
+        (stats.recv_rate_pps, stats.recv_rate_bytes) = self.rate.latest();
         if !self.is_unused() {
             stats.link_capacity_pps = self.capacity.capacity_pps();
         }
