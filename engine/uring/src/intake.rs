@@ -13,6 +13,8 @@ use crate::origin::Origin;
 
 /// The least that a usual datagram has: a header of SRT's, or more than one of RTP's.
 const SHORTEST: usize = 16;
+/// And the most: a header and a slot of a stream's ring, more than an MTU of 1500 bytes brings.
+const LONGEST: usize = 16 + mirror_base::SLOT_BYTES;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct SocketState {
@@ -53,6 +55,9 @@ impl SocketState {
 pub struct Intake {
     states: Vec<SocketState>,
     handed: usize,
+    /// The sink has left the datagram at hand: told here, and by no answer, so that nothing follows
+    /// its copy of one that it took.
+    left: bool,
     pub(crate) clock: Clock,
 }
 
@@ -67,6 +72,7 @@ impl Intake {
         Intake {
             states: own_addresses.into_iter().map(state).collect(),
             handed: 0,
+            left: false,
             clock: Clock::default(),
         }
     }
@@ -95,17 +101,21 @@ impl Intake {
     pub fn take(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         sink.begin();
         self.take_apart(socket, buffer, sink);
+        if self.left {
+            self.left = false;
+            self.take_unusual(socket, buffer, sink);
+        }
     }
 
     /// A function of its own, whose last step is the sink's copy of a usual datagram: nothing is
-    /// kept over that, and what is not usual is read once more.
+    /// kept over that, and what is not usual ([`Intake::left`]) is read once more.
     #[inline(never)]
     fn take_apart(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         let Some(state) = self.states.get_mut(socket) else {
             return;
         };
-        // No question about lengths is behind this one: a shorter datagram is none of the usual.
-        if buffer.len() < HEADER_BYTES + SHORTEST {
+        // No question about lengths is behind this one.
+        if !(HEADER_BYTES + SHORTEST..=HEADER_BYTES + LONGEST).contains(&buffer.len()) {
             return self.take_counted(socket, buffer, sink);
         }
         let Some((header, payload)) = buffer.split_first_chunk() else {
@@ -125,7 +135,7 @@ impl Intake {
             truncated: false,
         };
         if !sink.take_usual(usual) {
-            self.take_unusual(socket, buffer, sink);
+            self.left = true;
         }
     }
 
@@ -159,7 +169,7 @@ impl Intake {
             truncated: false,
         };
         if !sink.take_usual(usual) {
-            self.take_unusual(socket, buffer, sink);
+            self.left = true;
         }
     }
 

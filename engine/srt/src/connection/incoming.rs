@@ -42,9 +42,9 @@ impl Connection {
         ring: &mut SlotRing,
         ahead: impl Ahead,
     ) -> bool {
-        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        let last_heard = &mut self.last_heard;
         self.receiver
-            .take_plain(now, arrival, datagram, ring, stats, last_heard, ahead)
+            .take_plain(now, arrival, datagram, ring, last_heard, ahead)
     }
 
     /// As [`Connection::take_plain`], for a packet under the key of the last one.
@@ -56,9 +56,9 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> bool {
-        let (stats, last_heard) = (&mut self.stats, &mut self.last_heard);
+        let last_heard = &mut self.last_heard;
         self.receiver
-            .take_sealed(now, arrival, datagram, ring, stats, last_heard)
+            .take_sealed(now, arrival, datagram, ring, last_heard)
     }
 
     /// [`Connection::handle_datagram`] of one that [`Connection::take_plain`] and

@@ -115,6 +115,8 @@ pub(crate) struct Receiver {
     attention: u64,
     /// Of those, how many took no slot.
     unplaced: u64,
+    /// Of those that did, without headers.
+    payload_bytes: u64,
     /// Up to these indexes the next packet in order makes nothing due ([`Receiver::take_plain`],
     /// [`Receiver::take_sealed`]).
     plain_until: u64,
@@ -189,6 +191,7 @@ impl Receiver {
             ack_due: Instant::FAR_FUTURE,
             received_from: next_index,
             unplaced: 0,
+            payload_bytes: 0,
             plain_until: 0,
             sealed_until: 0,
             #[cfg(test)]
@@ -239,6 +242,7 @@ impl Receiver {
     /// The figures that are counted by indexes.
     pub(crate) fn fill_counts(&self, stats: &mut Statistics) {
         stats.pkt_recv_unique = self.received() - self.unplaced;
+        stats.byte_recv_unique = self.payload_bytes + stats.pkt_recv_unique * HEADERS_LEN;
     }
 
     /// Whether nothing has been received yet.
@@ -309,7 +313,7 @@ impl Receiver {
         len: usize,
         stats: &mut Statistics,
     ) {
-        stats.byte_recv_unique += len as u64 + HEADERS_LEN;
+        self.payload_bytes += len as u64;
         self.note_retransmission(header, stats);
         self.time.observe(header.timestamp, arrival);
         if index < self.head {

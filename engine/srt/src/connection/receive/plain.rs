@@ -6,10 +6,8 @@
 use mirror_base::{Ahead, Instant, SlotMeta, SlotRing};
 
 use super::{ACK_INTERVAL, NOTHING, Receiver};
-use crate::config::HEADERS_LEN;
 use crate::crypto::Opened;
 use crate::packet::{HEADER_LEN, Header, KK_MASK, RETRANSMITTED};
-use crate::statistics::Statistics;
 
 /// Of the first byte of a header's second word: key bits and retransmission flag.
 const UNUSUAL_FLAGS: u8 = ((KK_MASK | RETRANSMITTED) >> 24) as u8;
@@ -26,14 +24,12 @@ pub fn is_plain(datagram: &[u8]) -> bool {
 impl Receiver {
     /// A packet in the clear. `false`: it is another one, and nothing happened.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments, reason = "inlined, each in a register")]
     pub(crate) fn take_plain(
         &mut self,
         now: Instant,
         arrival: Instant,
         datagram: &[u8],
         ring: &mut SlotRing,
-        stats: &mut Statistics,
         last_heard: &mut Instant,
         ahead: impl Ahead,
     ) -> bool {
@@ -65,7 +61,7 @@ impl Receiver {
         let noted = slot.note(meta);
         // Nothing of this is needed behind the copy, which is a call.
         *last_heard = arrival;
-        self.count_plain(payload.len(), stats);
+        self.count_plain(payload.len());
         noted.copy();
         true
     }
@@ -78,7 +74,6 @@ impl Receiver {
         arrival: Instant,
         datagram: &[u8],
         ring: &mut SlotRing,
-        stats: &mut Statistics,
         last_heard: &mut Instant,
     ) -> bool {
         let Some((header, payload)) = Header::parse(datagram) else {
@@ -110,7 +105,7 @@ impl Receiver {
             Opened::Not => return false,
         };
         *last_heard = arrival;
-        self.count_plain(len, stats);
+        self.count_plain(len);
         true
     }
 
@@ -124,8 +119,8 @@ impl Receiver {
 
     /// The packet expected next takes its place.
     #[inline(always)]
-    fn count_plain(&mut self, len: usize, stats: &mut Statistics) {
-        stats.byte_recv_unique += len as u64 + HEADERS_LEN;
+    const fn count_plain(&mut self, len: usize) {
+        self.payload_bytes += len as u64;
         self.expected += 1;
         self.expected_seq = self.expected_seq.next();
     }
