@@ -10,6 +10,7 @@
 //! ([`SlotRing::widen`]): chunks stay as they are, and hold fewer slots.
 
 mod chunk;
+mod table;
 mod wide;
 
 use core::fmt;
@@ -18,6 +19,8 @@ use crate::{Discard, Instant};
 
 pub use chunk::{Chunk, ChunkMemory};
 pub use wide::MAX_SLOT_BYTES;
+
+use table::{Place, Table};
 
 /// Bytes of one slot, unless a ring was made wide. Holds an SRT payload (at most 1456) or an RTP
 /// packet of a 1500-byte MTU.
@@ -198,36 +201,15 @@ pub struct Delivery {
     pub discontinuity: bool,
 }
 
-/// Where a chunk lies, and what is known of its slots.
-struct Place {
-    /// Which chunk is here; `NO_CHUNK`: none.
-    number: u64,
-    /// Its bytes; none, when no chunk is here.
-    memory: Option<Chunk>,
-    meta: [SlotMeta; CHUNK_SLOTS],
-}
-
-impl Place {
-    const fn empty() -> Self {
-        Place {
-            number: NO_CHUNK,
-            memory: None,
-            meta: EMPTY_CHUNK,
-        }
-    }
-}
-
 /// See the module's page.
 pub struct SlotRing {
     /// Bytes of one slot: [`SLOT_BYTES`] times a power of two.
     slot_bytes: usize,
     /// A chunk has two to the power of this many slots.
     chunk_shift: u32,
-    /// A power of two of them.
-    places: Vec<Place>,
-    /// The chunk that was written to last, and its place: most packets go where the last went.
+    places: Table,
+    /// The chunk that was written to last: most packets go where the last went.
     open: u64,
-    open_at: usize,
     /// Its end, while nothing beyond [`SlotRing::end`] is released; 0 when no chunk is open.
     append_until: u64,
     spare: Vec<Chunk>,
@@ -266,9 +248,8 @@ impl SlotRing {
         SlotRing {
             slot_bytes: SLOT_BYTES,
             chunk_shift: CHUNK_SHIFT,
-            places: (0..MIN_TABLE).map(|_| Place::empty()).collect(),
+            places: Table::new(MIN_TABLE),
             open: NO_CHUNK,
-            open_at: 0,
             append_until: 0,
             spare: Vec::new(),
             owned: 0,
@@ -314,13 +295,9 @@ impl SlotRing {
     }
 
     /// Takes the ring apart.
-    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        self.spare.into_iter().chain(
-            self.places
-                .into_iter()
-                .filter(|p| p.number != NO_CHUNK)
-                .filter_map(|p| p.memory),
-        )
+    pub fn into_chunks(mut self) -> impl Iterator<Item = Chunk> {
+        self.spare.extend(self.places.take_memory());
+        self.spare.into_iter()
     }
 
     /// Bytes of one slot: no longer datagram finds room.
@@ -457,9 +434,7 @@ impl SlotRing {
             self.open(self.chunk_of(index))?;
         }
         let (slot, slot_bytes) = (self.slot_of(index), self.slot_bytes);
-        let Some(place) = self.places.get_mut(self.open_at) else {
-            return Err(Discard::NoBuffer);
-        };
+        let place = self.places.open_mut();
         let entry = &mut place.meta[slot];
         if entry.filled {
             return Err(Discard::Duplicate);
@@ -498,7 +473,7 @@ impl SlotRing {
         }
         // No chunk of a wide ring is open for this.
         let slot = index as usize & (CHUNK_SLOTS - 1);
-        let place = self.places.get_mut(self.open_at)?;
+        let place = self.places.open_mut();
         let slots = place.memory.as_mut()?.slots_mut();
         ahead.behind(&slots[slot]);
         Some(Append {
@@ -517,7 +492,7 @@ impl SlotRing {
         if index >= self.append_until {
             return None;
         }
-        let place = self.places.get(self.open_at)?;
+        let place = self.places.open();
         let slots = place.memory.as_ref()?.slots();
         Some(&slots[index as usize & (CHUNK_SLOTS - 1)])
     }
@@ -537,12 +512,16 @@ impl SlotRing {
     /// Makes chunk `number` the one that is written to.
     #[inline(never)]
     fn open(&mut self, number: u64) -> Result<(), Discard> {
-        let at = self.place(number);
-        if self.places[at].number != number {
+        let at = self.places.of(number);
+        if self
+            .places
+            .get(at)
+            .is_none_or(|place| place.number != number)
+        {
             self.claim(number)?;
         }
+        self.places.take_in_hand(at);
         self.open = number;
-        self.open_at = at;
         self.append_until = if self.is_wide() {
             0
         } else {
@@ -597,7 +576,7 @@ impl SlotRing {
     pub fn payload_mut(&mut self, index: u64) -> Option<&mut [u8]> {
         let (number, slot, slot_bytes) =
             (self.chunk_of(index), self.slot_of(index), self.slot_bytes);
-        let at = self.place(number);
+        let at = self.places.of(number);
         let place = self.places.get_mut(at)?;
         let meta = place.meta[slot];
         if place.number != number || !meta.filled {
@@ -624,7 +603,7 @@ impl SlotRing {
         if !self.is_wide() {
             // The same, with a number of slots that the compiler knows.
             let (number, slot) = (index >> CHUNK_SHIFT, index as usize & (CHUNK_SLOTS - 1));
-            return match self.places.get(self.place(number)) {
+            return match self.places.get(self.places.of(number)) {
                 Some(place) if place.number == number => &place.meta[slot..],
                 _ => &[],
             };
@@ -652,7 +631,7 @@ impl SlotRing {
     /// Empties slot `index`: an undecryptable packet, a payload the operator paused.
     pub fn clear(&mut self, index: u64) {
         let (number, slot) = (self.chunk_of(index), self.slot_of(index));
-        let at = self.place(number);
+        let at = self.places.of(number);
         if let Some(place) = self.places.get_mut(at)
             && place.number == number
         {
@@ -663,13 +642,8 @@ impl SlotRing {
     #[inline]
     fn locate(&self, index: u64) -> Option<(&Place, usize)> {
         let number = self.chunk_of(index);
-        let place = self.places.get(self.place(number))?;
+        let place = self.places.get(self.places.of(number))?;
         (place.number == number).then_some((place, self.slot_of(index)))
-    }
-
-    #[inline]
-    const fn place(&self, number: u64) -> usize {
-        (number as usize) & (self.places.len() - 1)
     }
 
     #[cold]
@@ -697,11 +671,13 @@ impl SlotRing {
         let Some(chunk) = self.spare.pop() else {
             return Err(Discard::NoBuffer);
         };
-        let at = self.place(number);
-        debug_assert_eq!(self.places[at].number, NO_CHUNK);
-        self.places[at].memory = Some(chunk);
-        self.places[at].number = number;
-        self.places[at].meta = EMPTY_CHUNK;
+        let Some(place) = self.places.get_mut(self.places.of(number)) else {
+            return Err(Discard::NoBuffer);
+        };
+        debug_assert_eq!(place.number, NO_CHUNK);
+        place.memory = Some(chunk);
+        place.number = number;
+        place.meta = EMPTY_CHUNK;
         Ok(())
     }
 
@@ -711,14 +687,13 @@ impl SlotRing {
 
     /// Moves `first` on by one; its chunk, if it has one, becomes spare.
     fn free_first(&mut self) {
-        let at = self.place(self.first);
-        if self.places[at].number == self.first {
-            self.places[at].number = NO_CHUNK;
+        let place = self.places.get_mut(self.places.of(self.first));
+        if let Some(place) = place.filter(|place| place.number == self.first) {
+            place.number = NO_CHUNK;
+            self.spare.extend(place.memory.take());
             if self.open == self.first {
-                self.open = NO_CHUNK;
-                self.append_until = 0;
+                self.close();
             }
-            self.spare.extend(self.places[at].memory.take());
             self.first += 1;
         } else if self.owned == self.spare.len() {
             // Nothing in use: no need to walk chunk by chunk over a large jump.
@@ -735,19 +710,17 @@ impl SlotRing {
     }
 
     fn grow_table(&mut self) {
-        let size = (self.places.len() * 2).max(MIN_TABLE);
-        let mut places: Vec<Place> = (0..size).map(|_| Place::empty()).collect();
-        for old in self.places.drain(..) {
-            if old.number != NO_CHUNK {
-                let at = (old.number as usize) & (size - 1);
-                places[at] = old;
-            }
-        }
-        self.places = places;
+        self.close();
+        self.places.grow();
+        // `spare` may later have to take every chunk.
+        self.spare.reserve(self.places.len());
+    }
+
+    /// No chunk is written to.
+    fn close(&mut self) {
+        self.places.lay_down();
         self.open = NO_CHUNK;
         self.append_until = 0;
-        // `spare` may later have to take every chunk.
-        self.spare.reserve(size);
     }
 }
 

@@ -3,7 +3,7 @@
 //! longer one comes, once in a stream's life. Chunks stay what they are, so that rings of both
 //! kinds live from one pool.
 
-use super::{CHUNK_SHIFT, Chunk, NO_CHUNK, SLOT_BYTES, SlotRing};
+use super::{CHUNK_SHIFT, Chunk, SLOT_BYTES, SlotRing};
 
 /// Slots may be eight times the usual: four to a chunk.
 const MAX_WIDENING: u32 = 3;
@@ -76,15 +76,9 @@ impl SlotRing {
             debug_assert!(copied.is_ok(), "{copied:?}");
         }
         wide.release_before(self.floor);
-        for place in &mut self.places {
-            if place.number != NO_CHUNK {
-                place
-                    .memory
-                    .take()
-                    .into_iter()
-                    .for_each(|c| wide.add_chunk(c));
-            }
-        }
+        self.places
+            .take_memory()
+            .for_each(|chunk| wide.add_chunk(chunk));
         *self = wide;
         true
     }
