@@ -4,6 +4,9 @@
 //! the owner looks at its deadlines and arms again. So moving a deadline *later* touches
 //! nothing, and only an earlier one moves the entry. Deadlines beyond the wheel's span fire
 //! at its end and are armed again by their owner in the same way.
+//!
+//! What is due with the next tick needs no slot, and most is: a stream's packets come due a few
+//! each tick. Such tokens are only listed.
 
 use mirror_base::Instant;
 
@@ -11,7 +14,10 @@ use mirror_base::Instant;
 const TICK_NANOS: u64 = 1_000_000;
 const SLOTS: usize = 1024;
 const WORDS: usize = SLOTS / 64;
-const UNARMED: u64 = u64::MAX;
+/// Nothing fires.
+const NEVER: u64 = u64::MAX;
+/// Before every tick that there is.
+const UNARMED: u64 = 0;
 
 /// What a timer belongs to: a number that the owner gives a meaning. Small ones: the wheel keeps
 /// a place for each up to the greatest.
@@ -28,9 +34,12 @@ pub(crate) struct Wheel {
     occupied: [u64; WORDS],
     /// Which words of `occupied` are not 0.
     words: u16,
-    /// The next tick to be expired.
+    /// The next tick to be expired, and its time.
     tick: u64,
-    /// The first tick at which something fires, and its time; `UNARMED` and the clock's start:
+    tick_at: Instant,
+    /// What was armed to fire then since it is the next one; no token twice.
+    soon: Vec<Token>,
+    /// The first tick at which something fires, and its time; `NEVER` and the clock's start:
     /// nothing does.
     soonest: u64,
     soonest_at: Instant,
@@ -41,7 +50,7 @@ const _: () = assert!(WORDS == u16::BITS as usize);
 /// A token's place in its slot's list.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// When it fires; `UNARMED`: it is in no list.
+    /// When it fires. Before the next tick to be expired: it is armed no more.
     tick: u64,
     next: u32,
     /// The one before it; of the first in a list it means nothing.
@@ -71,10 +80,23 @@ impl Wheel {
             entries: Vec::new(),
             occupied: [0; WORDS],
             words: 0,
-            tick: now.as_nanos() / TICK_NANOS,
-            soonest: UNARMED,
+            tick: 0,
+            tick_at: Instant::ZERO,
+            soon: Vec::new(),
+            soonest: NEVER,
             soonest_at: Instant::ZERO,
         }
+        .at((now.as_nanos() / TICK_NANOS).max(UNARMED + 1))
+    }
+
+    const fn at(mut self, tick: u64) -> Self {
+        self.set_tick(tick);
+        self
+    }
+
+    const fn set_tick(&mut self, tick: u64) {
+        self.tick = tick;
+        self.tick_at = Instant::from_nanos(tick * TICK_NANOS);
     }
 
     /// Makes `token` fire at `at`, rounded up to the tick, or earlier if it is armed so already.
@@ -86,23 +108,60 @@ impl Wheel {
     /// [`Wheel::arm`] as a part of what calls it.
     #[inline(always)]
     pub(crate) fn arm_here(&mut self, token: Token, at: Instant) {
+        if at > self.tick_at {
+            return self.arm_later(token, at);
+        }
+        match self.entries.get_mut(token as usize) {
+            Some(entry) if entry.tick < self.tick => entry.tick = self.tick,
+            Some(entry) if entry.tick == self.tick => return,
+            Some(_) => return self.hasten(token),
+            None => return self.grow(token, at),
+        }
+        self.list(token);
+    }
+
+    /// Fires with the next tick.
+    #[inline(always)]
+    fn list(&mut self, token: Token) {
+        self.soon.push(token);
+        if self.soonest > self.tick {
+            (self.soonest, self.soonest_at) = (self.tick, self.tick_at);
+        }
+    }
+
+    /// Moves a token from its slot to the next tick.
+    #[cold]
+    fn hasten(&mut self, token: Token) {
+        self.unlink(token);
+        if let Some(entry) = self.entries.get_mut(token as usize) {
+            entry.tick = self.tick;
+        }
+        self.list(token);
+    }
+
+    /// Arms for a tick behind the next one.
+    #[inline(never)]
+    fn arm_later(&mut self, token: Token, at: Instant) {
         if at == Instant::FAR_FUTURE {
             return;
         }
         let tick = at.as_nanos().saturating_add(TICK_NANOS - 1) / TICK_NANOS;
-        let tick = tick.max(self.tick);
         match self.entries.get(token as usize) {
+            Some(entry) if entry.tick < self.tick => {}
             Some(entry) if entry.tick <= tick => return,
-            Some(Entry { tick: UNARMED, .. }) => {}
             Some(_) => self.unlink(token),
-            None => self.grow(token),
+            None => return self.grow(token, at),
         }
         self.link(token, tick);
     }
 
+    /// Makes room for tokens up to `token`, and arms it.
     #[cold]
-    fn grow(&mut self, token: Token) {
+    fn grow(&mut self, token: Token, at: Instant) {
         self.entries.resize(token as usize + 1, Entry::UNARMED);
+        // Nothing is allocated when one is listed.
+        self.soon.reserve(self.entries.len() - self.soon.len());
+        self.arm(token, at);
     }
 
     /// Puts an unarmed token at the head of its slot's list.
@@ -126,7 +185,7 @@ impl Wheel {
         }
     }
 
-    /// Takes an armed token out of its slot's list.
+    /// Takes a token that is armed for a tick behind the next one out of its slot's list.
     fn unlink(&mut self, token: Token) {
         let Some(entry) = self.entries.get_mut(token as usize) else {
             return;
@@ -164,8 +223,19 @@ impl Wheel {
 
     /// Forgets `token`: it fires no more.
     pub(crate) fn disarm(&mut self, token: Token) {
-        let entry = self.entries.get(token as usize);
-        if entry.is_some_and(|entry| entry.tick != UNARMED) {
+        let Some(entry) = self.entries.get_mut(token as usize) else {
+            return;
+        };
+        if entry.tick < self.tick {
+            return;
+        }
+        if let Some(at) = self.soon.iter().position(|listed| *listed == token) {
+            entry.tick = UNARMED;
+            self.soon.remove(at);
+            if self.soonest == self.tick {
+                self.set_soonest(self.find_soonest());
+            }
+        } else {
             self.unlink(token);
         }
     }
@@ -174,21 +244,24 @@ impl Wheel {
     pub(crate) fn expire(&mut self, now: Instant, due: &mut Vec<Token>) {
         let target = now.as_nanos() / TICK_NANOS;
         while self.soonest <= target {
-            self.tick = self.soonest;
+            self.set_tick(self.soonest);
             self.take_slot(due);
-            self.tick += 1;
+            due.append(&mut self.soon);
+            self.set_tick(self.tick + 1);
             self.set_soonest(self.find_soonest());
         }
-        self.tick = self.tick.max(target + 1);
+        self.set_tick(self.tick.max(target + 1));
     }
 
     fn take_slot(&mut self, due: &mut Vec<Token>) {
         let slot = slot_of(self.tick);
-        self.vacate(slot);
         let first = due.len();
         let mut token = core::mem::replace(&mut self.slots[slot], END);
+        if token == END {
+            return;
+        }
+        self.vacate(slot);
         while let Some(entry) = self.entries.get_mut(token as usize) {
-            entry.tick = UNARMED;
             due.push(token);
             token = entry.next;
         }
@@ -199,7 +272,7 @@ impl Wheel {
     /// When `expire` has something to do next.
     #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
-        (self.soonest != UNARMED).then_some(self.soonest_at)
+        (self.soonest != NEVER).then_some(self.soonest_at)
     }
 
     /// Whether `expire` is worth calling; it is while nothing is armed, so that the wheel does not
@@ -209,18 +282,21 @@ impl Wheel {
         now >= self.soonest_at
     }
 
-    /// Something may fire at `tick`, and nothing before; `UNARMED`: nothing does.
+    /// Something may fire at `tick`, and nothing before; `NEVER`: nothing does.
     #[inline]
     const fn set_soonest(&mut self, tick: u64) {
         self.soonest = tick;
         self.soonest_at = match tick {
-            UNARMED => Instant::ZERO,
+            NEVER => Instant::ZERO,
             tick => Instant::from_nanos(tick * TICK_NANOS),
         };
     }
 
-    /// The first tick from the current one on whose slot is occupied.
+    /// The first tick from the next one on at which something fires.
     fn find_soonest(&self) -> u64 {
+        if !self.soon.is_empty() {
+            return self.tick;
+        }
         let start = slot_of(self.tick);
         let (word, bit) = (start / 64, start % 64);
         let here = self.occupied[word] >> bit;
@@ -231,7 +307,7 @@ impl Wheel {
         let next = (word + 1) % WORDS;
         let words = self.words.rotate_right(next as u32);
         if words == 0 {
-            return UNARMED;
+            return NEVER;
         }
         let word = (next + words.trailing_zeros() as usize) % WORDS;
         let slot = word * 64 + self.occupied[word].trailing_zeros() as usize;
@@ -298,6 +374,30 @@ mod tests {
         let due = fired(&mut wheel, at(1_000_000));
         assert_eq!(due.len(), 999);
         assert!(!due.contains(&500));
+    }
+
+    #[test]
+    fn what_is_due_with_the_next_tick_may_be_armed_again_moved_there_and_forgotten() {
+        let mut wheel = Wheel::new(at(5));
+        wheel.arm(7, at(9));
+        assert!(fired(&mut wheel, at(8)).is_empty());
+        for token in [3, 4, 3, 5, 4] {
+            wheel.arm(token, at(9));
+        }
+        wheel.disarm(4);
+        wheel.disarm(4);
+        // From its slot to the list.
+        wheel.arm(6, at(12));
+        wheel.arm(6, Instant::from_micros(8_100));
+        assert_eq!(wheel.next(), Some(at(9)));
+        assert_eq!(fired(&mut wheel, at(9)), [7, 3, 5, 6]);
+        assert_eq!(wheel.next(), None);
+        wheel.arm(3, at(10));
+        wheel.arm(4, at(11));
+        wheel.disarm(3);
+        assert_eq!(wheel.next(), Some(at(11)));
+        assert_eq!(fired(&mut wheel, at(20)), [4]);
+        assert!(fired(&mut wheel, at(3_000)).is_empty());
     }
 
     #[test]
