@@ -68,9 +68,11 @@ impl<C: Clock> Core<C> {
         if session.poisons_datagrams {
             return false;
         }
-        let now = self.now;
+        let Datagram {
+            arrival, age_ns, ..
+        } = datagram;
         if !mirror_srt::is_plain(datagram.payload) {
-            return self.handle_sealed(index, datagram.arrival, datagram.payload);
+            return self.handle_sealed(index, arrival, age_ns, datagram.payload);
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return false;
@@ -82,7 +84,7 @@ impl<C: Clock> Core<C> {
         #[cfg(test)]
         assert!(!session.poisons_usual, "the test poisoned this session");
         let ring = entry.stream.ring_mut();
-        let taken = connection.take_plain(now, datagram.arrival, datagram.payload, ring, Fetch);
+        let taken = connection.take_plain(arrival, age_ns, datagram.payload, ring, Fetch);
         blame.lift();
         taken
     }
@@ -90,6 +92,9 @@ impl<C: Clock> Core<C> {
     /// What [`Core::handle_usual`] left, most often because the chunk that it writes to is full.
     #[inline(never)]
     pub(crate) fn handle_unusual(&mut self, datagram: &Datagram<'_>) {
+        // The driver has read its clock since the turn began.
+        let taken_at = datagram.arrival.as_nanos() + u64::from(datagram.age_ns);
+        self.now = self.now.max(Instant::from_nanos(taken_at));
         if !self.open_next_chunk(datagram) || !self.handle_usual(*datagram) {
             self.handle_any(datagram);
         }
@@ -124,7 +129,7 @@ impl<C: Clock> Core<C> {
 
     /// As [`Core::handle_usual`], for an encrypted packet of the session at `index`.
     #[inline(never)]
-    fn handle_sealed(&mut self, index: u32, arrival: Instant, payload: &[u8]) -> bool {
+    fn handle_sealed(&mut self, index: u32, arrival: Instant, age_ns: u32, payload: &[u8]) -> bool {
         let Some(session) = self.sessions.value_at_mut(index) else {
             return false;
         };
@@ -139,7 +144,7 @@ impl<C: Clock> Core<C> {
         if let Some(slot) = ring.behind_next() {
             mirror_uring::prefetch_all(slot);
         }
-        let taken = connection.take_sealed(self.now, arrival, payload, ring);
+        let taken = connection.take_sealed(arrival, age_ns, payload, ring);
         self.handling = NOBODY;
         taken
     }

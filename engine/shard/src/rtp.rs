@@ -56,6 +56,7 @@ impl<C: Clock> Core<C> {
                 socket: datagram.socket,
                 origin: datagram.origin,
                 arrival: first.arrival,
+                age_ns: datagram.age_ns,
                 payload: &first.datagram,
                 truncated: false,
             };

@@ -33,8 +33,6 @@ use crate::wheel::{Token, Wheel};
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two rounds of what needs no precision: grace periods, stalls, pending handshakes.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
-/// Datagrams handled on one reading of the clock.
-const CLOCK_EVERY: u32 = 8;
 /// With so much time gone since the kernel was asked, timers would judge by what was known then.
 const AWAY: Duration = Duration::from_millis(5);
 /// Times that it is asked again in one turn.
@@ -54,14 +52,7 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 /// Takes what the driver hands over.
 impl<C: Clock> Sink for Core<C> {
     #[inline(always)]
-    fn begin(&mut self) {
-        self.age_clock();
-    }
-
-    #[inline(always)]
     fn take(&mut self, datagram: Datagram<'_>) {
-        // Segments of one buffer among them.
-        self.age_clock();
         self.handle(datagram);
     }
 
@@ -152,7 +143,6 @@ pub(crate) struct Core<C> {
     pub(crate) clock: C,
     pub(crate) now: Instant,
     /// Datagrams until the clock is read again.
-    clock_left: u32,
     pub(crate) id: ShardId,
     pub(crate) config: Arc<ShardsConfig>,
     pub(crate) roles: Vec<Role>,
@@ -324,7 +314,6 @@ impl<C: Clock> Core<C> {
             .map(|s| mirror_srt::Handshaker::new(s.connection.clone(), config.cookie_key));
         Core {
             now,
-            clock_left: CLOCK_EVERY,
             clock,
             roles: Role::of(&config),
             ids: SocketIds::new(id, mailboxes.len(), capacity, config.seed),
@@ -424,17 +413,6 @@ impl<C: Clock> Core<C> {
     #[inline]
     pub(crate) fn read_clock(&mut self) {
         self.now = self.clock.now();
-        self.clock_left = CLOCK_EVERY;
-    }
-
-    /// One more datagram on the last reading of the clock: `now` stays within a few µs of the
-    /// truth at an eighth of the price.
-    #[inline]
-    pub(crate) fn age_clock(&mut self) {
-        self.clock_left -= 1;
-        if self.clock_left == 0 {
-            self.read_clock();
-        }
     }
 
     /// Counts a datagram that belongs to no stream.

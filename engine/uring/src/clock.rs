@@ -7,7 +7,7 @@ use crate::sys::clock_nanos;
 
 /// A timestamp further back than this does not belong to the present clock: REALTIME was set
 /// between stamping and reading.
-const MAX_AGE_NS: u64 = (1 << 33) - 1;
+const MAX_AGE_NS: u64 = u32::MAX as u64;
 /// Three clock readings that took longer than this were interrupted.
 const UNDISTURBED_NS: u64 = 2_000;
 
@@ -56,22 +56,23 @@ impl Clock {
     }
 
     /// [`Clock::arrival`], for a timestamp that may be missing (0): then the last reading.
-    pub(crate) const fn arrival_or_now(&self, timestamp_ns: u64) -> Instant {
+    pub(crate) const fn arrival_or_now(&self, timestamp_ns: u64) -> (Instant, u32) {
         if timestamp_ns == 0 {
-            return Instant::from_nanos(self.now_ns);
+            return (Instant::from_nanos(self.now_ns), 0);
         }
         self.arrival(timestamp_ns)
     }
 
-    /// A kernel receive timestamp (REALTIME, nanoseconds) on our clock. Never later than the
-    /// last reading; the last reading itself where the timestamp is senseless.
-    #[inline]
-    pub(crate) const fn arrival(&self, timestamp_ns: u64) -> Instant {
+    /// A kernel receive timestamp (REALTIME, nanoseconds) on our clock, and its age in ns. Never
+    /// later than the last reading; the last reading itself where the timestamp is senseless.
+    #[inline(always)]
+    pub(crate) const fn arrival(&self, timestamp_ns: u64) -> (Instant, u32) {
         let arrival = timestamp_ns.wrapping_sub(self.offset_ns);
-        if self.now_ns.wrapping_sub(arrival) <= MAX_AGE_NS {
-            Instant::from_nanos(arrival)
+        let age = self.now_ns.wrapping_sub(arrival);
+        if age <= MAX_AGE_NS {
+            (Instant::from_nanos(arrival), age as u32)
         } else {
-            Instant::from_nanos(self.now_ns)
+            (Instant::from_nanos(self.now_ns), 0)
         }
     }
 }
@@ -87,15 +88,19 @@ mod tests {
             now_ns: 50_000_000_000,
             offset_ns: real - 50_000_000_000,
         };
-        assert_eq!(clock.arrival(real - 700).as_nanos(), 50_000_000_000 - 700);
-        assert_eq!(clock.arrival(real), Instant::from_nanos(50_000_000_000));
+        let before = Instant::from_nanos(50_000_000_000 - 700);
+        assert_eq!(clock.arrival(real - 700), (before, 700));
+        assert_eq!(
+            clock.arrival(real),
+            (Instant::from_nanos(50_000_000_000), 0)
+        );
         // A host whose CLOCK_REALTIME begins in 1970: nothing is not an early time.
         let early = Clock::at(5_000, 1_000);
-        assert_eq!(early.arrival_or_now(0), Instant::from_nanos(5_000));
+        assert_eq!(early.arrival_or_now(0).0, Instant::from_nanos(5_000));
         for senseless in [0, real + 1, real - MAX_AGE_NS - 1, 1, u64::MAX] {
             assert_eq!(
-                clock.arrival(senseless).as_nanos(),
-                50_000_000_000,
+                clock.arrival(senseless),
+                (Instant::from_nanos(50_000_000_000), 0),
                 "{senseless}"
             );
             assert_eq!(clock.arrival_or_now(senseless), clock.arrival(senseless));
@@ -109,7 +114,7 @@ mod tests {
         clock.sample();
         let real = clock_nanos(libc::CLOCK_REALTIME);
         clock.refresh();
-        let error = clock.arrival(real).micros_diff(monotonic()).abs();
+        let error = clock.arrival(real).0.micros_diff(monotonic()).abs();
         assert!(error < 100_000, "{error} µs");
     }
 }

@@ -30,6 +30,8 @@ pub struct Datagram<'a> {
     pub origin: Origin<'a>,
     /// Kernel receive timestamp on the monotonic clock; time of reaping where there is none.
     pub arrival: Instant,
+    /// How long ago that was when the clock was read last, ns.
+    pub age_ns: u32,
     /// The UDP payload (one segment of a GRO super-packet).
     pub payload: &'a [u8],
     /// The buffer was too small (MSG_TRUNC): the rest is lost.
@@ -39,11 +41,6 @@ pub struct Datagram<'a> {
 /// Takes datagrams, one by one. A trait and not a closure, because the one that takes hundreds of
 /// thousands a second has to become part of the loop that hands them over.
 pub trait Sink {
-    /// A filled buffer comes next. What may call something goes here: the way of a usual datagram
-    /// has no call but that which ends it, and nothing to be kept over one.
-    #[inline(always)]
-    fn begin(&mut self) {}
-
     /// One datagram.
     fn take(&mut self, datagram: Datagram<'_>);
 

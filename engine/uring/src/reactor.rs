@@ -312,7 +312,7 @@ impl Reactor {
         }
         self.entered = false;
         self.behind = false;
-        self.intake.clock.sample();
+        self.intake.sample_clocks();
         let mut datagrams = 0;
         let mut enters = 0;
         loop {
@@ -332,7 +332,7 @@ impl Reactor {
             enters += 1;
             self.arm();
             let _ = self.enter(0, None);
-            self.intake.clock.refresh();
+            self.intake.read_clock();
         }
         self.busy = datagrams > 0;
         datagrams

@@ -150,6 +150,7 @@ fn an_id_of_another_shard_is_counted_and_harms_nobody() {
         socket: 0,
         origin: envelope.origin(),
         arrival,
+        age_ns: 0,
         payload: &datagram,
         truncated: false,
     });

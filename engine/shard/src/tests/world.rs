@@ -116,6 +116,7 @@ impl Driver for VirtualDriver {
                 socket,
                 origin: envelope.origin(),
                 arrival: packet.at,
+                age_ns: now.saturating_since(packet.at).as_nanos() as u32,
                 payload: packet.bytes.get(..self.buffer).unwrap_or(&packet.bytes),
                 truncated: packet.bytes.len() > self.buffer,
             });

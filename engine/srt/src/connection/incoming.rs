@@ -21,8 +21,11 @@ impl Connection {
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> Result<(), Discard> {
-        if self.take_plain(now, arrival, datagram, ring, ())
-            || (!is_plain(datagram) && self.take_sealed(now, arrival, datagram, ring))
+        // A clock that was read before the packet came, or seconds after, takes the long way.
+        let age = now.as_nanos().wrapping_sub(arrival.as_nanos());
+        if let Ok(age_ns) = u32::try_from(age)
+            && (self.take_plain(arrival, age_ns, datagram, ring, ())
+                || (!is_plain(datagram) && self.take_sealed(arrival, age_ns, datagram, ring)))
         {
             return Ok(());
         }
@@ -31,34 +34,34 @@ impl Connection {
 
     /// The usual datagram: a data packet in the clear, the next one in order, that makes nothing
     /// due and for which the ring has its place open. `false`: it is another one, and nothing
-    /// happened; [`Connection::handle_datagram`] takes that, and these as well. `ahead` as for
-    /// [`SlotRing::append`].
+    /// happened; [`Connection::handle_datagram`] takes that, and these as well. `age_ns`: how long
+    /// ago it arrived. `ahead` as for [`SlotRing::append`].
     #[inline(always)]
     pub fn take_plain(
         &mut self,
-        now: Instant,
         arrival: Instant,
+        age_ns: u32,
         datagram: &[u8],
         ring: &mut SlotRing,
         ahead: impl Ahead,
     ) -> bool {
         let last_heard = &mut self.last_heard;
         self.receiver
-            .take_plain(now, arrival, datagram, ring, last_heard, ahead)
+            .take_plain(arrival, age_ns, datagram, ring, last_heard, ahead)
     }
 
     /// As [`Connection::take_plain`], for a packet under the key of the last one.
     #[inline(never)]
     pub fn take_sealed(
         &mut self,
-        now: Instant,
         arrival: Instant,
+        age_ns: u32,
         datagram: &[u8],
         ring: &mut SlotRing,
     ) -> bool {
         let last_heard = &mut self.last_heard;
         self.receiver
-            .take_sealed(now, arrival, datagram, ring, last_heard)
+            .take_sealed(arrival, age_ns, datagram, ring, last_heard)
     }
 
     /// [`Connection::handle_datagram`] of one that [`Connection::take_plain`] and

@@ -48,7 +48,8 @@ impl Receiver {
         if due {
             if now >= self.rates_due {
                 self.rates_due = now + RATES_INTERVAL;
-                self.capacity.update(ring, self.expected, self.expected_seq);
+                self.capacity
+                    .update(ring, self.expected, self.expected_seq());
                 self.rate.update(ring, self.expected);
             }
             self.full_ack = Some((self.compose_ack(position, rtt, available), position));
@@ -206,8 +207,8 @@ impl Receiver {
         if last.is_before(first) {
             return Err(Discard::MalformedControl);
         }
-        let from = i64::from(self.expected_seq.distance_to(first));
-        let to = i64::from(self.expected_seq.distance_to(last));
+        let from = i64::from(self.expected_seq().distance_to(first));
+        let to = i64::from(self.expected_seq().distance_to(last));
         let index = |offset: i64| self.expected.saturating_add_signed(offset);
         let (first, last) = (index(from).max(self.deliver), index(to));
         // Spec section 22: it must lie within the receive buffer, also after many of them.

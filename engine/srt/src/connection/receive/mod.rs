@@ -71,6 +71,10 @@ pub(crate) enum Nak {
     Whole,
 }
 
+const fn base(seq: PacketSequenceNumber, index: u64) -> u32 {
+    seq.get().wrapping_sub(index as u32)
+}
+
 /// Whether a packet is here and was sent but once.
 #[inline]
 pub(crate) const fn is_original(meta: &SlotMeta) -> bool {
@@ -82,9 +86,10 @@ pub(crate) const fn is_original(meta: &SlotMeta) -> bool {
 pub(crate) struct Receiver {
     /// When the datagram at hand was taken: set before each call of [`Receiver::data`].
     pub(crate) now: Instant,
-    /// The next number behind the highest one received, and its index.
-    expected_seq: PacketSequenceNumber,
+    /// The index behind the highest one received.
     expected: u64,
+    /// What an index's last bits and this add up to is its number's.
+    seq_base: u32,
     /// Lowest index held, and when it may be released; `NOTHING` and never, when none is.
     head: u64,
     head_due: Instant,
@@ -172,8 +177,8 @@ impl Receiver {
         let nak_floor = (time_to_repair / NAKS_IN_LATENCY).clamp(NAK_FLOOR_LEAST, NAK_FLOOR);
         Receiver {
             now,
-            expected_seq: initial,
             expected: next_index,
+            seq_base: base(initial, next_index),
             head: NOTHING,
             head_due: Instant::FAR_FUTURE,
             head_arrival: Instant::ZERO,
@@ -235,7 +240,7 @@ impl Receiver {
         let by = index.wrapping_sub(self.expected);
         self.received_from = self.received_from.wrapping_add(by);
         self.expected = index;
-        self.expected_seq = seq;
+        self.seq_base = base(seq, index);
         self.forbid_plain();
     }
 
@@ -278,8 +283,8 @@ impl Receiver {
     ) -> Result<(), Discard> {
         let seq = PacketSequenceNumber::new(header.word0);
         let kk = header.word1 & KK_MASK;
-        if seq != self.expected_seq || kk != self.usual_kk {
-            let offset = self.expected_seq.distance_to(seq);
+        if seq != self.expected_seq() || kk != self.usual_kk {
+            let offset = self.expected_seq().distance_to(seq);
             return self.irregular(arrival, *header, offset, payload, ring, stats);
         }
         let index = self.expected;
@@ -639,11 +644,16 @@ impl Receiver {
     }
 
     /// The index's number: both run side by side, one wraps.
-    #[inline]
-    pub(crate) fn seq_of(&self, index: u64) -> PacketSequenceNumber {
-        // 2^32 is a multiple of 2^31: the truncated distance is enough.
-        self.expected_seq
-            .plus(index.wrapping_sub(self.expected) as u32)
+    #[inline(always)]
+    pub(crate) const fn seq_of(&self, index: u64) -> PacketSequenceNumber {
+        // 2^32 is a multiple of 2^31: the last bits are enough.
+        PacketSequenceNumber::new(self.seq_base.wrapping_add(index as u32))
+    }
+
+    /// The number behind the highest one received.
+    #[inline(always)]
+    const fn expected_seq(&self) -> PacketSequenceNumber {
+        self.seq_of(self.expected)
     }
 
     /// The most that may lie between the packet to be delivered next and the highest one.
@@ -689,7 +699,7 @@ impl Receiver {
             return false;
         }
         let seq = PacketSequenceNumber::new(header.word0);
-        let offset = i64::from(self.expected_seq.distance_to(seq));
+        let offset = i64::from(self.expected_seq().distance_to(seq));
         let comes_next = (0..i64::from(self.flow_window)).contains(&offset);
         let keeps_all = !self.mode.drop_too_late;
         (comes_next || self.misses(header))
@@ -702,20 +712,20 @@ impl Receiver {
         let seq = PacketSequenceNumber::new(header.word0);
         let since = PacketSequenceNumber::new(since);
         since.distance_to(seq) >= 0
-            && self.expected_seq.distance_to(seq) < 0
+            && self.expected_seq().distance_to(seq) < 0
             && !self.misses(header)
             && self.time.is_present(header.timestamp, arrival, false)
     }
 
     /// The number expected next.
     pub(crate) const fn next_sequence(&self) -> u32 {
-        self.expected_seq.get()
+        self.expected_seq().get()
     }
 
     /// Whether a data packet is on the list of those that are missing.
     pub(crate) fn misses(&self, header: &Header) -> bool {
         let seq = PacketSequenceNumber::new(header.word0);
-        let offset = i64::from(self.expected_seq.distance_to(seq));
+        let offset = i64::from(self.expected_seq().distance_to(seq));
         let index = self.expected.saturating_add_signed(offset);
         offset < 0 && index >= self.deliver && self.loss.within(index, index).next().is_some()
     }

@@ -26,8 +26,8 @@ impl Receiver {
     #[inline(always)]
     pub(crate) fn take_plain(
         &mut self,
-        now: Instant,
         arrival: Instant,
+        age_ns: u32,
         datagram: &[u8],
         ring: &mut SlotRing,
         last_heard: &mut Instant,
@@ -42,22 +42,17 @@ impl Receiver {
         let timestamp = u32::from_be_bytes([t0, t1, t2, t3]);
         // A control packet's first word is no sequence number.
         if flags & UNUSUAL_FLAGS != 0
-            || u32::from_be_bytes([w0, w1, w2, w3]) != self.expected_seq.get()
+            || u32::from_be_bytes([w0, w1, w2, w3]) != self.expected_seq().get()
             || self.expected >= self.plain_until
             || self.time.has_to_observe(timestamp)
         {
             return false;
         }
-        // A clock that was read before the packet came, or seconds after.
-        let Ok(handled_after_ns) = u32::try_from(now.as_nanos().wrapping_sub(arrival.as_nanos()))
-        else {
-            return false;
-        };
         let Some(slot) = ring.append(self.expected, payload, ahead) else {
             return false;
         };
         let mut meta = SlotMeta::new(arrival, timestamp, flags);
-        meta.handled_after_ns = handled_after_ns;
+        meta.handled_after_ns = age_ns;
         let noted = slot.note(meta);
         // Nothing of this is needed behind the copy, which is a call.
         *last_heard = arrival;
@@ -70,8 +65,8 @@ impl Receiver {
     #[inline]
     pub(crate) fn take_sealed(
         &mut self,
-        now: Instant,
         arrival: Instant,
+        age_ns: u32,
         datagram: &[u8],
         ring: &mut SlotRing,
         last_heard: &mut Instant,
@@ -87,7 +82,7 @@ impl Receiver {
         let Some(keys) = self.keys.as_deref_mut() else {
             return false;
         };
-        let meta = meta(now, arrival, &header);
+        let meta = meta(arrival, age_ns, &header);
         let len = match keys.open(&header, payload) {
             Opened::InSlot => {
                 let Some(slot) = ring.append(self.expected, payload, ()) else {
@@ -112,7 +107,7 @@ impl Receiver {
     #[inline(always)]
     fn is_usual(&self, header: &Header, until: u64) -> bool {
         // A control packet's first word is no sequence number.
-        header.word0 == self.expected_seq.get()
+        header.word0 == self.expected_seq().get()
             && self.expected < until
             && !self.time.has_to_observe(header.timestamp)
     }
@@ -122,7 +117,6 @@ impl Receiver {
     const fn count_plain(&mut self, len: usize) {
         self.payload_bytes += len as u64;
         self.expected += 1;
-        self.expected_seq = self.expected_seq.next();
     }
 
     /// Everything goes the long way.
@@ -152,6 +146,8 @@ impl Receiver {
 }
 
 #[inline(always)]
-fn meta(now: Instant, arrival: Instant, header: &Header) -> SlotMeta {
-    SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8).handled_at(now)
+fn meta(arrival: Instant, age_ns: u32, header: &Header) -> SlotMeta {
+    let mut meta = SlotMeta::new(arrival, header.timestamp, (header.word1 >> 24) as u8);
+    meta.handled_after_ns = age_ns;
+    meta
 }
