@@ -221,8 +221,6 @@ pub struct SlotRing {
     first: u64,
     floor: u64,
     end: u64,
-    /// With its end beyond this it has less than [`LOW_SLOTS`] to fill.
-    low_at: u64,
     promised: usize,
 }
 
@@ -258,7 +256,6 @@ impl SlotRing {
             first: 0,
             floor: 0,
             end: 0,
-            low_at: 0,
             promised: 0,
         }
     }
@@ -347,18 +344,13 @@ impl SlotRing {
     fn count_slots(&mut self) {
         self.capacity = self.owned << self.chunk_shift;
         self.low_slots = (LOW_SLOTS + self.chunk_slots()) as u64;
-        self.set_low();
-    }
-
-    const fn set_low(&mut self) {
-        let limit = self.floor + self.capacity as u64;
-        self.low_at = limit.saturating_sub(self.low_slots);
     }
 
     /// Whether it is about to run full: fewer than 32 slots are available.
     #[inline]
     pub const fn is_low(&self) -> bool {
-        self.end > self.low_at || self.low_at == 0
+        let limit = self.floor + self.capacity as u64;
+        self.end + self.low_slots > limit || limit <= self.low_slots
     }
 
     /// The owner can add memory for `slots` more, and will before the ring is full.
@@ -402,7 +394,6 @@ impl SlotRing {
         if self.floor > self.end {
             self.append_until = 0;
         }
-        self.set_low();
     }
 
     /// Continues at `index`, which must not be below [`SlotRing::end`]; what lies before stays

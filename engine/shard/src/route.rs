@@ -392,7 +392,8 @@ impl<C: Clock> Core<C> {
         match outcome {
             Ok(()) => {
                 let local = datagram.origin.local().ip();
-                session.rtcp.heard = Some((datagram.socket, datagram.origin.peer().addr(), local));
+                let from = datagram.origin.peer().addr();
+                session.rtcp.heard = Some((datagram.socket as u32, from, local));
                 self.touch(key);
             }
             Err(reason) => entry.stream.count_discard(reason),

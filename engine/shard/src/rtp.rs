@@ -145,7 +145,7 @@ impl<C: Clock> Core<C> {
             local: datagram.origin.local().ip(),
             ssrc: Some(header.ssrc),
             rtcp: RtcpExit {
-                socket: rtcp_socket.unwrap_or(datagram.socket),
+                socket: rtcp_socket.unwrap_or(datagram.socket) as u32,
                 heard: None,
             },
             ..Session::new(Proto::Rtp(Box::new(source)), stream, self.now)

@@ -86,9 +86,9 @@ impl Proto {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RtcpExit {
     /// Our RTCP socket.
-    pub(crate) socket: usize,
+    pub(crate) socket: u32,
     /// Where its own RTCP came in, from whom, and our address there.
-    pub(crate) heard: Option<(usize, SocketAddr, Option<IpAddr>)>,
+    pub(crate) heard: Option<(u32, SocketAddr, Option<IpAddr>)>,
 }
 
 /// See the module's page.
@@ -167,11 +167,11 @@ impl Session {
     pub(crate) fn exit(&self) -> (usize, SocketAddr, Option<IpAddr>) {
         let peer = self.peer.addr();
         match (&self.proto, self.rtcp.heard) {
-            (Proto::Rtp(_), Some((socket, from, local))) => (socket, from, local),
+            (Proto::Rtp(_), Some((socket, from, local))) => (socket as usize, from, local),
             // RFC 3550, 11: the next port.
             (Proto::Rtp(_), None) => {
                 let next = SocketAddr::new(peer.ip(), peer.port().saturating_add(1));
-                (self.rtcp.socket, next, self.local)
+                (self.rtcp.socket as usize, next, self.local)
             }
             _ => (self.socket, peer, self.local),
         }

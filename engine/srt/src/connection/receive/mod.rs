@@ -45,7 +45,7 @@ const NAKS_IN_LATENCY: u32 = 5;
 /// trips long.
 const TRIES_UNMEASURED: u32 = 4;
 /// Rates are worked out no more often: they are means of the last packets, for who watches.
-const RATES_INTERVAL: Duration = Duration::from_millis(40);
+const RATES_INTERVAL: Duration = Duration::from_millis(100);
 /// Spec section 10.2: packets per light ACK.
 const LIGHT_ACK_EACH: u64 = 64;
 /// Gaps whose first NAK is not written yet; more than these wait for the periodic NAK.
