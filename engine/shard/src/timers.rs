@@ -64,30 +64,27 @@ impl<C: Clock> Core<C> {
             #[cfg(test)]
             assert!(!session.poisoned, "the test poisoned this session");
             let stream = &mut entry.stream;
-            let counts = stream.only_counts();
-            let more = if counts {
-                count(connection, stream, now)
-            } else {
-                release(connection, stream, now, clock, latency)
-            };
-            // What passing a gap brought.
-            session.quiet_until = session.quiet_until.min(connection.feedback_due());
-            // The next one's time is looked at below.
-            connection.needs_look();
             // Who looks at no payload has no clock of its own, and no tracks.
-            let (media_due, changed) = if counts {
-                (Instant::FAR_FUTURE, stream.status_has_changed())
+            let (more, media_due, changed) = if stream.only_counts() {
+                let more = count(connection, stream, now);
+                (more, Instant::FAR_FUTURE, stream.status_has_changed())
             } else {
+                let more = release(connection, stream, now, clock, latency);
                 let due = stream.poll_timeout().unwrap_or(Instant::FAR_FUTURE);
-                (due, stream.has_changed())
+                (more, due, stream.has_changed())
             };
             *handling = NOBODY;
+            // What passing a gap brought.
+            let quiet_until = session.quiet_until.min(connection.feedback_due());
+            session.quiet_until = quiet_until;
+            // The next one's time is looked at below.
+            connection.needs_look();
             if more {
                 return self.touch(key);
             }
-            let next = connection.delivery_due().min(media_due);
-            if now < session.quiet_until && now < media_due && !changed {
-                return wheel.arm_here(token, next.min(session.quiet_until));
+            let idle_until = quiet_until.min(media_due);
+            if now < idle_until && !changed {
+                return wheel.arm_here(token, connection.delivery_due().min(idle_until));
             }
         }
         self.serve_one(key, driver);

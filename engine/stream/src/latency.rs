@@ -193,34 +193,56 @@ impl Fresh {
         let pages = self.pages.iter_mut().enumerate();
         let pages = pages.filter_map(|(page, counts)| Some((page, counts.as_mut()?)));
         for (page, counts) in pages.chain([(at_hand, &mut self.hand)]) {
-            let (lowest, shift) = Self::span(page);
-            for (at, count) in counts.iter_mut().enumerate() {
-                let times = u64::from(core::mem::take(count));
-                if times > 0 {
-                    // The middle of the bucket.
-                    let nanos = lowest + ((at as u64) << shift) + (1 << shift >> 1);
-                    let value = cut(nanos / 1_000);
-                    a.count_value(value, top_bit(value), times);
-                    b.count_value(value, top_bit(value), times);
-                }
-            }
+            settle_page(page, counts, a, b);
+        }
+    }
+}
+
+fn settle_page<const A: u32, const B: u32>(
+    page: usize,
+    counts: &mut [u32; PAGE],
+    a: &mut Recorder<A>,
+    b: &mut Recorder<B>,
+) {
+    let (lowest, shift) = Fresh::span(page);
+    for (at, count) in counts.iter_mut().enumerate() {
+        let times = u64::from(core::mem::take(count));
+        if times > 0 {
+            // The middle of the bucket.
+            let nanos = lowest + ((at as u64) << shift) + (1 << shift >> 1);
+            let value = cut(nanos / 1_000);
+            a.count_value(value, top_bit(value), times);
+            b.count_value(value, top_bit(value), times);
         }
     }
 }
 
 /// The times that every packet has, fresh.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct FreshTimes {
-    pub(crate) receive: Fresh,
-    pub(crate) hold: Fresh,
+    /// Page 0 of the times until packets were taken: nearly all are of this one.
+    near: Box<[u32; PAGE]>,
+    receive: Fresh,
+    hold: Fresh,
+}
+
+impl Default for FreshTimes {
+    fn default() -> Self {
+        FreshTimes {
+            near: Box::new([0; PAGE]),
+            receive: Fresh::default(),
+            hold: Fresh::default(),
+        }
+    }
 }
 
 impl FreshTimes {
     /// Counts both times of a packet, in ns, the hold as the difference of two times.
     #[inline(always)]
-    pub(crate) fn record(&mut self, receive: u64, (handled, due): (u64, u64)) {
+    pub(crate) fn record(&mut self, receive: u32, (handled, due): (u64, u64)) {
         let hold = due.wrapping_sub(handled);
-        match (self.receive.at_hand(receive), self.hold.at_hand(hold)) {
+        let near = self.near.get_mut((receive >> Fresh::span(0).1) as usize);
+        match (near, self.hold.at_hand(hold)) {
             (Some(receive), Some(hold)) => {
                 *receive = receive.wrapping_add(1);
                 *hold = hold.wrapping_add(1);
@@ -230,13 +252,14 @@ impl FreshTimes {
     }
 
     #[inline(never)]
-    fn record_elsewhere(&mut self, receive: u64, hold: u64) {
-        self.receive.record(receive);
+    fn record_elsewhere(&mut self, receive: u32, hold: u64) {
+        self.receive.record(receive.into());
         self.hold.record(hold);
     }
 
     /// Adds them to the recorders of the stream and of its shard, and starts afresh.
     pub(crate) fn settle(&mut self, stream: &mut StreamLatency, shard: &mut ShardLatency) {
+        settle_page(0, &mut self.near, &mut stream.receive, &mut shard.receive);
         self.receive.settle(&mut stream.receive, &mut shard.receive);
         self.hold.settle(&mut stream.hold, &mut shard.hold);
     }

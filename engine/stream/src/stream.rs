@@ -86,7 +86,7 @@ fn handled(delivery: &Delivery) -> Instant {
 #[inline(always)]
 fn count_times(times: &mut FreshTimes, delivery: &Delivery) {
     times.record(
-        u64::from(delivery.handled_after_ns),
+        delivery.handled_after_ns,
         (handled(delivery).as_nanos(), delivery.due.as_nanos()),
     );
 }
