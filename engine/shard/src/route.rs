@@ -39,22 +39,43 @@ impl<C: Clock> Core<C> {
     /// its packets come. It fills its slot and makes nothing due: nobody has to be served.
     /// `false`: it is another one, for [`Core::handle_any`], and nothing happened that this would
     /// not do.
+    #[inline(always)]
+    pub(crate) fn handle_usual(&mut self, datagram: Datagram<'_>) -> bool {
+        let mut left = false;
+        self.try_usual(datagram, &mut left);
+        !left
+    }
+
+    /// [`Core::handle_usual`] that says by `left` that it is another one.
+    #[inline(always)]
+    pub(crate) fn try_usual(&mut self, datagram: Datagram<'_>, left: &mut bool) {
+        match self.take_plain(datagram) {
+            Usual::Taken => {}
+            Usual::Sealed(index) => {
+                let at = SealedAt::new(index, datagram.age_ns);
+                self.handle_sealed(at, datagram.arrival, datagram.payload, left);
+            }
+            Usual::Another => *left = true,
+        }
+    }
+
+    /// The usual datagram in the clear, or whose session it is if it is encrypted.
     ///
     /// The datagram comes by value: what nobody points to stays in registers. Questions are asked
     /// in the order that leaves the fewest answers to be kept.
     #[inline(always)]
-    pub(crate) fn handle_usual(&mut self, datagram: Datagram<'_>) -> bool {
+    fn take_plain(&mut self, datagram: Datagram<'_>) -> Usual {
         // draft-sharabayko-srt-01, 3: the destination socket ID is the header's last word.
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
-            return false;
+            return Usual::Another;
         };
         let id = u32::from_be_bytes([a, b, c, d]);
         let index = self.ids.place(id);
         let Some(session) = self.sessions.value_at_mut(index) else {
-            return false;
+            return Usual::Another;
         };
         let Proto::Srt(connection) = &mut session.proto else {
-            return false;
+            return Usual::Another;
         };
         // Its socket is one of SRT's, and an ID is never 0.
         if session.socket_id != id
@@ -62,20 +83,17 @@ impl<C: Clock> Core<C> {
             || datagram.truncated
             || !datagram.origin.is_named(&session.name)
         {
-            return false;
+            return Usual::Another;
         }
         #[cfg(test)]
         if session.poisons_datagrams {
-            return false;
+            return Usual::Another;
         }
-        let Datagram {
-            arrival, age_ns, ..
-        } = datagram;
         if !mirror_srt::is_plain(datagram.payload) {
-            return self.handle_sealed(index, arrival, age_ns, datagram.payload);
+            return Usual::Sealed(index);
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
-            return false;
+            return Usual::Another;
         };
         let blame = Blame {
             handling: &mut self.handling,
@@ -84,9 +102,10 @@ impl<C: Clock> Core<C> {
         #[cfg(test)]
         assert!(!session.poisons_usual, "the test poisoned this session");
         let ring = entry.stream.ring_mut();
+        let (arrival, age_ns) = (datagram.arrival, datagram.age_ns);
         let taken = connection.take_plain(arrival, age_ns, datagram.payload, ring, Fetch);
         blame.lift();
-        taken
+        if taken { Usual::Taken } else { Usual::Another }
     }
 
     /// What [`Core::handle_usual`] left, most often because the chunk that it writes to is full.
@@ -95,9 +114,12 @@ impl<C: Clock> Core<C> {
         // The driver has read its clock since the turn began.
         let taken_at = datagram.arrival.as_nanos() + u64::from(datagram.age_ns);
         self.now = self.now.max(Instant::from_nanos(taken_at));
-        if !self.open_next_chunk(datagram) || !self.handle_usual(*datagram) {
-            self.handle_any(datagram);
+        // No control packet is usual (draft-sharabayko-srt-01, 3.2), nor is one of RTP.
+        let is_data = datagram.payload.first().is_some_and(|byte| *byte < 0x80);
+        if is_data && self.open_next_chunk(datagram) && self.handle_usual(*datagram) {
+            return;
         }
+        self.handle_any(datagram);
     }
 
     /// Opens a chunk behind the one that is full for the SRT session that `datagram` is of.
@@ -127,10 +149,18 @@ impl<C: Clock> Core<C> {
         opened
     }
 
-    /// As [`Core::handle_usual`], for an encrypted packet of the session at `index`.
+    /// As [`Core::try_usual`], for an encrypted packet. With so few arguments that it need not be
+    /// returned from to where it is called.
     #[inline(never)]
-    fn handle_sealed(&mut self, index: u32, arrival: Instant, age_ns: u32, payload: &[u8]) -> bool {
-        let Some(session) = self.sessions.value_at_mut(index) else {
+    fn handle_sealed(&mut self, at: SealedAt, arrival: Instant, payload: &[u8], left: &mut bool) {
+        if !self.take_sealed(at, arrival, payload) {
+            *left = true;
+        }
+    }
+
+    #[inline(always)]
+    fn take_sealed(&mut self, at: SealedAt, arrival: Instant, payload: &[u8]) -> bool {
+        let Some(session) = self.sessions.value_at_mut(at.index()) else {
             return false;
         };
         let Proto::Srt(connection) = &mut session.proto else {
@@ -139,12 +169,12 @@ impl<C: Clock> Core<C> {
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return false;
         };
-        self.handling = index;
+        self.handling = at.index();
         let ring = entry.stream.ring_mut();
         if let Some(slot) = ring.behind_next() {
             mirror_uring::prefetch_all(slot);
         }
-        let taken = connection.take_sealed(arrival, age_ns, payload, ring);
+        let taken = connection.take_sealed(arrival, at.age_ns(), payload, ring);
         self.handling = NOBODY;
         taken
     }
@@ -464,6 +494,33 @@ impl<C: Clock> Core<C> {
     }
 }
 
+/// What became of a datagram that may be a usual one.
+enum Usual {
+    Taken,
+    /// An encrypted packet of the session at this index.
+    Sealed(u32),
+    Another,
+}
+
+/// The index of a session, and the age in ns of its packet: one argument.
+#[derive(Clone, Copy)]
+struct SealedAt(u64);
+
+impl SealedAt {
+    #[inline(always)]
+    const fn new(index: u32, age_ns: u32) -> Self {
+        SealedAt((index as u64) << u32::BITS | age_ns as u64)
+    }
+
+    const fn index(self) -> u32 {
+        (self.0 >> u32::BITS) as u32
+    }
+
+    const fn age_ns(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// Says whose code ran when it is dropped by a panic: what [`Core::handling`] is set to before, and
 /// back again after, where a packet may cost two stores. This costs the usual packet nothing.
 struct Blame<'a> {
@@ -486,15 +543,13 @@ impl Drop for Blame<'_> {
     }
 }
 
-/// Cache lines of a slot that are fetched before they are written: seven TS packets.
-const FETCHED: usize = 21;
-
+/// A slot is fetched before it is written.
 struct Fetch;
 
 impl Ahead for Fetch {
     #[inline(always)]
     fn behind(self, slot: &[u8; SLOT_BYTES]) {
-        mirror_uring::prefetch_behind::<SLOT_BYTES, FETCHED>(slot);
+        mirror_uring::prefetch_behind(slot);
     }
 }
 

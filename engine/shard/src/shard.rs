@@ -57,8 +57,8 @@ impl<C: Clock> Sink for Core<C> {
     }
 
     #[inline(always)]
-    fn take_usual(&mut self, datagram: Datagram<'_>) -> bool {
-        self.handle_usual(datagram)
+    fn take_usual(&mut self, datagram: Datagram<'_>, left: &mut bool) {
+        self.try_usual(datagram, left);
     }
 
     #[inline(always)]

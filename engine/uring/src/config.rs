@@ -44,13 +44,13 @@ pub trait Sink {
     /// One datagram.
     fn take(&mut self, datagram: Datagram<'_>);
 
-    /// Takes the datagram if that is soon done; `false`: it is not, and
+    /// Takes the datagram if that is soon done, or says that it left it, and
     /// [`Sink::take_unusual`] comes next. [`Sink::take`] in two steps: what calls them keeps
-    /// nothing in hand for the second while it does the first.
+    /// nothing in hand for the second while it does the first, nor waits for an answer.
     #[inline(always)]
-    fn take_usual(&mut self, datagram: Datagram<'_>) -> bool {
+    fn take_usual(&mut self, datagram: Datagram<'_>, left: &mut bool) {
         let _ = datagram;
-        false
+        *left = true;
     }
 
     /// Takes what [`Sink::take_usual`] left.

@@ -159,9 +159,7 @@ impl Intake {
             payload,
             truncated: false,
         };
-        if !sink.take_usual(usual) {
-            self.left = true;
-        }
+        sink.take_usual(usual, &mut self.left);
     }
 
     /// [`Intake::take`] of a datagram that is none of the usual: one that tells the socket's drop
@@ -195,9 +193,7 @@ impl Intake {
             payload,
             truncated: false,
         };
-        if !sink.take_usual(usual) {
-            self.left = true;
-        }
+        sink.take_usual(usual, &mut self.left);
     }
 
     /// What `take_usual` left, counted already.
@@ -296,11 +292,11 @@ mod tests {
             self.taken.push(("general", datagram.arrival.as_nanos()));
         }
 
-        fn take_usual(&mut self, datagram: Datagram<'_>) -> bool {
+        fn take_usual(&mut self, datagram: Datagram<'_>, left: &mut bool) {
             if !self.leaves {
                 self.taken.push(("short", datagram.arrival.as_nanos()));
             }
-            !self.leaves
+            *left = self.leaves;
         }
 
         fn take_unusual(&mut self, datagram: Datagram<'_>) {

@@ -321,9 +321,8 @@ impl Sink for Ways {
         self.general += 1;
     }
 
-    fn take_usual(&mut self, _: Datagram<'_>) -> bool {
+    fn take_usual(&mut self, _: Datagram<'_>, _: &mut bool) {
         self.short += 1;
-        true
     }
 }
 

@@ -31,8 +31,11 @@ pub(crate) struct TimeBase {
     drift_us: i64,
     /// Tbase + delay + drift, ns: what a packet costs should not be three conversions.
     anchor_ns: i64,
+    /// At most [`ANCHOR_LIMIT_NS`].
     limit_ns: u64,
     wrapping: bool,
+    /// [`TimeBase::straight`] is some.
+    is_straight: bool,
     /// Timestamps up to this one are not worth a look.
     quiet_until: u32,
     drift_sum_us: i64,
@@ -49,7 +52,10 @@ impl TimeBase {
             delay_us,
             drift_us: 0,
             anchor_ns: 0,
-            limit_ns: limit_us.saturating_mul(1_000),
+            limit_ns: limit_us
+                .saturating_mul(1_000)
+                .min(ANCHOR_LIMIT_NS.unsigned_abs()),
+            is_straight: false,
             // The handshake may come just before a wrap, and the first data behind it.
             wrapping: timestamp > u32::MAX - WRAP_US,
             quiet_until: Self::quiet(timestamp > u32::MAX - WRAP_US),
@@ -78,6 +84,11 @@ impl TimeBase {
         } else {
             anchor
         };
+        self.set_straight();
+    }
+
+    const fn set_straight(&mut self) {
+        self.is_straight = !self.wrapping && self.anchor_ns >= 0;
     }
 
     /// A data packet with this timestamp has been received: follows the wrap.
@@ -97,6 +108,7 @@ impl TimeBase {
     const fn set_wrapping(&mut self, wrapping: bool) {
         self.wrapping = wrapping;
         self.quiet_until = Self::quiet(wrapping);
+        self.set_straight();
     }
 
     const fn quiet(wrapping: bool) -> u32 {
@@ -151,14 +163,14 @@ impl TimeBase {
     /// [`TimeBase::due`] of a run of packets, as long as nothing else happens; `None` around a
     /// turn of the peer's clock, where each packet has to be looked at.
     #[inline]
-    pub(crate) fn straight(&self) -> Option<Straight> {
-        let anchor_ns = u64::try_from(self.anchor_ns).ok()?;
-        let limit_ns = self.limit_ns;
-        let straight = Straight {
-            anchor_ns,
-            limit_ns,
-        };
-        (!self.wrapping && limit_ns <= ANCHOR_LIMIT_NS as u64).then_some(straight)
+    pub(crate) const fn straight(&self) -> Option<Straight> {
+        if !self.is_straight {
+            return None;
+        }
+        Some(Straight {
+            anchor_ns: self.anchor_ns.cast_unsigned(),
+            limit_ns: self.limit_ns,
+        })
     }
 
     /// Whether `timestamp` is about the peer's present time, whatever turn its clock is in: a
