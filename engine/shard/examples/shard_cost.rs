@@ -58,7 +58,7 @@ impl Clock for VirtualClock {
 /// Filled buffers waiting for one shard, reused for ever.
 #[derive(Default)]
 struct Queue {
-    buffers: Vec<(Vec<u8>, usize)>,
+    buffers: Vec<Vec<u8>>,
     filled: usize,
 }
 
@@ -66,13 +66,13 @@ impl Queue {
     /// Fills a buffer as multishot `recvmsg` on a dual-stack socket does.
     fn push(&mut self, from: SocketAddr, arrival: Instant, payload: &[u8], drops: u32) {
         if self.filled == self.buffers.len() {
-            self.buffers.push((vec![0; 2048], 0));
+            self.buffers.push(Vec::with_capacity(2048));
         }
-        let Some((buffer, len)) = self.buffers.get_mut(self.filled) else {
+        let Some(buffer) = self.buffers.get_mut(self.filled) else {
             return;
         };
         self.filled += 1;
-        *len = PAYLOAD_AT + payload.len();
+        buffer.resize(PAYLOAD_AT + payload.len(), 0);
         buffer[NAME_AT..CONTROL_AT].copy_from_slice(&name(from));
         let time = REALTIME_NS + arrival.as_nanos();
         let mut control = Vec::with_capacity(96);
@@ -89,7 +89,7 @@ impl Queue {
         buffer[CONTROL_AT..CONTROL_AT + control.len()].copy_from_slice(&control);
         let lengths = [28, control.len() as u32, payload.len() as u32, 0];
         buffer[..NAME_AT].copy_from_slice(lengths.map(u32::to_ne_bytes).as_flattened());
-        buffer[PAYLOAD_AT..*len].copy_from_slice(payload);
+        buffer[PAYLOAD_AT..].copy_from_slice(payload);
     }
 }
 
@@ -144,12 +144,10 @@ impl Driver for CostDriver {
         let filled = core::mem::take(&mut queue.filled);
         self.intake
             .set_clocks(self.clock.now().as_nanos(), REALTIME_NS);
-        let before = self.intake.handed();
-        for (buffer, len) in queue.buffers.get(..filled).unwrap_or_default() {
-            self.intake
-                .take(0, buffer.get(..*len).unwrap_or_default(), sink);
+        for buffer in queue.buffers.get(..filled).unwrap_or_default() {
+            self.intake.take(0, buffer, sink);
         }
-        self.intake.handed() - before
+        filled
     }
 
     fn take_woken(&mut self) -> bool {

@@ -395,7 +395,7 @@ impl Reactor {
     fn drain(&mut self, sink: &mut impl Sink) -> Drained {
         let mut drained = Drained::default();
         let mut unpublished = 0;
-        let handed_before = self.intake.handed();
+        let more_before = self.intake.more();
         for completion in self.ring.completion() {
             drained.completions += 1;
             let (result, flags) = (completion.result(), completion.flags());
@@ -443,15 +443,17 @@ impl Reactor {
                 unpublished += 1;
                 if unpublished == PUBLISH_BATCH {
                     self.buffers.publish();
+                    drained.datagrams += unpublished;
                     unpublished = 0;
                 }
             }
         }
         if unpublished > 0 {
             self.buffers.publish();
+            drained.datagrams += unpublished;
         }
         self.counters.completions += drained.completions as u64;
-        drained.datagrams = self.intake.handed() - handed_before;
+        drained.datagrams += self.intake.more() - more_before;
         drained
     }
 

@@ -200,7 +200,7 @@ impl LinkCapacity {
         let residue = u64::from(seq.get()).wrapping_sub(expected.wrapping_sub(from)) % PROBE_EACH;
         let mut first = from + (PROBE_EACH - residue) % PROBE_EACH;
         while first + 1 < expected {
-            if let (Some(a), Some(b)) = (ring.meta(first), ring.meta(first + 1))
+            if let Some((a, b)) = pair(ring, first)
                 && is_original(a)
                 && is_original(b)
                 && a.arrival <= b.arrival
@@ -245,6 +245,17 @@ impl LinkCapacity {
         } else {
             clamp((count * NANOS).div_ceil(time))
         }
+    }
+}
+
+/// What is known of a packet and of the next one.
+#[inline]
+fn pair(ring: &SlotRing, first: u64) -> Option<(&SlotMeta, &SlotMeta)> {
+    // Nearly always they share a chunk.
+    match ring.metas_from(first) {
+        [a, b, ..] => Some((a, b)),
+        [a] => Some((a, ring.metas_from(first + 1).first()?)),
+        [] => None,
     }
 }
 
