@@ -114,16 +114,14 @@ impl<C: Clock> Core<C> {
         // The driver has read its clock since the turn began.
         let taken_at = datagram.arrival.as_nanos() + u64::from(datagram.age_ns);
         self.now = self.now.max(Instant::from_nanos(taken_at));
-        // No control packet is usual (draft-sharabayko-srt-01, 3.2), nor is one of RTP.
-        let is_data = datagram.payload.first().is_some_and(|byte| *byte < 0x80);
-        if is_data && self.open_next_chunk(datagram) && self.handle_usual(*datagram) {
-            return;
+        // Nothing of RTP's begins like a data packet of SRT.
+        if !mirror_srt::may_be_usual(datagram.payload) || !self.take_into_next_chunk(datagram) {
+            self.handle_any(datagram);
         }
-        self.handle_any(datagram);
     }
 
-    /// Opens a chunk behind the one that is full for the SRT session that `datagram` is of.
-    fn open_next_chunk(&mut self, datagram: &Datagram<'_>) -> bool {
+    /// Takes a usual datagram of the SRT session whose chunk is full: opens the one behind it.
+    fn take_into_next_chunk(&mut self, datagram: &Datagram<'_>) -> bool {
         let Some(&[a, b, c, d]) = datagram.payload.get(12..16) else {
             return false;
         };
@@ -132,8 +130,15 @@ impl<C: Clock> Core<C> {
         let Some(session) = self.sessions.value_at_mut(index) else {
             return false;
         };
+        let Proto::Srt(connection) = &mut session.proto else {
+            return false;
+        };
         // A stranger's datagram moves nothing, not even this.
-        if session.socket_id != id || !datagram.origin.is_named(&session.name) {
+        if session.socket_id != id
+            || session.socket != datagram.socket
+            || datagram.truncated
+            || !datagram.origin.is_named(&session.name)
+        {
             return false;
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
@@ -142,11 +147,23 @@ impl<C: Clock> Core<C> {
         if !entry.stream.ring().open_is_full() {
             return false;
         }
+        #[cfg(test)]
+        if session.poisons_datagrams || session.poisons_usual {
+            return self.handle_usual(*datagram);
+        }
         self.handling = index;
         ensure_room(entry, &mut self.pool);
-        let opened = entry.stream.ring_mut().open_next();
+        let ring = entry.stream.ring_mut();
+        if !ring.open_next() {
+            self.handling = NOBODY;
+            return false;
+        }
+        let (arrival, age_ns) = (datagram.arrival, datagram.age_ns);
+        let is_plain = mirror_srt::is_plain(datagram.payload);
+        let taken =
+            is_plain && connection.take_plain(arrival, age_ns, datagram.payload, ring, Fetch);
         self.handling = NOBODY;
-        opened
+        taken || (!is_plain && self.handle_usual(*datagram))
     }
 
     /// As [`Core::try_usual`], for an encrypted packet. With so few arguments that it need not be

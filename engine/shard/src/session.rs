@@ -304,16 +304,15 @@ pub(crate) fn count(
     stream: &mut Stream,
     now: Instant,
 ) -> bool {
-    let most = DELIVERIES_AT_ONCE;
     let taken = {
         let (ring, count) = stream.counting();
-        connection.deliver_each(now, ring, most, count)
+        connection.deliver_each(now, ring, DELIVERIES_AT_ONCE, count)
     };
     if taken > 0 {
         stream.delivered(now);
     }
     stream.release_before(connection.delivery_index());
-    taken == most
+    taken >= DELIVERIES_AT_ONCE
 }
 
 /// Hands released packets to the stream; `true` when there may be more.

@@ -24,7 +24,9 @@ mod stream_id;
 mod test_support;
 
 pub use config::{Config, InputBandwidth};
-pub use connection::{Batch, CloseReason, Connection, Event, Proof, SendError, is_plain};
+pub use connection::{
+    Batch, CloseReason, Connection, Event, Proof, SendError, is_plain, may_be_usual,
+};
 pub use credentials::{shown_field, shown_stream_id};
 pub use crypto::{
     CallerSecurity, Cipher, CipherPolicy, KeyLength, KeyQuestion, KmState, ListenerPolicy,

@@ -24,6 +24,8 @@ struct SocketState {
     /// Lengths of name and control messages of the usual datagram, once one has come: behind the
     /// same lengths lie the same messages, since a socket's options stay as they are.
     usual: message::Lengths,
+    /// The same of one that tells the drop count, or a segment's size, which is as long.
+    counted: message::Lengths,
     last_drops: u32,
     /// Where packet info is not needed to know it.
     own_address: Local,
@@ -124,7 +126,7 @@ impl Intake {
         if self.clock_left == 0 {
             self.read_clock();
         }
-        self.take_apart(socket, buffer, sink);
+        self.take_apart(socket, sink, buffer);
         if self.left {
             self.left = false;
             self.take_unusual(socket, buffer, sink);
@@ -134,7 +136,7 @@ impl Intake {
     /// A function of its own, whose last step is the sink's copy of a usual datagram: nothing is
     /// kept over that, and what is not usual ([`Intake::left`]) is read once more.
     #[inline(never)]
-    fn take_apart(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
+    fn take_apart(&mut self, socket: usize, sink: &mut impl Sink, buffer: &[u8]) {
         let Some(state) = self.states.get_mut(socket) else {
             return;
         };
@@ -173,10 +175,17 @@ impl Intake {
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
-        if let Some(drops) = message::counted(header) {
+        let lengths = message::lengths(header);
+        if lengths == state.counted
+            && !message::is_truncated(header)
+            && let Some(drops) = message::drops_behind_timestamp(header)
+        {
+            state.count_drops(drops);
+        } else if let Some(drops) = message::counted(header) {
+            state.counted = lengths;
             state.count_drops(drops);
         } else if message::is_usual(header) {
-            state.usual = message::lengths(header);
+            state.usual = lengths;
         } else {
             let handed = take_other(socket, state, header, payload, &self.clock, sink);
             self.more += handed.saturating_sub(1);

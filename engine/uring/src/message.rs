@@ -106,11 +106,17 @@ pub(crate) fn counted(header: &[u8; HEADER_BYTES]) -> Option<u32> {
     if is_truncated(header)
         || !matches!(native_u32(header, 4), COUNTED | COUNTED_V4 | COUNTED_V6)
         || bytes::<CMSG_BYTES>(header, CONTROL_START) != TIMESTAMP_HEAD
-        || bytes::<CMSG_BYTES>(header, DROPS_START) != DROPS_HEAD
     {
         return None;
     }
-    Some(native_u32(header, DROPS_START + CMSG_BYTES))
+    drops_behind_timestamp(header)
+}
+
+/// The socket's drop count, if it is told behind a timestamp that comes first.
+#[inline(always)]
+pub(crate) fn drops_behind_timestamp(header: &[u8; HEADER_BYTES]) -> Option<u32> {
+    (bytes::<CMSG_BYTES>(header, DROPS_START) == DROPS_HEAD)
+        .then(|| native_u32(header, DROPS_START + CMSG_BYTES))
 }
 
 /// The timestamp of a header in which it is the first control message.

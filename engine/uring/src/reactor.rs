@@ -394,7 +394,7 @@ impl Reactor {
     /// Takes everything that is in the completion queue.
     fn drain(&mut self, sink: &mut impl Sink) -> Drained {
         let mut drained = Drained::default();
-        let mut unpublished = 0;
+        let (mut unpublished, mut strays) = (0, 0);
         let more_before = self.intake.more();
         for completion in self.ring.completion() {
             drained.completions += 1;
@@ -410,6 +410,7 @@ impl Reactor {
                 if let Some(id) = cqueue::buffer_select(flags) {
                     self.buffers.give_back(id);
                     unpublished += 1;
+                    strays += 1;
                 }
                 continue;
             }
@@ -453,7 +454,7 @@ impl Reactor {
             drained.datagrams += unpublished;
         }
         self.counters.completions += drained.completions as u64;
-        drained.datagrams += self.intake.more() - more_before;
+        drained.datagrams = drained.datagrams - strays + self.intake.more() - more_before;
         drained
     }
 

@@ -37,8 +37,8 @@ use crate::statistics::Statistics;
 pub use event::{CloseReason, Event, SendError};
 use keys::Keys;
 pub use keys::Proof;
-pub use receive::is_plain;
 use receive::{DeliveryMode, Receiver};
+pub use receive::{is_plain, may_be_usual};
 use rtt::Rtt;
 pub use send::Batch;
 use send::{SendTerms, Sender};
@@ -357,18 +357,19 @@ impl Connection {
         self.receiver.deliver(now, ring, &mut self.stats)
     }
 
-    /// The next packets in order whose time has come, `most` at the most: what
-    /// [`Connection::poll_delivery`] would tell one by one. Returns how many there were.
+    /// The next packets in order whose time has come, what [`Connection::poll_delivery`] would tell
+    /// one by one, until there were `enough`; a chunk of the ring more at the most. Returns how many
+    /// there were.
     #[inline(always)]
     pub fn deliver_each(
         &mut self,
         now: Instant,
         ring: &SlotRing,
-        most: usize,
+        enough: usize,
         each: impl FnMut(&Delivery),
     ) -> usize {
         self.receiver
-            .deliver_each(now, ring, &mut self.stats, most, each)
+            .deliver_each(now, ring, &mut self.stats, enough, each)
     }
 
     /// What happened.

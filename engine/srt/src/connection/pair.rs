@@ -190,7 +190,7 @@ impl Pair {
         };
         let mut released = Vec::new();
         if self.takes_runs {
-            while listener.deliver_each(self.now, &self.ring, 7, |d| released.push(*d)) == 7 {}
+            while listener.deliver_each(self.now, &self.ring, 7, |d| released.push(*d)) >= 7 {}
         } else {
             released.extend(core::iter::from_fn(|| {
                 listener.poll_delivery(self.now, &self.ring)

@@ -18,9 +18,6 @@ const LOOKED_AT: u64 = 64;
 const PROBES: usize = 64;
 /// Two packets in so many are a probe pair.
 const PROBE_EACH: u64 = 16;
-/// New intervals until the capacity is worked out again, with the next ACK: a few of 64 change it
-/// little.
-const PROBES_UNTIL_NEWS: usize = 32;
 const NANOS: u64 = 1_000_000_000;
 
 /// When a packet arrived, in ns, and its bytes with headers.
@@ -172,7 +169,7 @@ pub(crate) struct LinkCapacity {
     from: u64,
     at: usize,
     intervals: [u32; PROBES],
-    /// Enough of them are new.
+    /// All of them are new: a few change the capacity little, and it is not worked out for them.
     news: bool,
     pps: u32,
 }
@@ -218,7 +215,7 @@ impl LinkCapacity {
     fn interval(&mut self, nanos: u64) {
         self.intervals[self.at % PROBES] = u32::try_from(nanos).unwrap_or(u32::MAX);
         self.at = (self.at + 1) % PROBES;
-        self.news |= self.at.is_multiple_of(PROBES_UNTIL_NEWS);
+        self.news |= self.at == 0;
     }
 
     /// Packets a second, as of the last [`LinkCapacity::update`].

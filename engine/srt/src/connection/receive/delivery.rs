@@ -119,31 +119,32 @@ impl Receiver {
         Some(delivery)
     }
 
-    /// All packets in order whose time has come, `most` at the most; returns how many.
+    /// All packets in order whose time has come, or `enough` of them and at most a chunk more;
+    /// returns how many.
     #[inline(always)]
     pub(crate) fn deliver_each(
         &mut self,
         now: Instant,
         ring: &SlotRing,
         stats: &mut Statistics,
-        most: usize,
+        enough: usize,
         mut each: impl FnMut(&Delivery),
     ) -> usize {
-        let mut left = most;
-        while left > 0 && now >= self.head_due {
-            let taken = self.deliver_run(now, ring, left, &mut each);
+        let mut delivered = 0;
+        while now >= self.head_due && delivered < enough {
+            let taken = self.deliver_run(now, ring, &mut each);
             stats.pkt_delivered += taken as u64;
-            left -= taken;
+            delivered += taken;
             // What is no run goes one by one.
             if taken == 0 {
                 match self.deliver_one(now, ring, stats) {
                     Some(delivery) => dynamic(&mut each)(&delivery),
                     None => break,
                 }
-                left -= 1;
+                delivered += 1;
             }
         }
-        most - left
+        delivered
     }
 
     #[inline(never)]
@@ -162,7 +163,6 @@ impl Receiver {
         &mut self,
         now: Instant,
         ring: &SlotRing,
-        most: usize,
         each: &mut impl FnMut(&Delivery),
     ) -> usize {
         let is_run = self.head == self.deliver
@@ -173,9 +173,6 @@ impl Receiver {
             return 0;
         };
         let metas = ring.metas_from(self.head);
-        if metas.len() > most {
-            return 0;
-        }
         let mut slot = self.head;
         for meta in metas {
             let due = time.due(meta.timestamp, meta.arrival);

@@ -15,7 +15,7 @@ mod plain;
 mod reorder;
 mod sealed;
 
-pub use plain::is_plain;
+pub use plain::{is_plain, may_be_usual};
 
 use core::time::Duration;
 

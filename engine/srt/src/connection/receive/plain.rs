@@ -21,6 +21,15 @@ pub fn is_plain(datagram: &[u8]) -> bool {
         .is_some_and(|flags| flags & UNUSUAL_FLAGS == 0)
 }
 
+/// Whether a datagram may be one that [`Connection::take_plain`](crate::Connection::take_plain) or
+/// [`Connection::take_sealed`](crate::Connection::take_sealed) takes: a data packet (spec section
+/// 1.1) that is no retransmission.
+#[inline]
+pub fn may_be_usual(datagram: &[u8]) -> bool {
+    matches!(datagram, [first, _, _, _, flags, ..]
+        if *first < 0x80 && flags & (RETRANSMITTED >> 24) as u8 == 0)
+}
+
 impl Receiver {
     /// A packet in the clear. `false`: it is another one, and nothing happened.
     #[inline(always)]
