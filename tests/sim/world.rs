@@ -482,7 +482,8 @@ impl World {
         let Some(connection) = &mut host.connection else {
             return;
         };
-        if connection.next_service(now).is_none_or(|at| at > now) {
+        let is_due = connection.poll_timeout().is_some_and(|at| at <= now);
+        if !is_due && !connection.is_pressing(now) {
             return;
         }
         while let Some(delivery) = connection.poll_delivery(now, &host.ring) {
