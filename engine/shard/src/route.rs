@@ -90,7 +90,10 @@ impl<C: Clock> Core<C> {
             return Usual::Another;
         }
         if !mirror_srt::is_plain(datagram.payload) {
-            return Usual::Sealed(index);
+            return match mirror_srt::may_be_usual(datagram.payload) {
+                true => Usual::Sealed(index),
+                false => Usual::Another,
+            };
         }
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return Usual::Another;
@@ -239,10 +242,12 @@ impl<C: Clock> Core<C> {
         let Some(entry) = self.streams.get_mut(session.stream) else {
             return self.call_heard(key, datagram);
         };
-        if !datagram.origin.is_from(session.peer) {
-            return self.came_from_elsewhere(key, datagram);
+        if !datagram.origin.is_named(&session.name) {
+            if !datagram.origin.is_from(session.peer) {
+                return self.came_from_elsewhere(key, datagram);
+            }
+            session.name = datagram.origin.name();
         }
-        session.name = datagram.origin.name();
         // The usual datagrams go where there is room already: a ring opens a chunk on this way.
         ensure_room(entry, &mut self.pool);
         let now = self.now;

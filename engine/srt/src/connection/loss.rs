@@ -72,6 +72,15 @@ impl LossList {
         if last < first {
             return 0;
         }
+        // Most gaps are new ones behind all others.
+        let behind = self.ranges.back();
+        if behind.is_none_or(|range| range.last.saturating_add(1) < first) {
+            if self.is_full() {
+                return 0;
+            }
+            self.ranges.push_back(Range { first, last });
+            return last - first + 1;
+        }
         let from = self
             .ranges
             .partition_point(|r| r.last.saturating_add(1) < first);
@@ -104,6 +113,15 @@ impl LossList {
     /// Removes one index; whether it was there. A split may exceed the bound: it happens only
     /// for a packet that found its place in the ring, and the ring is bounded.
     pub(crate) fn remove(&mut self, index: u64) -> bool {
+        let alone = Range {
+            first: index,
+            last: index,
+        };
+        // What is repaired is most often the oldest.
+        if self.ranges.front() == Some(&alone) {
+            self.ranges.pop_front();
+            return true;
+        }
         let at = self.ranges.partition_point(|r| r.last < index);
         let Some(range) = self.ranges.get_mut(at) else {
             return false;
