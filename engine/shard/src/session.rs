@@ -166,14 +166,16 @@ impl Session {
     /// Where what it says goes: socket, peer, our address.
     pub(crate) fn exit(&self) -> (usize, SocketAddr, Option<IpAddr>) {
         let peer = self.peer.addr();
-        match (&self.proto, self.rtcp.heard) {
-            (Proto::Rtp(_), Some((socket, from, local))) => (socket as usize, from, local),
+        if !matches!(self.proto, Proto::Rtp(_)) {
+            return (self.socket, peer, self.local);
+        }
+        match self.rtcp.heard {
+            Some((socket, from, local)) => (socket as usize, from, local),
             // RFC 3550, 11: the next port.
-            (Proto::Rtp(_), None) => {
+            None => {
                 let next = SocketAddr::new(peer.ip(), peer.port().saturating_add(1));
                 (self.rtcp.socket as usize, next, self.local)
             }
-            _ => (self.socket, peer, self.local),
         }
     }
 

@@ -370,7 +370,8 @@ impl Receiver {
         ring: &mut SlotRing,
         stats: &mut Statistics,
     ) -> Result<(), Discard> {
-        self.moved = true;
+        // A repair brings no deadline nearer, but that of its own release, which says so.
+        self.moved |= offset >= 0 || header.word1 & KK_MASK != self.usual_kk;
         // KK = 11 never stands in data (spec section 1.1). Message number 0 is a packet filter's
         // mark where one was agreed, which never happens here: srt-tokio 0.4 counts from it.
         if header.word1 & KK_MASK == KK_MASK {
@@ -528,6 +529,7 @@ impl Receiver {
             self.accepted(index, arrival, header, len, stats);
             return Ok(());
         }
+        self.moved = true;
         self.note_retransmission(header, stats);
         self.unplaced += 1;
         stats.pkt_rcv_undecrypt += 1;
