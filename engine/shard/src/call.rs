@@ -247,7 +247,6 @@ impl<C: Clock> Core<C> {
         let Proto::Srt(connection) = &mut session.proto else {
             return;
         };
-        session.last_heard = now;
         session.local = datagram.origin.local().ip();
         let ring = &mut self.calls.ring;
         let outcome = catch_unwind(AssertUnwindSafe(|| {

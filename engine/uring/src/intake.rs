@@ -60,8 +60,8 @@ pub struct Intake {
     states: Vec<SocketState>,
     /// Datagrams beyond one for each buffer.
     more: usize,
-    /// The sink has left the datagram at hand: told here, and by no answer, so that nothing follows
-    /// its copy of one that it took.
+    /// The datagram at hand is left for the general way: told here, and by no answer of the sink,
+    /// so that nothing follows its copy of one that it took.
     left: bool,
     clock: Clock,
     /// With so many buffers more it is read again; 0: never, it is set by hand.
@@ -142,13 +142,13 @@ impl Intake {
         };
         // No question about lengths is behind this one.
         if !(HEADER_BYTES + SHORTEST..=HEADER_BYTES + LONGEST).contains(&buffer.len()) {
-            return self.take_counted(socket, buffer, sink);
+            return self.take_counted(socket, sink, buffer);
         }
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
         if state.usual != message::lengths(header) || message::is_truncated(header) {
-            return self.take_counted(socket, buffer, sink);
+            return self.take_counted(socket, sink, buffer);
         }
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
@@ -164,28 +164,55 @@ impl Intake {
         sink.take_usual(usual, &mut self.left);
     }
 
-    /// [`Intake::take`] of a datagram that is none of the usual: one that tells the socket's drop
-    /// count, as all do behind the first loss, goes the same steps once more, so that those of a
-    /// socket without loss stay as few. One that might be usual henceforth is.
+    /// [`Intake::take`] of a datagram that tells the socket's drop count, as all do behind the first
+    /// loss: the same steps once more, so that those of a socket without loss stay as few.
     #[inline(never)]
-    fn take_counted(&mut self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
+    fn take_counted(&mut self, socket: usize, sink: &mut impl Sink, buffer: &[u8]) {
+        let Some(state) = self.states.get_mut(socket) else {
+            return;
+        };
+        if !(HEADER_BYTES + SHORTEST..=HEADER_BYTES + LONGEST).contains(&buffer.len()) {
+            return self.take_new(socket, sink, buffer);
+        }
+        let Some((header, payload)) = buffer.split_first_chunk() else {
+            return;
+        };
+        if state.counted != message::lengths(header) || message::is_truncated(header) {
+            return self.take_new(socket, sink, buffer);
+        }
+        let Some(drops) = message::drops_behind_timestamp(header) else {
+            return self.take_new(socket, sink, buffer);
+        };
+        state.count_drops(drops);
+        state.counters.datagrams += 1;
+        state.counters.bytes += payload.len() as u64;
+        let (arrival, age_ns) = self.clock.arrival(message::first_timestamp(header));
+        let usual = Datagram {
+            socket,
+            origin: Origin::new(header, &state.own_address),
+            arrival,
+            age_ns,
+            payload,
+            truncated: false,
+        };
+        sink.take_usual(usual, &mut self.left);
+    }
+
+    /// Any datagram. One that is like those to come, as far as its messages go, makes their lengths
+    /// known, and is left for [`Intake::take_unusual`].
+    #[inline(never)]
+    fn take_new(&mut self, socket: usize, sink: &mut impl Sink, buffer: &[u8]) {
         let Some(state) = self.states.get_mut(socket) else {
             return;
         };
         let Some((header, payload)) = buffer.split_first_chunk() else {
             return;
         };
-        let lengths = message::lengths(header);
-        if lengths == state.counted
-            && !message::is_truncated(header)
-            && let Some(drops) = message::drops_behind_timestamp(header)
-        {
-            state.count_drops(drops);
-        } else if let Some(drops) = message::counted(header) {
-            state.counted = lengths;
+        if let Some(drops) = message::counted(header) {
+            state.counted = message::lengths(header);
             state.count_drops(drops);
         } else if message::is_usual(header) {
-            state.usual = lengths;
+            state.usual = message::lengths(header);
         } else {
             let handed = take_other(socket, state, header, payload, &self.clock, sink);
             self.more += handed.saturating_sub(1);
@@ -193,19 +220,10 @@ impl Intake {
         }
         state.counters.datagrams += 1;
         state.counters.bytes += payload.len() as u64;
-        let (arrival, age_ns) = self.clock.arrival(message::first_timestamp(header));
-        let usual = Datagram {
-            socket,
-            origin: Origin::new(header, &state.own_address),
-            arrival,
-            age_ns,
-            payload,
-            truncated: false,
-        };
-        sink.take_usual(usual, &mut self.left);
+        self.left = true;
     }
 
-    /// What `take_usual` left, counted already.
+    /// What was left, counted already.
     #[inline(never)]
     fn take_unusual(&self, socket: usize, buffer: &[u8], sink: &mut impl Sink) {
         let Some(state) = self.states.get(socket) else {
@@ -318,16 +336,19 @@ mod tests {
         let mut intake = Intake::new([None]);
         intake.set_clocks(1_000, 0);
         let mut ways = Ways::default();
-        for (drops, at) in [(0, 10), (2, 20), (2, 30), (5, 40)] {
-            intake.take(0, &datagram(at, drops, b"payload"), &mut ways);
+        let payload = [7; 40];
+        for (drops, at) in [(0, 10), (0, 15), (2, 20), (2, 30), (5, 40)] {
+            intake.take(0, &datagram(at, drops, &payload), &mut ways);
         }
         ways.leaves = true;
-        intake.take(0, &datagram(50, 6, b"payload"), &mut ways);
-        let short = [("short", 10), ("short", 20), ("short", 30), ("short", 40)];
-        assert_eq!(ways.taken[..4], short);
-        assert_eq!(ways.taken[4..], [("left", 50)]);
+        intake.take(0, &datagram(50, 6, &payload), &mut ways);
+        // The first of each kind makes it known.
+        let first = [("left", 10), ("short", 15), ("left", 20)];
+        assert_eq!(ways.taken[..3], first);
+        let more = [("short", 30), ("short", 40), ("left", 50)];
+        assert_eq!(ways.taken[3..], more);
         let counters = intake.counters(0);
-        assert_eq!((counters.datagrams, counters.bytes), (5, 35));
+        assert_eq!((counters.datagrams, counters.bytes), (6, 240));
         assert_eq!((counters.kernel_drops, intake.more()), (6, 0));
     }
 
@@ -349,9 +370,9 @@ mod tests {
         for bytes in [&usual, &usual, &cut, &usual] {
             intake.take(0, bytes, &mut ways);
         }
-        let short = ("short", 10);
-        let general = [("general", 30), short, short, ("general", 20), short];
-        assert_eq!(ways.taken, general);
+        let (first, short) = (("left", 10), ("short", 10));
+        let all = [("general", 30), first, short, ("general", 20), short];
+        assert_eq!(ways.taken, all);
         // Another socket has this index now.
         intake.set_socket(0, None);
         intake.take(0, &other, &mut ways);
