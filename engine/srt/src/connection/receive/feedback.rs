@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use mirror_base::{Discard, Instant, PacketSequenceNumber, SlotRing};
 
-use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, RATES_INTERVAL, Receiver};
+use super::{ACK_INTERVAL, LIGHT_ACK_EACH, Nak, RATES_INTERVAL, RATES_PACKETS, Receiver};
 use crate::connection::loss::Range;
 use crate::connection::rtt::{Confirmation, Rtt};
 use crate::packet::Header;
@@ -33,7 +33,8 @@ impl Receiver {
     #[inline(never)]
     pub(super) fn ack_tick(&mut self, now: Instant, rtt: &Rtt, ring: &SlotRing) {
         let received = self.received();
-        let progress = received > self.received_at_tick;
+        let came = received - self.received_at_tick;
+        let progress = came > 0;
         self.received_at_tick = received;
         self.light_at = received + LIGHT_ACK_EACH;
         self.attention = self.light_at.min(self.reorder.attention());
@@ -46,7 +47,7 @@ impl Receiver {
             // A sender that was stopped by a closed window must learn that it is open again.
             || (self.announced_available == 0 && available > 0);
         if due {
-            if now >= self.rates_due {
+            if now >= self.rates_due || came <= RATES_PACKETS {
                 self.rates_due = now + RATES_INTERVAL;
                 self.capacity
                     .update(ring, self.expected, self.expected_seq());

@@ -44,7 +44,9 @@ const NAKS_IN_LATENCY: u32 = 5;
 /// its repair is then asked for so often within the latency, which is meant to be four round
 /// trips long.
 const TRIES_UNMEASURED: u32 = 4;
-/// Rates are worked out no more often: they are means of the last packets, for who watches.
+/// Where more than so many packets come between two ACKs, which is as many as a rate is the mean of,
+/// rates are worked out no more often than this: then they change little meanwhile.
+const RATES_PACKETS: u64 = 16;
 const RATES_INTERVAL: Duration = Duration::from_millis(100);
 /// Spec section 10.2: packets per light ACK.
 const LIGHT_ACK_EACH: u64 = 64;
