@@ -32,6 +32,10 @@ pub fn prefetch_all<const N: usize>(bytes: &[u8; N]) {
 /// In assembly, so that all of it hangs on one register, the pointer that the caller has in hand:
 /// the compiler would keep its parts in two more, on a way that has none to spare.
 #[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    allow(clippy::pointers_in_nomem_asm_block, reason = "a hint reads nothing")
+)]
 pub fn prefetch_behind<const N: usize>(bytes: &[u8; N]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: SSE is part of x86_64; a hint neither reads nor faults, whatever the address, and

@@ -24,6 +24,10 @@ impl Place {
 
 /// A power of two of places.
 pub(super) struct Table {
+    #[allow(
+        clippy::vec_box,
+        reason = "a place is opened by exchanging two pointers"
+    )]
     places: Vec<Box<Place>>,
     /// The place that is open, in exchange for which an empty one lies among the others; an empty
     /// one, when none is.
